@@ -1,0 +1,1 @@
+"""From prepared TFRecord shards to batches on the mesh."""

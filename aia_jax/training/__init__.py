@@ -1,0 +1,1 @@
+"""The recipe: optimiser, step, checkpoints, what a person sees."""
