@@ -1,0 +1,175 @@
+"""Attention modules of AIA: C, ST, one inserted in the other, and their combinations (paper, section III).
+
+An attention *expression* says what a bottleneck carries. Modules (`C`, `ST`, `CinST`, `STinC`) are chained by `->` and averaged by `+`,
+which binds tighter. `parse` turns the text into a tree, `Attention` runs the tree.
+"""
+
+import dataclasses
+import functools
+import operator
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aia_jax.ops import axis_pool, stencil
+from aia_jax.shapes import Array, Float
+
+NONE = "none"
+
+# What a name in an expression pools: its gate is the mean of its units' gates (paper, Eq. 9).
+UNITS = {"C": ("C",), "ST": ("T", "H", "W")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """One unit's geometry: the pooled axis of [B, T, H, W, C], and how the reference's kernel (d, h, w) lies on what remains."""
+
+    pooled: int
+    kernel_order: tuple[int, int, int]
+
+
+AXES = {
+    "C": Axis(4, (0, 1, 2)),  # kernel runs along (T, H, W), as the remaining axes do
+    "T": Axis(1, (1, 2, 0)),  # kernel (C, H, W) on (H, W, C)
+    "H": Axis(2, (0, 2, 1)),  # kernel (T, C, W) on (T, W, C)
+    "W": Axis(3, (0, 1, 2)),  # kernel (T, H, C) on (T, H, C)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A single attention (`guide` is None) or an attention in attention: the gate of `host` computed on what `guide` refined."""
+
+    name: str
+    guide: str | None
+    host: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Combination:
+    """Parts that run one after another ("->") or side by side and averaged ("+")."""
+
+    kind: str
+    parts: tuple["Module | Combination", ...]
+
+
+def parse(expression: str) -> Module | Combination | None:
+    """Reads an attention expression such as "CinST->STinC".
+
+    Returns:
+        The expression as a tree; None for "none". A module that occurs again gets the names X_2, X_3, …
+
+    Raises:
+        ValueError: for a module that does not exist.
+    """
+    if expression == NONE:
+        return None
+    seen: dict[str, int] = {}
+
+    def module(text: str) -> Module:
+        names = "|".join(UNITS)
+        match = re.fullmatch(rf"(?:(?P<guide>{names})in)?(?P<host>{names})", text.strip())
+        if match is None:
+            raise ValueError(
+                f"attention={expression!r}: {text.strip()!r} is no attention module; use none, or C, ST, CinST, STinC joined by -> or +"
+            )
+        seen[text.strip()] = count = seen.get(text.strip(), 0) + 1
+        return Module(text.strip() + (f"_{count}" if count > 1 else ""), match["guide"], match["host"])
+
+    def combine(kind: str, parts: list[Any]) -> Module | Combination:
+        return parts[0] if len(parts) == 1 else Combination(kind, tuple(parts))
+
+    return combine("->", [combine("+", [module(text) for text in part.split("+")]) for part in expression.split("->")])
+
+
+def kaiming_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Kaiming normal for ReLU over fan-out 27, not truncated: the reference's start of a single attention's convolutions."""
+    return jax.random.normal(key, shape, dtype) * (2 / 27) ** 0.5
+
+
+def xavier_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Xavier normal over fan-in 54 and fan-out 27: the reference's start of a host's convolutions."""
+    return jax.random.normal(key, shape, dtype) * (2 / (54 + 27)) ** 0.5
+
+
+class StencilConv(nn.Module):
+    """Holds the 54 weights of one unit's convolution, in the reference's order (d, h, w, pooled pair)."""
+
+    kernel_order: tuple[int, int, int]
+    kernel_init: Any
+
+    @nn.compact
+    def __call__(self, maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"]) -> Float[Array, "b i j k"]:
+        kernel = self.param("kernel", self.kernel_init, (3, 3, 3, 2))
+        return stencil(maximum, mean, kernel.transpose(*self.kernel_order, 3).astype(maximum.dtype))
+
+
+class AxisGate(nn.Module):
+    """One unit: pools an axis, convolves the pooled pair, and answers with weights between 0 and 1 (paper, Eqs. 5-8).
+
+    The convolution's batch normalisation is the reference's; the paper mentions it in section IV-B only.
+    """
+
+    axis: Axis
+    kernel_init: Any
+    bn_momentum: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b i j k"]:
+        pooled = axis_pool(x, self.axis.pooled)
+        response = StencilConv(self.axis.kernel_order, self.kernel_init, name="conv")(*pooled)
+        norm = nn.BatchNorm(use_running_average=not train, momentum=self.bn_momentum, epsilon=1e-5, dtype=response.dtype, name="bn")
+        # A gate is small and every element of it is read many times: the barrier keeps XLA from computing it anew for each reader.
+        return jax.lax.optimization_barrier(nn.sigmoid(norm(response[..., None])[..., 0]))
+
+
+class AttentionModule(nn.Module):
+    """C, ST, CinST or STinC.
+
+    The guide's gates refine what the host pools; the host's gates alone multiply x (paper, Eqs. 12-15).
+    """
+
+    guide: str | None
+    host: str
+    bn_momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
+        if self.guide is None:
+            return x * self._gate(self.host, x, train, kaiming_normal)
+        refined = x * self._gate(self.guide, x, train, kaiming_normal)
+        return x * self._gate(self.host, refined, train, xavier_normal)
+
+    def _gate(self, name: str, x: Array, train: bool, init: Any) -> Array:
+        """The mean of the units' gates, each still of size 1 along its pooled axis until they meet."""
+        gates = []
+        for unit in UNITS[name]:
+            gate = AxisGate(AXES[unit], init, self.bn_momentum, name=unit)(x, train)
+            gates.append(jnp.expand_dims(gate.astype(x.dtype), AXES[unit].pooled))
+        return functools.reduce(operator.add, gates) * (1 / len(gates)) if len(gates) > 1 else gates[0]
+
+
+class Attention(nn.Module):
+    """Runs an attention expression on a feature; the shape stays."""
+
+    expression: str
+    bn_momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
+        return self._run(parse(self.expression), x, train)
+
+    def _run(self, part: Module | Combination | None, x: Array, train: bool) -> Array:
+        if part is None:
+            return x
+        if isinstance(part, Module):
+            return AttentionModule(part.guide, part.host, self.bn_momentum, name=part.name)(x, train)
+        if part.kind == "->":
+            for stage in part.parts:
+                x = self._run(stage, x, train)
+            return x
+        branches = [self._run(branch, x, train) for branch in part.parts]
+        return functools.reduce(operator.add, branches) * (1 / len(branches))
