@@ -7,7 +7,8 @@ import numpy as np
 import simplejpeg
 
 from aia_jax.data.example import encode_example
-from aia_jax.data.index import Index, ShardRows
+from aia_jax.data.index import Index
+from aia_jax.data.index_rows import ShardRows
 from aia_jax.data.metadata import shard_name, write_metadata
 from aia_jax.data.tfrecord import RecordWriter
 

@@ -85,7 +85,7 @@ def _builder(folder: Path) -> tfds.core.DatasetBuilder:
     _check_folder(folder)
     try:
         return tfds.builder_from_directory(folder)
-    except Exception as error:
+    except Exception as error:  # TFDS raises what its parsers raise
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{folder}: the metadata ({', '.join(_METADATA)}) cannot be read ({reason}); prepare the data set again") from error
 
@@ -96,7 +96,7 @@ def _check_folder(folder: Path) -> None:
         raise DataError(f"the data folder {folder} {what}; set data.dir to a prepared data set, or make one: {_PREPARE} {folder}")
     if all((folder / name).is_file() for name in _METADATA):
         return
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir())
     has = f"it has {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}" if names else "it is empty"
     hint = f"make one: {_PREPARE} {folder}"
     if "manifest.json" in names:

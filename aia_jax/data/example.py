@@ -49,14 +49,14 @@ def encode_example(frames: Sequence[bytes], labels: Mapping[str, int], video_id:
     """
     features = {
         FRAMES: _delimited(1, b"".join(_delimited(1, frame) for frame in frames)),
-        VIDEO_ID: _delimited(1, _delimited(1, video_id.encode())),
+        VIDEO_ID: _delimited(1, _delimited(1, video_id.encode(errors="surrogateescape"))),  # as the file system has it
         FPS: _delimited(2, _delimited(1, struct.pack("<f", fps))),
     }
     integers = {NUM_FRAMES: len(frames), HEIGHT: height, WIDTH: width}
     if taken := sorted(labels.keys() & (features | integers).keys()):
         raise ValueError(f"a label cannot be named {taken[0]!r}: the record uses that name itself")
     for name, number in (integers | dict(labels)).items():
-        features[name] = _delimited(3, _delimited(1, _encode_int(number)))
+        features[name] = _delimited(3, _delimited(1, _encode_int(int(number))))
     entries = (_delimited(1, name.encode()) + _delimited(2, feature) for name, feature in sorted(features.items()))
     return _delimited(1, b"".join(_delimited(1, entry) for entry in entries))
 

@@ -108,11 +108,9 @@ def scan_records(path: str | Path) -> Iterator[Record]:
     """
     path = Path(path)
     size = path.stat().st_size
-    offset = 0
+    offset = number = 0
     with path.open("rb") as file:
-        for number in range(size):
-            if offset == size:
-                return
+        while offset < size:
             here = f"{path}: record {number} at byte {offset}"
             remedy = f"{number} whole records come before it; copy the file again from its source, or prepare the data set again"
             header = file.read(HEADER_BYTES)
@@ -129,3 +127,4 @@ def scan_records(path: str | Path) -> Iterator[Record]:
             (data_crc,) = struct.unpack("<I", file.read(FOOTER_BYTES))
             yield Record(offset + HEADER_BYTES, data, masked_crc32c(data) == data_crc)
             offset += HEADER_BYTES + length + FOOTER_BYTES
+            number += 1

@@ -5,6 +5,7 @@ reader fetches only the frames it wants and still notices a flipped byte.
 """
 
 import json
+import mmap
 import os
 import socket
 import struct
@@ -16,18 +17,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import google_crc32c
 import numpy as np
 
-from aia_jax.data import example
-from aia_jax.data.example import ExampleError
-from aia_jax.data.framing import atomic_file, crc32c, scan_records
+from aia_jax.data.framing import atomic_file, crc32c
+from aia_jax.data.index_rows import NO_LABEL, ShardRows
+from aia_jax.errors import DataError
 
-NO_LABEL = -1  # of a record that is damaged or lacks the feature
 _MAGIC = b"AIAINDEX"
 _VERSION = 1
 _END_BLOCK = 64 * 1024  # bytes at each end of a shard that its fingerprint covers
+_FILE_BLOCK = 1 << 24  # bytes of an index file that are checked at a time
 _SCAN_THREADS = 4  # checksums and reads release the interpreter lock; more would only hold more records in memory
-_NOT_LABELS = (example.NUM_FRAMES, example.HEIGHT, example.WIDTH)
 
 
 class IndexFileError(Exception):
@@ -51,79 +52,6 @@ class Shard(NamedTuple):
             return cls(path.name, size, crc32c(head), crc32c(file.read(_END_BLOCK)))
 
 
-class ShardRows:
-    """The index rows of one shard, gathered record by record, while the shard is written or scanned. Can be pickled."""
-
-    def __init__(self):
-        self.record_offset, self.record_length = array("q"), array("q")
-        self.height, self.width, self.fps = array("q"), array("q"), array("f")
-        self.frames_of_record = array("q")
-        self.frame_offset, self.frame_length, self.frame_crc = array("q"), array("i"), array("I")
-        self.labels: dict[str, array] = {}
-        self.video_ids: list[bytes] = []
-        self.damage: dict[int, str] = {}  # record → reason
-
-    def __len__(self) -> int:
-        return len(self.record_offset)
-
-    @classmethod
-    def scan(cls, path: str | Path) -> "ShardRows":
-        """Reads a whole shard; `DataError` where it is cut short or cannot be followed (see `scan_records`)."""
-        rows = cls()
-        for record in scan_records(path):
-            rows.add(record.data, record.offset, "" if record.intact else "its data does not match the checksum stored with it")
-        return rows
-
-    def add(self, record: bytes, offset: int, damage: str = "") -> None:
-        """Appends the row of one record.
-
-        A record that is no video becomes a damaged row: no frames, label -1, its reason kept.
-
-        Args:
-            record: the serialized `tf.train.Example`.
-            offset: where it begins in the shard, as `RecordWriter.write` returned.
-            damage: why the record is known to be damaged; empty if it is not.
-        """
-        features, spans = {}, []
-        try:
-            features = example.parse_example(record)
-            spans = _frame_spans(features)
-        except ExampleError as error:
-            damage = damage or f"not a record of a video: {error}"
-        if damage:
-            self.damage[len(self)] = damage
-            spans = []
-        integers = {} if damage else {name: f.values[0] for name, f in features.items() if f.kind == "int" and len(f.values) == 1}
-        labels = {name: value for name, value in integers.items() if name not in _NOT_LABELS}
-        for name in labels.keys() - self.labels.keys():
-            self.labels[name] = array("q", [NO_LABEL]) * len(self)
-        for name, column in self.labels.items():
-            column.append(labels.get(name, NO_LABEL))
-        self.height.append(integers.get(example.HEIGHT, 0))
-        self.width.append(integers.get(example.WIDTH, 0))
-        fps = features.get(example.FPS)
-        self.fps.append(fps.values[0] if fps and fps.kind == "float" and fps.values else 0.0)
-        video_id = features.get(example.VIDEO_ID)
-        place, length = video_id.values[0] if video_id and video_id.kind == "bytes" and video_id.values else (0, 0)
-        self.video_ids.append(record[place : place + length])
-        for place, length in spans:
-            self.frame_offset.append(offset + place)
-            self.frame_length.append(length)
-            self.frame_crc.append(crc32c(record[place : place + length]))
-        self.frames_of_record.append(len(spans))
-        self.record_length.append(len(record))
-        self.record_offset.append(offset)
-
-
-def _frame_spans(features: dict[str, example.Feature]) -> list[tuple[int, int]]:
-    frames = features.get(example.FRAMES)
-    if frames is None:
-        raise ExampleError(f"no feature {example.FRAMES!r} among {sorted(features)}")
-    if frames.kind != "bytes" or not frames.values:
-        raise ExampleError(f"the feature {example.FRAMES!r} holds no pictures")
-    return frames.values
-
-
 @dataclass(frozen=True, eq=False)
 class Index:
     """The rows of a split: N records in S shards, F frames in all. Offsets are bytes from the start of the record's shard.
@@ -145,6 +73,7 @@ class Index:
         damage: why, for each damaged record.
         video_id_start: int64 [N + 1], as `first_frame`, into the next.
         video_id_bytes: uint8, all video ids in UTF-8.
+        file: the index file that the columns lie in, and its checksum; None for an index in memory.
     """
 
     shards: tuple[Shard, ...]
@@ -163,6 +92,7 @@ class Index:
     damage: dict[int, str]
     video_id_start: np.ndarray
     video_id_bytes: np.ndarray
+    file: tuple[Path, int] | None = None
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -207,7 +137,7 @@ class Index:
         """Puts the rows of the finished shard files, gathered while they were written, together: equal to `build`, without reading them."""
         names = sorted(set().union(*(part.labels for part in rows)))
         firsts = np.cumsum([0, *map(len, rows)])
-        damage = {int(first) + record: why for first, part in zip(firsts, rows, strict=False) for record, why in part.damage.items()}
+        damage = {int(first) + record: why for first, part in zip(firsts[:-1], rows, strict=True) for record, why in part.damage.items()}
         damaged = np.zeros(firsts[-1], np.bool_)
         damaged[list(damage)] = True
         video_ids = [video_id for part in rows for video_id in part.video_ids]
@@ -240,9 +170,13 @@ class Index:
                 (f"{now.name} is not the file it was made for" for was, now in zip(self.shards, found, strict=True) if was != now), ""
             )
 
-    def to_bytes(self) -> bytes:
-        """The index file: magic, header length, JSON header, columns at multiples of 8 bytes, CRC32C of all before it."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self) if isinstance(getattr(self, field.name), np.ndarray)}
+    def save(self, path: str | Path) -> None:
+        """Writes the index file, whole or not at all; several hosts may do so at once. `OSError` where the folder takes no files.
+
+        The file: magic, length of the header, header in JSON, columns at multiples of 8 bytes, CRC32C of all before it.
+        """
+        path = Path(path)
+        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.type is np.ndarray}
         columns |= {f"label:{name}": column for name, column in self.labels.items()}
         header = {
             "version": _VERSION,
@@ -251,17 +185,42 @@ class Index:
             "columns": [(name, column.dtype.str, len(column)) for name, column in columns.items()],
         }
         text = _padded(json.dumps(header).encode())
-        body = b"".join([_MAGIC, struct.pack("<Q", len(text)), text, *(_padded(column.tobytes()) for column in columns.values())])
-        return body + struct.pack("<I", crc32c(body))
+        crc = 0
+        with atomic_file(path, f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp") as file:
+            for part in (_MAGIC, struct.pack("<Q", len(text)), text, *map(np.ndarray.tobytes, columns.values())):
+                part = _padded(part)
+                crc = google_crc32c.extend(crc, part)
+                file.write(part)
+            file.write(struct.pack("<I", crc))
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "Index":
-        """Reads what `to_bytes` wrote; `IndexFileError` where it cannot."""
-        if not content.startswith(_MAGIC):
-            raise IndexFileError("it does not begin as an index does")
-        if crc32c(content[:-4]) != struct.unpack("<I", content[-4:])[0]:
-            raise IndexFileError("it does not match its checksum")
+    def load(cls, path: str | Path) -> "Index":
+        """Opens an index file. Its columns stay in the file, mapped into memory, so that the processes of a machine share them.
+
+        Raises:
+            IndexFileError: if the file is damaged or of another version.
+            OSError: if it cannot be read.
+        """
+        path = Path(path).absolute()
+        crc, left = 0, path.stat().st_size - 4
+        with path.open("rb") as file:
+            while block := file.read(min(left, _FILE_BLOCK)) if left > 0 else b"":
+                crc = google_crc32c.extend(crc, block)
+                left -= len(block)
+            if left or file.read() != struct.pack("<I", crc):
+                raise IndexFileError("it does not match its checksum")
+        return cls._map(path, crc)
+
+    @classmethod
+    def _map(cls, path: Path, crc: int) -> "Index":
+        """Maps a file whose checksum is known to be right; `DataError` if another has taken its place since."""
+        with path.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if content[-4:] != struct.pack("<I", crc):
+            raise DataError(f"the index {path} was replaced while a run was using it; start the run again")
         start = len(_MAGIC) + 8
+        if not content[:start].startswith(_MAGIC):
+            raise IndexFileError("it does not begin as an index does")
         stop = start + struct.unpack_from("<Q", content, len(_MAGIC))[0]
         header = json.loads(content[start:stop])
         if header["version"] != _VERSION:
@@ -272,18 +231,13 @@ class Index:
             stop += -(-columns[name].nbytes // 8) * 8
         labels = {name.removeprefix("label:"): columns.pop(name) for name in list(columns) if name.startswith("label:")}
         shards = tuple(Shard(*shard) for shard in header["shards"])
-        return cls(shards=shards, labels=labels, damage=dict(header["damage"]), **columns)
+        return cls(shards=shards, labels=labels, damage=dict(header["damage"]), file=(path, crc), **columns)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the index file, whole or not at all; several hosts may do so at once. `OSError` where the folder takes no files."""
-        path = Path(path)
-        with atomic_file(path, f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp") as file:
-            file.write(self.to_bytes())
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Index":
-        """Reads an index file; `IndexFileError` where it is damaged, `OSError` where it cannot be read."""
-        return cls.from_bytes(Path(path).read_bytes())
+    def __reduce__(self):
+        """A worker process opens the file itself; rows that are only in memory travel."""
+        if self.file:
+            return Index._map, self.file
+        return Index, tuple(getattr(self, field.name) for field in fields(self))
 
 
 def _column(parts: Iterable[array], dtype: type) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Writes the TFDS metadata beside finished shards, so that `tfds.builder_from_directory(folder)` opens them. Needs no TensorFlow."""
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,10 +38,15 @@ def write_metadata(
         description: a line for the reader of the metadata.
 
     Raises:
-        DataError: if TFDS would not give the class names back as they are (empty, doubled, with a line break or space at an end).
+        DataError: if TFDS would not give the class names back as they are (empty, doubled, with a line break or
+            space at an end), or not take the name.
         FileNotFoundError: if a shard is missing.
     """
     folder = Path(folder)
+    if not re.fullmatch(r"[A-Za-z]\w*", name):
+        raise DataError(
+            f"the data set cannot be named {name!r}: TFDS wants a letter, then letters, digits and _ (it is part of file names)"
+        )
     features = {
         example.FRAMES: tfds.features.Sequence(tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")),
         example.VIDEO_ID: tfds.features.Text(),

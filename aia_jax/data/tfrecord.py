@@ -88,6 +88,8 @@ class ShardReader:
             IndexError: for a frame that the video does not have.
         """
         index = self.index
+        if not 0 <= record < len(index):
+            raise IndexError(f"record {record} of {len(index)}")
         if index.damaged[record]:
             raise self._damaged(record, index.damage[record])
         first, stop = (int(row) for row in index.first_frame[record : record + 2])
@@ -194,6 +196,7 @@ def open_split(folder: str | Path, split: str) -> ShardReader:
     if problem:
         try:
             index.save(path)
+            index = Index.load(path)
         except OSError as error:
             _log.warning("index %s cannot be saved (%s): it is kept in memory, the next run makes it again", path, error.strerror)
     return ShardReader(tuple(shards), index)
