@@ -1,0 +1,146 @@
+"""SGD with momentum, equal to `torch.optim.SGD` as the paper's code calls it, in optax pieces.
+
+One step, in this order: clip the raw gradient by its global norm, add weight decay, add to the momentum, multiply by the group's and the
+schedule's learning rate. Weight decay before momentum is torch's order; `optax.sgd` has no weight decay and AdamW's comes after.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aia_jax.errors import UserError
+
+_TORCH_CLIP_EPSILON = 1e-6  # clip_grad_norm_ divides by norm + 1e-6
+_LISTED = 8  # parameters that an error names before it says how many more there are
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """What holds for the parameters whose whole '/'-joined path matches `pattern`: factors on the learning rate and on the weight decay."""
+
+    pattern: str
+    lr: float = 1.0
+    decay: float = 1.0
+
+
+def parse_groups(groups: Iterable[Sequence[Any]]) -> tuple[Group, ...]:
+    """Reads `optim.groups` of a config: `(("head/bias", {"lr": 2.0, "decay": 0.0}), …)`; a factor that is left out is 1.
+
+    Raises:
+        UserError: an unknown factor, or a pattern that is no regular expression.
+    """
+    parsed = []
+    for pattern, factors in groups:
+        unknown = sorted(set(factors) - {"lr", "decay"})
+        if unknown:
+            raise UserError(f"optim.groups: {pattern!r} sets {unknown[0]!r}; a group may set 'lr' and 'decay'")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"optim.groups: {pattern!r} is not a regular expression ({error})") from error
+        parsed.append(Group(pattern, **{name: float(factor) for name, factor in factors.items()}))
+    return tuple(parsed)
+
+
+def assign_groups(params: Any, groups: Sequence[Group]) -> Any:
+    """The group of every parameter: the first whose pattern matches the whole path.
+
+    Args:
+        params: a tree of arrays or of their shapes.
+
+    Returns:
+        The same tree with a `Group` in each leaf's place.
+
+    Raises:
+        UserError: a parameter that no pattern matches, or a group that gets no parameter: most often a misspelt pattern, whose parameters
+            would otherwise fall to the next group without a word.
+    """
+    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    chosen = [next((group for group in groups if re.fullmatch(group.pattern, name)), None) for name in names]
+    uncovered = [name for name, group in zip(names, chosen, strict=True) if group is None]
+    if uncovered:
+        more = f" and {len(uncovered) - _LISTED} more" if len(uncovered) > _LISTED else ""
+        raise UserError(
+            f"optim.groups covers {len(names) - len(uncovered)} of {len(names)} parameters; add a pattern for "
+            f"{', '.join(uncovered[:_LISTED])}{more}"
+        )
+    unused = [group.pattern for group in groups if group not in chosen]
+    if unused:
+        raise UserError(f"optim.groups: no parameter is left for {unused[0]!r}; correct the pattern, move it up or remove it")
+    return jax.tree_util.tree_unflatten(structure, chosen)
+
+
+def make_schedule(optim: Any, steps_per_epoch: int, global_batch: int) -> Callable[[Any], jax.Array]:
+    """The learning rate of a step: `lr` scaled to the batch, × `decay` from each milestone on, ramped up linearly over the warm-up.
+
+    Args:
+        optim: the config's `optim` fields lr, lr_batch_size, milestones (epochs), decay, warmup_epochs.
+        steps_per_epoch: optimiser steps.
+        global_batch: clips that one optimiser step sees, over all devices and micro-batches.
+
+    Returns:
+        A function from the step (0-based) to a scalar. The first step of the warm-up has 1/n of the rate, the n-th all of it.
+    """
+    if steps_per_epoch < 1:
+        raise UserError(f"an epoch has {steps_per_epoch} steps: the batch is larger than the data set; use a smaller train.batch_size")
+    base = optim.lr * global_batch / optim.lr_batch_size
+    borders = tuple(round(epoch * steps_per_epoch) for epoch in sorted(optim.milestones))
+    warmup_steps = round(optim.warmup_epochs * steps_per_epoch)
+
+    def schedule(step: Any) -> jax.Array:
+        milestones_passed = sum((jnp.asarray(step >= border, jnp.int32) for border in borders), jnp.zeros((), jnp.int32))
+        rates = jnp.asarray([base * optim.decay**passed for passed in range(len(borders) + 1)])  # powers taken in float64, by Python
+        ramp = jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
+        return rates[milestones_passed] * ramp
+
+    return schedule
+
+
+def make_optimizer(optim: Any, steps_per_epoch: int, global_batch: int) -> tuple[optax.GradientTransformation, Callable[[Any], jax.Array]]:
+    """The optimiser and its schedule from the config's `optim`.
+
+    Its state is the momentum, a tree of the parameters' shapes, and a step count; it shards as the parameters do.
+
+    Args:
+        optim: fields lr, lr_batch_size, momentum, weight_decay, clip_norm (0 = off), milestones, decay, warmup_epochs, groups.
+        steps_per_epoch: optimiser steps.
+        global_batch: clips that one optimiser step sees.
+
+    Returns:
+        (optax transformation, step → learning rate of the ×1 groups). `init` and `update` raise `UserError` when the groups do not fit the
+        parameters (see `assign_groups`).
+    """
+    groups = parse_groups(optim.groups)
+    schedule = make_schedule(optim, steps_per_epoch, global_batch)
+
+    def clip(updates: Any, params: Any) -> Any:
+        del params
+        factor = jnp.minimum(1.0, optim.clip_norm / (optax.global_norm(updates) + _TORCH_CLIP_EPSILON)) if optim.clip_norm else 1.0
+        return jax.tree.map(lambda u: u * factor, updates)
+
+    def add_decay(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda u, p, group: u + optim.weight_decay * group.decay * p, updates, params, assign_groups(params, groups))
+
+    def scale_by_group(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda u, group: u * group.lr, updates, assign_groups(params, groups))
+
+    def check_groups(params: Any) -> optax.EmptyState:
+        assign_groups(params, groups)
+        return optax.EmptyState()
+
+    decay = optax.stateless(add_decay)
+    chain = optax.chain(
+        optax.stateless(clip),
+        optax.GradientTransformation(check_groups, decay.update),
+        optax.trace(optim.momentum),  # buf = momentum · buf + g from zeros: torch's first buf is g too
+        optax.stateless(scale_by_group),
+        optax.scale_by_learning_rate(schedule),
+    )
+    return chain, schedule
+
