@@ -135,7 +135,7 @@ class ShardReader:
         thread = threading.get_ident()
         self._read_by_thread[thread] = self._read_by_thread.get(thread, 0) + len(content)
         if length:
-            raise self._damaged(record, f"the shard ends {length} bytes too early, at byte {offset}")
+            raise self._damaged(record, f"the shard is cut short: byte {offset} is not there")
         return content
 
     def _descriptor(self, shard: int) -> tuple[int, bool]:
