@@ -48,11 +48,16 @@ def atomic_file(path: Path, temporary: str | None = None) -> Iterator[BinaryIO]:
     except BaseException:
         temporary_path.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself is safe only when the folder is on disk
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings the names in a folder to disk: a rename is safe only then."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 class RecordWriter:

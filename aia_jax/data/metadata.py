@@ -2,7 +2,7 @@
 
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from aia_jax.data import example
+from aia_jax.data.framing import sync_folder
 from aia_jax.errors import DataError
 
 _LAST = "dataset_info.json"  # its presence says that the preparation has ended
@@ -58,23 +59,29 @@ def write_metadata(
     for label, names in class_names.items():
         _check_names(names)
         features[label] = tfds.features.ClassLabel(names=list(names))
-    with tempfile.TemporaryDirectory(prefix=".metadata-", dir=folder) as temporary:
+    temporary = folder / ".metadata.tmp"  # one name, so that what a killed run left is cleared by the next
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
         splits = []
         for split, lengths in shard_lengths.items():
             paths = [folder / shard_name(name, split, number, len(lengths)) for number in range(len(lengths))]
             for path in paths:
-                (Path(temporary) / path.name).touch()  # TFDS looks at the names of the shards only
-            template = tfds.core.ShardedFileTemplate(Path(temporary), dataset_name=name, split=split, filetype_suffix="tfrecord")
+                (temporary / path.name).touch()  # TFDS looks at the names of the shards only
+            template = tfds.core.ShardedFileTemplate(temporary, dataset_name=name, split=split, filetype_suffix="tfrecord")
             num_bytes = sum(path.stat().st_size for path in paths)
             splits.append(tfds.core.SplitInfo(name=split, shard_lengths=list(lengths), num_bytes=num_bytes, filename_template=template))
         tfds.folder_dataset.write_metadata(
             data_dir=temporary, features=features, split_infos=splits, version="1.0.0", check_data=False, description=description
         )
-        written = [path for path in Path(temporary).iterdir() if path.suffix in (".json", ".txt")]
+        written = [path for path in temporary.iterdir() if path.suffix in (".json", ".txt")]
         for path in sorted(written, key=lambda path: path.name == _LAST):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(folder / path.name)
+        sync_folder(folder)
+    finally:
+        shutil.rmtree(temporary)
 
 
 def _check_names(names: Sequence[str]) -> None:
