@@ -1,0 +1,124 @@
+"""What a config's values must satisfy, alone and together, before anything is loaded or compiled."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from aia_jax.errors import UserError
+from aia_jax.models.attention import parse
+from aia_jax.models.resnet import STAGE_SIZES
+from aia_jax.models.video_net import STEMS, TEMPORALS
+
+_COMPUTE_DTYPES = ("float32", "bfloat16")
+_PROTOCOLS = ("center", "twice", "dense10")
+
+
+def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value >= low, f"at least {low}"
+
+
+_POSITIVE = (lambda value: value > 0, "more than 0")
+_SHARE = (lambda value: 0 <= value <= 1, "from 0 to 1")
+_BELOW_ONE = (lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
+_POSITIVES = (lambda values: all(value >= 1 for value in values), "whole numbers from 1")
+
+# field: (test, what passes it)
+_RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": _at_least(0),
+    "data.num_classes": _at_least(1),
+    "data.num_frames": _at_least(1),
+    "data.crop": _at_least(1),
+    "data.resize": (lambda size: len(size) == 2 and min(size) >= 1, "two whole numbers from 1: height, width"),
+    "data.scales": (lambda scales: len(scales) > 0 and all(0 < scale <= 1 for scale in scales), "one or more shares above 0 and up to 1"),
+    "data.flip": _SHARE,
+    "data.workers": _at_least(0),
+    "data.threads": _at_least(1),
+    "data.prefetch": _at_least(1),
+    "data.damaged_share": _SHARE,
+    "data.expected.train": _at_least(0),
+    "data.expected.validation": _at_least(0),
+    "model.dropout": _BELOW_ONE,
+    "model.width": _at_least(1),
+    "model.stage_sizes": _POSITIVES,
+    "model.fold_div": _at_least(2),
+    "optim.lr": _POSITIVE,
+    "optim.lr_batch_size": _at_least(1),
+    "optim.momentum": _BELOW_ONE,
+    "optim.weight_decay": _at_least(0),
+    "optim.clip_norm": _at_least(0),
+    "optim.milestones": (lambda epochs: all(a < b for a, b in zip((0, *epochs), epochs, strict=False)), "rising epochs from 1"),
+    "optim.decay": _POSITIVE,
+    "optim.warmup_epochs": _at_least(0),
+    "train.batch_size": _at_least(1),
+    "train.epochs": _at_least(1),
+    "train.accumulate": _at_least(1),
+    "train.label_smoothing": _BELOW_ONE,
+    "train.ema_decay": _BELOW_ONE,
+    "train.log_every": _at_least(1),
+    "train.checkpoint_every": _at_least(0),
+    "eval.batch_size": _at_least(1),
+    "mesh.data": (lambda size: size == -1 or size >= 1, "-1 (all remaining devices) or at least 1"),
+    "mesh.fsdp": _at_least(1),
+    "mesh.time": _at_least(1),
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Checks ranges, choices and what fields demand of each other.
+
+    Raises:
+        UserError: for the first value that cannot work: its key, what was found, what is expected.
+    """
+    for key, (test, expected) in _RANGES.items():
+        if not test(config[key]):
+            raise UserError(f"config key {key}: found {_plain(config[key])}, expected {expected}")
+
+    choices = {"model.temporal": TEMPORALS, "model.stem": STEMS, "model.compute_dtype": _COMPUTE_DTYPES, "eval.protocol": _PROTOCOLS}
+    if not config.model.stage_sizes:
+        choices["model.depth"] = tuple(STAGE_SIZES)
+    for key, known in choices.items():
+        if config[key] not in known:
+            raise UserError(f"config key {key}: found {_plain(config[key])}, expected {' or '.join(map(str, known))}")
+    try:
+        parse(config.model.attention)
+    except ValueError as error:
+        raise UserError(f"config key model.attention: {error}") from error
+    _check_groups(config.optim.groups)
+
+    data, model, train = config.data, config.model, config.train
+    if data.crop > min(data.resize):
+        raise UserError(f"config key data.crop: {data.crop} pixels do not fit in the stored frames of {_plain(data.resize)} (data.resize)")
+    if model.temporal == "tsm" and model.width < model.fold_div:
+        raise UserError(
+            f"config key model.fold_div: {model.fold_div} leaves nothing to shift in {model.width} channels (model.width); "
+            f"use at most {model.width}"
+        )
+    if train.batch_size % train.accumulate:
+        raise UserError(
+            f"config key train.batch_size: {train.batch_size} clips cannot be cut into {train.accumulate} equal parts (train.accumulate)"
+        )
+    if data.num_frames % config.mesh.time:
+        raise UserError(f"config key mesh.time: {config.mesh.time} devices cannot share {data.num_frames} frames equally (data.num_frames)")
+
+
+def _check_groups(groups: tuple[Any, ...]) -> None:
+    """Checks the form of `optim.groups`; whether they cover the model's parameters shows when there are parameters."""
+    for group in groups:
+        match group:
+            case (str(pattern), {**factors}) if set(factors) <= {"lr", "decay"} and all(_is_factor(value) for value in factors.values()):
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise UserError(f"config key optim.groups: {pattern!r} is not a regular expression ({error})") from error
+            case _:
+                raise UserError(f"config key optim.groups: found {group!r}, expected (pattern, {{'lr': factor, 'decay': factor}})")
+
+
+def _is_factor(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else repr(value)

@@ -1,0 +1,78 @@
+"""curves.png: a run's loss, top-1 and learning rate over its steps."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+
+from aia_jax.training.log import read_rows
+
+CURVES_FILE = "curves.png"
+_COLOURS = {"train": "#3b6fb6", "validation": "#d1662b"}
+_POINTS = 300  # of a training curve: more rows are averaged in groups, or noise hides the trend
+_MARKED = 60  # validations up to which each has a dot
+
+
+def draw_curves(metrics: str | Path, picture: str | Path) -> None:
+    """Draws metrics.jsonl as a PNG, replacing an older one in one move. Rows without a finite number leave a gap.
+
+    Args:
+        metrics: path of metrics.jsonl; it may hold no rows yet.
+        picture: path of the PNG.
+    """
+    rows = read_rows(metrics)
+    # No pyplot: its global state is not for libraries, and it would look for a display.
+    figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, accuracy, rate = figure.subplots(1, 3)
+    for axes, title, name in ((loss, "loss (nats)", "loss"), (accuracy, "top-1", "top1"), (rate, "learning rate", "lr")):
+        for split in ("train", "validation"):
+            _draw_curve(axes, rows, split, name)
+        _dress(axes, title)
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    accuracy.set_ylim(0, 1)
+    rate.set_yscale("log")
+    if any(row["split"] == "validation" for row in rows):
+        loss.legend(frameon=False)
+
+    fresh = Path(picture).with_suffix(".tmp.png")
+    with fresh.open("wb") as file:
+        figure.savefig(file, format="png")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(picture)
+
+
+def _draw_curve(axes: Axes, rows: Sequence[Mapping[str, Any]], split: str, name: str) -> None:
+    of_split = [row for row in rows if row["split"] == split and name in row]
+    steps = [row["step"] for row in of_split]
+    values = [math.nan if row[name] is None else row[name] for row in of_split]
+    if split == "train" and name != "lr":
+        steps, values = _thin(steps, values)
+    if steps:
+        dots = "o" if (split == "validation" and len(steps) <= _MARKED) or len(steps) == 1 else None
+        style = "steps-pre" if name == "lr" else "default"  # it stays the same for epochs
+        axes.plot(steps, values, color=_COLOURS[split], label=split, marker=dots, markersize=3.5, linewidth=1.4, drawstyle=style)
+
+
+def _thin(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
+    """Averages neighbouring rows so that at most `_POINTS` are left."""
+    size = max(1, math.ceil(len(steps) / _POINTS))
+    groups = [slice(start, start + size) for start in range(0, len(steps), size)]
+    return [steps[group][-1] for group in groups], [sum(values[group]) / len(values[group]) for group in groups]
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,251 @@
+"""What a run leaves behind and shows as it goes: metrics.jsonl, TensorBoard events and the progress line."""
+
+import json
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+
+from aia_jax.errors import UserError
+from aia_jax.training.events import EventFile
+from aia_jax.training.progress import ProgressLine
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_DIR = "tensorboard"
+_IN_FLIGHT = 2  # steps whose metrics are left on the device: with one running and one waiting it never idles
+_MUST_BE_FINITE = ("loss", "grad_norm")
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A step's loss or gradient norm is NaN or infinite.
+
+    Attributes:
+        step: the step, counted from 1. Up to two steps after it have been taken too.
+        quantity: "loss" or "grad_norm".
+        value: what it was.
+    """
+
+    def __init__(self, step: int, quantity: str, value: float):
+        super().__init__(f"{quantity} is {value} at step {step}")
+        self.step, self.quantity, self.value = step, quantity, value
+
+
+def read_rows(path: str | Path, last_step: int | None = None) -> list[dict[str, Any]]:
+    """Reads metrics.jsonl.
+
+    A line that a killed process left unfinished is passed over; it belongs to steps that will be taken again.
+
+    Args:
+        path: the file; without one there are no rows.
+        last_step: rows of later steps are left out.
+
+    Raises:
+        UserError: for a line before the last that is not a row.
+    """
+    path = Path(path)
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            step = row["step"]
+        except (json.JSONDecodeError, TypeError, KeyError) as error:
+            if number == len(lines):
+                break
+            raise UserError(f"{path}, line {number} is not a row of metrics: {line[:80]!r}; remove the line") from error
+        if last_step is None or step <= last_step:
+            rows.append(row)
+    return rows
+
+
+class RunLog:
+    """Collects the metrics of a run without making the devices wait.
+
+    Rows of metrics.jsonl hold "step", "epoch" (from 1), "split" ("train" or "validation") and numbers; a number that is not finite is null.
+    A training row averages the "steps" steps up to "step" and adds "lr" (of its last step), "clips_per_s" and "data_wait" (the share of the
+    time spent waiting for data). Rows end at multiples of `log_every` and wherever `flush` was called; together they cover every step once,
+    also after restarts, if the loop calls `flush` before it saves a checkpoint.
+
+    All processes must make the same calls. Process 0 writes and prints; the others only watch for losses that are not finite.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        *,
+        total_steps: int,
+        steps_per_epoch: int,
+        start_step: int = 0,
+        log_every: int = 20,
+        tensorboard: bool = True,
+        process_index: int | None = None,
+    ):
+        """Opens the log of a run that has finished `start_step` steps; what an earlier process wrote past that is removed.
+
+        Args:
+            workdir: the run's folder, which exists.
+            total_steps: at which the run ends.
+            steps_per_epoch: steps of an epoch.
+            start_step: the restored step, 0 for a new run.
+            log_every: steps of a row.
+            tensorboard: whether to write event files.
+            process_index: of this process, if not `jax.process_index()`.
+        """
+        workdir = Path(workdir)
+        self._steps_per_epoch, self._log_every = steps_per_epoch, log_every
+        rows = read_rows(workdir / METRICS_FILE, start_step)  # by every process; process 0 may be adding to it already
+        self._last = {row["split"]: row for row in rows}
+        self._pending: deque[_Step] = deque()
+        self._window: list[tuple[_Step, dict[str, float]]] = []
+        self._mark: float | None = None  # when the last step was handed over; None: other work has come between
+        self._file = self._progress = self._tensorboard = None
+        if (jax.process_index() if process_index is None else process_index) == 0:
+            self._file = _reopen(workdir / METRICS_FILE, rows)
+            self._tensorboard = EventFile(workdir / TENSORBOARD_DIR, start_step) if tensorboard else None
+            self._progress = ProgressLine(total_steps, steps_per_epoch, start_step)
+        covered = self._last["train"]["step"] if "train" in self._last else 0
+        if covered != start_step:
+            self.message(f"{METRICS_FILE} ends at step {covered} and the run goes on from step {start_step}: it lacks what lies between")
+
+    def train(self, step: int, metrics: Mapping[str, Any], *, clips: int, data_wait: float | int) -> None:
+        """Takes the metrics of a step that was just handed to the devices.
+
+        Args:
+            step: from 1.
+            metrics: scalars, on the device or not. "loss" and "grad_norm" must be finite; "lr" is reported, the others are averaged.
+            clips: of the global batch.
+            data_wait: seconds for which the step waited for its batch.
+
+        Raises:
+            NonFiniteLoss: for this step or one of the two before it.
+        """
+        for value in metrics.values():
+            if isinstance(value, jax.Array):
+                value.copy_to_host_async()
+        now = time.monotonic()
+        elapsed, self._mark = (None if self._mark is None else now - self._mark), now
+        self._pending.append(_Step(step, metrics, clips, data_wait, elapsed))
+        if self._progress is not None:
+            self._progress.step(step)
+        while len(self._pending) > _IN_FLIGHT:
+            self._take_oldest()
+
+    def flush(self) -> None:
+        """Waits for the steps in flight and writes the open row: before a checkpoint is saved, at the end of an epoch, before stopping.
+
+        Raises:
+            NonFiniteLoss: see `train`.
+        """
+        while self._pending:
+            self._take_oldest()
+        self._close_window()
+        self._mark = None
+
+    def validation(self, step: int, metrics: Mapping[str, float | int]) -> None:
+        """Writes the row of a validation after `step`; `metrics` are numbers on the host."""
+        self.flush()
+        self._write({"step": step, "epoch": self._epoch(step), "split": "validation", **metrics})
+
+    def last_row(self, split: str) -> dict[str, Any] | None:
+        """The newest row of a split, also from before a restart: tells whether the restored step has been validated."""
+        return self._last.get(split)
+
+    def status(self, text: str) -> None:
+        """Shows what goes on between steps, in a terminal only."""
+        if self._progress is not None:
+            self._progress.status(text)
+
+    def message(self, text: str) -> None:
+        """Prints a line above the progress line."""
+        if self._progress is not None:
+            self._progress.message(text)
+
+    def close(self) -> None:
+        """Closes files and the progress line. Metrics that are still in flight are dropped: `flush` first if they matter."""
+        for part in (self._progress, self._tensorboard, self._file):
+            if part is not None:
+                part.close()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.close()
+
+    def _take_oldest(self) -> None:
+        taken = self._pending.popleft()
+        values = {name: float(np.asarray(value)) for name, value in taken.metrics.items()}  # waits for the step to end
+        wrong = next((name for name in _MUST_BE_FINITE if not math.isfinite(values.get(name, 0.0))), None)
+        if wrong is not None:
+            self._close_window()  # its steps were fine; the row after it is the bad step's own
+        self._window.append((taken, values))
+        if wrong is not None or taken.step % self._log_every == 0:
+            self._close_window()
+        if wrong is not None:
+            raise NonFiniteLoss(taken.step, wrong, values[wrong])
+
+    def _close_window(self) -> None:
+        if self._window:
+            step = self._window[-1][0].step
+            self._write({"step": step, "epoch": self._epoch(step), "split": "train", **_summary(self._window)})
+            self._window = []
+
+    def _write(self, row: dict[str, Any]) -> None:
+        row = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+        self._last[row["split"]] = row
+        if self._file is not None:
+            self._file.write(json.dumps(row) + "\n")
+            self._progress.row(row)
+        if self._tensorboard is not None:
+            self._tensorboard.write(row)
+
+    def _epoch(self, step: int) -> int:
+        return max(1, -(-step // self._steps_per_epoch))
+
+
+@dataclass(frozen=True)
+class _Step:
+    step: int
+    metrics: Mapping[str, Any]
+    clips: int
+    data_wait: float  # seconds
+    elapsed: float | None  # seconds since the step before; None after a pause, or compilation and validation would count as slow steps
+
+
+def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]:
+    """A training row's numbers."""
+    values = [values for _, values in window]
+    row: dict[str, Any] = {"steps": len(window)}
+    for name in values[-1]:
+        row[name] = values[-1][name] if name == "lr" else math.fsum(step[name] for step in values) / len(values)
+    timed = [step for step, _ in window if step.elapsed is not None]
+    seconds = sum(step.elapsed for step in timed)
+    if seconds > 0:
+        row["clips_per_s"] = sum(step.clips for step in timed) / seconds
+        row["data_wait"] = min(1.0, sum(step.data_wait for step in timed) / seconds)
+    return row
+
+
+def _reopen(path: Path, rows: Sequence[Mapping[str, Any]]) -> TextIO:
+    """Opens metrics.jsonl behind `rows`, removing all else. A kill at any moment leaves the old file or the new one."""
+    kept = "".join(json.dumps(row) + "\n" for row in rows)
+    if not path.exists() or path.read_bytes() != kept.encode():
+        fresh = path.with_suffix(".tmp")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(kept)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    return path.open("a", encoding="utf-8", buffering=1)  # a row is in the file as soon as its line ends

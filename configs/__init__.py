@@ -1,0 +1,1 @@
+"""Recipes: one file each, all starting from base.py."""

@@ -1,0 +1,22 @@
+"""TSN with AIA (CinST->STinC) on Something-Something V1: ResNet-50, 8 frames, 224 pixels.
+
+    python train.py --config configs/ssv1_aia_tsn.py --config.init_from=WEIGHTS
+
+WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50.
+
+The paper reports 48.5% top-1 and 77.2% top-5 on the validation videos (Tables I and II; 8 frames × 1 crop × 1 clip).
+These are the paper's numbers, not measurements of this code.
+Meant for: the paper's 4 GPUs (2080 Ti or 3090) with 8 clips each; here any mesh whose devices divide the batch of 32. For other batches
+`--config.train.batch_size` scales the learning rate with it; on TPUs and recent GPUs add `--config.model.compute_dtype=bfloat16`.
+Data: Something-Something V1, 174 classes, about 86,000 training and 12,000 validation videos (the paper's rounding), in data/ssv1.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssv1_tsn
+
+
+def get_config() -> ConfigDict:
+    config = ssv1_tsn.get_config()
+    config.model.attention = "CinST->STinC"
+    return config

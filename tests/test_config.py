@@ -1,0 +1,274 @@
+"""Recipes, overrides, and the one line that every mistake gets."""
+
+import importlib
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aia_jax import config as configs
+from aia_jax import create_model
+from aia_jax.errors import UserError, exit_status
+from aia_jax.training.optimizer import assign_groups, parse_groups
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RECIPES = sorted(path for path in (REPOSITORY / "configs").glob("*.py") if path.stem not in ("__init__", "base"))
+SSV1_TSN = REPOSITORY / "configs" / "ssv1_tsn.py"
+
+
+def flat(config, prefix=""):
+    leaves = {}
+    for key, value in config.to_dict().items():
+        leaves |= {f"{key}.{k}": v for k, v in flat(config[key]).items()} if isinstance(value, dict) else {key: value}
+    return leaves
+
+
+def message(*arguments, **named) -> str:
+    with pytest.raises(UserError) as error:
+        configs.load(*arguments, **named)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Writes a recipe with the given lines in get_config and returns its path."""
+
+    def write(*lines, argument=""):
+        body = "".join(f"    {line}\n" for line in lines)
+        path = tmp_path / "mine.py"
+        head = f"from configs import base\n\ndef get_config({argument}):\n    config = base.get_config()\n"
+        path.write_text(f"{head}{body}    return config\n")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_says_how_it_is_run(path):
+    config = configs.load(path)
+    doc = importlib.import_module(f"configs.{path.stem}").__doc__
+    assert f"python train.py --config configs/{path.name}" in doc
+    if path.stem == "demo":
+        assert config.init_from == "scratch"
+        return
+    assert config.init_from == ""
+    data, *aia, temporal = path.stem.split("_")
+    assert (config.data.name, config.data.num_classes, config.data.dir) == (data, 174, f"data/{data}")
+    assert config.model.temporal == temporal
+    assert config.model.attention == ("CinST->STinC" if aia else "none")
+    assert "The paper reports" in doc and "not measurements of this code" in doc and "2080 Ti" in doc
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),  # tables I and II of the paper
+    [
+        ("ssv1_tsn", "19.7 46.6"), ("ssv1_aia_tsn", "48.5 77.2"), ("ssv1_tsm", "45.6 74.2"), ("ssv1_aia_tsm", "49.2 77.5"),
+        ("ssv2_tsn", "30.0 60.5"), ("ssv2_aia_tsn", "60.3 86.4"), ("ssv2_tsm", "61.7 87.4"), ("ssv2_aia_tsm", "61.7 87.2"),
+    ],
+)  # fmt: skip
+def test_docstrings_carry_the_papers_numbers(name, numbers):
+    doc = importlib.import_module(f"configs.{name}").__doc__
+    assert re.search(r"(\d\d\.\d)% top-1 and (\d\d\.\d)% top-5", doc).groups() == tuple(numbers.split())
+
+
+def test_the_papers_recipe():
+    config = configs.load(REPOSITORY / "configs" / "ssv2_aia_tsn.py")
+    assert (config.optim.lr, config.optim.lr_batch_size, config.train.batch_size) == (0.01, 32, 32)
+    assert (config.optim.momentum, config.optim.weight_decay, config.optim.clip_norm) == (0.9, 1e-4, 20.0)
+    assert (config.train.epochs, config.optim.milestones, config.optim.decay) == (50, (20, 40), 0.1)
+    assert (config.data.num_frames, config.data.crop, config.data.resize) == (8, 224, (240, 320))
+    assert config.data.scales == (1, 0.875, 0.75, 0.66)
+    assert config.data.expected.to_dict() == {"train": 168_913, "validation": 24_777}
+
+
+@pytest.mark.parametrize("attention", ["none", "CinST->STinC", "C+ST"])
+def test_groups_cover_every_parameter(attention):
+    model = create_model(5, width=8, stage_sizes=(1, 1), attention=attention)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2, 32, 32, 3)))["params"]
+    groups = assign_groups(shapes, parse_groups(configs.load(SSV1_TSN).optim.groups))
+    for path, group in jax.tree_util.tree_leaves_with_path(groups):
+        names = [part.key for part in path]
+        expected = (1, 1) if names[-1] == "kernel" else (2, 0) if names == ["head", "bias"] else (1, 0)
+        assert (group.lr, group.decay) == expected, names
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.batch_size=8", 8),
+        ("optim.lr=1e-3", 1e-3),
+        ("optim.lr=1", 1.0),
+        ("optim.milestones=10,30", (10, 30)),
+        ("optim.milestones=(10, 30)", (10, 30)),
+        ("optim.milestones=[10,30]", (10, 30)),
+        ("optim.milestones=10", (10,)),
+        ("optim.milestones=", ()),
+        ("model.stage_sizes=1,1", (1, 1)),
+        ("data.scales=1,.5", (1.0, 0.5)),
+        ("log.tensorboard=false", False),
+        ("log.tensorboard=0", False),
+        ("log.tensorboard=True", True),
+        ("init_from=a=b, c", "a=b, c"),
+        ("data.expected.train=5", 5),
+        ("optim.groups=(('.*', {'lr': 1}),)", ((".*", {"lr": 1}),)),
+    ],
+)
+def test_overrides_are_read_as_the_fields_type(override, value):
+    config = configs.load(SSV1_TSN, [override])
+    found = config[override.partition("=")[0]]
+    assert found == value and type(found) is type(value)
+    if isinstance(value, tuple):
+        assert [type(item) for item in found] == [type(item) for item in value]
+    before = flat(configs.load(SSV1_TSN))
+    assert {key for key, new in flat(config).items() if new != before[key]} <= {override.partition("=")[0]}
+
+
+def test_the_last_override_wins():
+    assert configs.load(SSV1_TSN, ["train.epochs=3", "train.epochs=4"]).train.epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.batch_sise=8", "train.batch_sise did you mean train.batch_size"),
+        ("trian.batch_size=8", "train.batch_size"),
+        ("batch_size=8", "train.batch_size eval.batch_size"),
+        ("data.num_frame=4", "data.num_frames"),
+        ("zzz.yyy=4", "zzz.yyy configs/base.py"),
+        ("mesh=4", "mesh section data fsdp time"),
+        ("train.epochs", "--config.train.epochs=VALUE"),
+        ("train.batch_size=1.5", "train.batch_size '1.5' whole number"),
+        ("optim.lr=fast", "optim.lr 'fast' number"),
+        ("optim.lr=nan", "optim.lr nan number"),
+        ("log.tensorboard=maybe", "log.tensorboard 'maybe' true or false"),
+        ("optim.milestones=20,x", "optim.milestones '20,x' 20,40"),
+        ("optim.milestones=20.5", "optim.milestones 20.5 whole numbers"),
+        ("optim.milestones=40,20", "optim.milestones 40,20 rising"),
+        ("optim.lr=0", "optim.lr 0.0 more than 0"),
+        ("optim.groups=5", "optim.groups 5 pattern"),
+        ("optim.groups=(('(', {}),)", "optim.groups regular expression"),
+        ("train.epochs=0", "train.epochs 0 at least 1"),
+        ("train.accumulate=5", "train.batch_size 32 5 train.accumulate"),
+        ("data.flip=2", "data.flip 2.0 from 0 to 1"),
+        ("data.crop=256", "data.crop 256 240,320 data.resize"),
+        ("data.resize=240", "data.resize 240 height, width"),
+        ("model.temporal=lstm", "model.temporal 'lstm' tsn or tsm"),
+        ("model.attention=CinSTT", "model.attention 'CinSTT' CinST"),
+        ("model.compute_dtype=float16", "model.compute_dtype float32 or bfloat16"),
+        ("model.depth=34", "model.depth 34 50 or 101"),
+        ("eval.protocol=random", "eval.protocol 'random' center"),
+        ("mesh.data=0", "mesh.data 0 -1"),
+        ("mesh.time=3", "mesh.time 3 8 frames"),
+    ],
+)
+def test_a_wrong_override_gets_one_line(override, words):
+    text = message(SSV1_TSN, [override])
+    for word in words.split():
+        assert word in text, text
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("config.data.dri = 'x'", "line 5 'dri' data.dir"),
+        ("config.dta.dir = 'x'", "line 5 'dta' data"),
+        ("config['train']['epoch'] = 3", "line 5 'epoch' train.epochs"),
+        ("config.train.epochs = 1.5", "line 5 epochs 1.5 int"),
+        ("config.train.epochs = True", "train.epochs True whole number"),
+        ("config.optim.milestones = (1.5,)", "optim.milestones (1.5,) whole numbers"),
+        ("config.optim.lr = ", "line 5 invalid syntax"),
+        ("nothing()", "line 5 NameError 'nothing'"),
+        ("import no_such_module", "line 5 ModuleNotFoundError no_such_module"),
+        ("config.unlock(); config.data.extra = 3", "data.extra"),
+        ("config.data.expected = {'train': 3}", "lacks data.expected.validation"),
+        ("config = {}", "get_config() dict ConfigDict"),
+        ("config.data.flip = -1.0", "data.flip -1.0"),
+    ],
+)
+def test_a_wrong_recipe_gets_one_line_with_file_and_line(recipe, line, words):
+    path = recipe(line)
+    text = message(path)
+    for word in words.split():
+        assert word in text, text
+    if "line" in words.split():
+        assert str(path) in text
+
+
+def test_a_missing_or_foreign_file_gets_one_line(tmp_path):
+    assert "ssv1_tsn.py" in message(REPOSITORY / "configs" / "ssv1_tns.py")
+    assert "does not exist" in message(tmp_path / "x.py")
+    assert "Python file" in message(REPOSITORY / "configs")
+    (tmp_path / "empty.py").write_text("")
+    assert "no get_config()" in message(tmp_path / "empty.py")
+    (tmp_path / "binary.py").write_bytes(b"\0\xff")
+    assert "binary.py" in message(tmp_path / "binary.py")
+
+
+def test_a_recipe_is_found_from_any_directory_and_may_take_an_argument(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = recipe("config.seed = int(split)", argument="split")
+    config = configs.load(f"{path}:3")
+    assert config.seed == 3
+    assert configs.name(f"{path}:3") == "mine-3"
+    assert configs.name("configs/demo.py") == "demo"
+    with pytest.raises(KeyError):
+        config["new"] = 1
+
+
+def test_the_command_line():
+    joined = configs.parse(["--config", str(SSV1_TSN), "--config.train.batch_size=8", "--config.mesh.data=-1"], "test")
+    split = configs.parse(["--config.train.batch_size", "8", f"--config={SSV1_TSN}", "--config.mesh.data", "-1"], "test")
+    assert joined.config == split.config and joined.config.train.batch_size == 8
+    assert joined.config_name == "ssv1_tsn" and joined.workdir == Path("runs/ssv1_tsn")
+
+    def extra(parser):
+        parser.add_argument("videos", nargs="*")
+        parser.add_argument("--quick", action="store_true")
+
+    own = configs.parse(["--config", str(SSV1_TSN), "--workdir", "w", "--quick", "--", "a.mp4", "--config.x=1"], "test", extra)
+    assert (own.videos, own.quick, own.workdir) == (["a.mp4", "--config.x=1"], True, Path("w"))
+
+
+@pytest.mark.parametrize("arguments", [["--config.train.epochs"], ["--config.train.epochs", "--workdir", "x"], ["--config.train.epochs=x"]])
+def test_a_wrong_command_line_ends_with_status_2_and_one_line(arguments, capsys):
+    assert exit_status(lambda: configs.parse(["--config", str(SSV1_TSN), *arguments], "test")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: ") and "train.epochs" in error
+
+
+def test_unknown_flags_end_with_status_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        configs.parse(["--config", str(SSV1_TSN), "--workdri", "x"], "test")
+    assert stop.value.code == 2
+    assert "--workdri" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_json_keeps_everything(path):
+    config = configs.load(path)
+    again = configs.from_json(configs.to_json(config))
+    assert again == config and again.is_locked
+    assert {key: type(value) for key, value in flat(again).items()} == {key: type(value) for key, value in flat(config).items()}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lr=st.floats(1e-300, 1e300),
+    milestones=st.lists(st.integers(1, 10**6), unique=True).map(sorted),
+    scales=st.lists(st.floats(0.01, 1), min_size=1),
+    seed=st.integers(0, 2**63),
+    text=st.text(),
+)
+def test_json_and_overrides_keep_any_value(lr, milestones, scales, seed, text):
+    given_values = {"optim.lr": lr, "optim.milestones": tuple(milestones), "data.scales": tuple(scales), "seed": seed, "data.name": text}
+    config = configs.load(SSV1_TSN, [f"{key}={value}" for key, value in given_values.items()])
+    again = configs.from_json(configs.to_json(config))
+    assert again == config
+    for key, value in given_values.items():
+        assert again[key] == value and type(again[key]) is type(value)

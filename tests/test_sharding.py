@@ -1,0 +1,167 @@
+"""Meshes, the results on them, and several processes. Devices are forced host devices in processes of their own."""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from aia_jax import sharding
+from aia_jax.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FAKE = [SimpleNamespace(id=index, process_index=index // 4) for index in range(8)]
+
+
+def start(program: str, devices: int, **environment: str) -> subprocess.Popen:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "SLURM_"))}
+    env |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def output(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+SAME_RESULTS = """
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import PartitionSpec as P
+    from aia_jax.sharding import batch_shardings, host_block, make_mesh, replicated, row_shards, state_shardings
+
+    rng = np.random.default_rng(0)
+    state = {"kernel": rng.normal(size=(12, 64)).astype(np.float32), "bias": rng.normal(size=64).astype(np.float32)}
+    batch = {"clips": rng.normal(size=(8, 4, 3, 1, 3)).astype(np.float32), "labels": rng.integers(64, size=8)}
+
+    def loss(state, batch):
+        x = batch["clips"].transpose(0, 2, 3, 1, 4).reshape(8, 3, 12)  # rows mix the frames, so `time` must exchange them
+        x = (x - x.mean((0, 1))) / x.std((0, 1))  # as BatchNorm does over the global batch
+        logits = (x @ state["kernel"] + state["bias"]).mean(1)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["labels"][:, None], 1).mean()
+
+    def step(state, batch):
+        value, gradient = jax.value_and_grad(loss)(state, batch)
+        return value, jax.tree.map(lambda p, g: p - g, state, gradient)
+
+    expected = jax.tree.map(np.asarray, jax.jit(step)(state, batch))
+    for sizes in ((4, 1, 1), (2, 2, 1), (1, 2, 2)):
+        count = sizes[0] * sizes[1] * sizes[2]
+        mesh = make_mesh(dict(zip(("data", "fsdp", "time"), (-1, *sizes[1:]))), jax.devices()[:count])
+        assert tuple(mesh.shape.values()) == sizes and row_shards(mesh) == sizes[0] * sizes[1] and host_block(mesh) == (0, 1)
+        places = state_shardings(mesh, state, small=128)
+        assert places["kernel"].spec == (P(None, "fsdp") if sizes[1] > 1 else P()) and places["bias"].spec == P()
+        put = jax.device_put(state, places), jax.device_put(batch, batch_shardings(mesh, batch))
+        assert put[1]["clips"].addressable_shards[0].data.shape == (8 // row_shards(mesh), 4 // sizes[2], 3, 1, 3)
+        found = jax.jit(step, out_shardings=(replicated(mesh), places))(*put)
+        assert found[1]["kernel"].addressable_shards[0].data.shape == (12, 64 // sizes[1])
+        np.testing.assert_allclose(found[0], expected[0], rtol=2e-6)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), jax.tree.map(np.asarray, found[1]), expected[1])
+        views = {"clips": jax.ShapeDtypeStruct((8, 2, 4, 3, 1, 3), "uint8")}
+        assert batch_shardings(mesh, views)["clips"].spec == P(("data", "fsdp"), None, "time", None, None, None)
+    print("same")
+"""
+
+
+def test_every_mesh_gives_the_results_of_one_device():
+    assert output(start(SAME_RESULTS, 4)) == "same\n"
+
+
+TWO_HOSTS = """
+    import jax, numpy as np
+    from aia_jax.sharding import batch_shardings, host_block, initialise_hosts, make_mesh
+    initialise_hosts()
+    initialise_hosts()
+    blocks = []
+    for time in (1, 4):
+        mesh = make_mesh({"data": -1, "fsdp": 1, "time": time})
+        index, count = host_block(mesh)
+        blocks.append((index, count))
+        clips = np.arange(8 * 4).reshape(8, 4, 1, 1, 1)
+        local = {"clips": np.split(clips, count)[index]}
+        place = batch_shardings(mesh, local)["clips"]
+        whole = jax.make_array_from_process_local_data(place, local["clips"], clips.shape)
+        weights = np.arange(8 * 4).reshape(clips.shape) + 1
+        assert int(jax.jit(lambda x: (x * weights).sum())(whole)) == (clips * weights).sum()
+    print(jax.process_index(), jax.device_count(), blocks)
+"""
+
+
+def test_two_processes_feed_contiguous_blocks():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    hosts = [
+        start(TWO_HOSTS, 2, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(index)) for index in range(2)
+    ]
+    # With time=4 both hosts hold all rows, each two of the frames.
+    said = [output(host).splitlines()[-1] for host in hosts]  # gloo prints too
+    assert said == ["0 4 [(0, 2), (0, 1)]", "1 4 [(1, 2), (0, 1)]"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((3, 1, 1), "mesh.data=3 8 devices -1 or 8"),
+        ((-1, 3, 1), "mesh.fsdp=3 8 devices divides 8"),
+        ((2, 2, 1), "mesh.data=2 mesh.fsdp=2 8 -1 or 4"),
+        ((-1, 16, 1), "mesh.fsdp=16 8 devices"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_names_what_does(sizes, words):
+    with pytest.raises(UserError) as error:
+        sharding.make_mesh(dict(zip(sharding.AXES, sizes, strict=True)), FAKE)
+    for word in words.split():
+        assert word in str(error.value), str(error.value)
+
+
+BATCHES = """
+    from aia_jax.errors import UserError
+    from aia_jax.sharding import check_batch, make_mesh
+    mesh = make_mesh({"data": 2, "fsdp": 2, "time": 1})
+    check_batch(mesh, 8, accumulate=2)
+    check_batch(mesh, 4)
+    for batch, accumulate in ((10, 1), (3, 1), (12, 2)):
+        try:
+            check_batch(mesh, batch, accumulate=accumulate)
+        except UserError as error:
+            print(error)
+"""
+
+
+def test_a_batch_that_does_not_split_names_the_nearest_sizes():
+    lines = output(start(BATCHES, 4)).splitlines()
+    assert len(lines) == 3
+    for line, (batch, fits) in zip(lines, ((10, "8 or 12"), (3, "4"), (12, "8 or 16")), strict=True):
+        assert f"train.batch_size: {batch} clips" in line and "over 4 devices" in line and line.endswith(f"use {fits}")
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES JAX_COORDINATOR_ADDRESS JAX_PROCESS_ID"),
+        ({"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": "a:1", "JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID=2"),
+        ({"JAX_NUM_PROCESSES": "two", "JAX_COORDINATOR_ADDRESS": "a:1", "JAX_PROCESS_ID": "0"}, "JAX_NUM_PROCESSES=two"),
+    ],
+)
+def test_half_an_environment_is_an_error(variables, words, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as error:
+        sharding.initialise_hosts()
+    for word in words.split():
+        assert word in str(error.value)
+
+
+def test_a_single_machine_stays_alone(monkeypatch):
+    for name in sharding._SLURM_VARIABLES:
+        monkeypatch.setenv(name, "1")
+    sharding.initialise_hosts()
+    assert not jax.distributed.is_initialized()
