@@ -50,7 +50,7 @@ def open_dataset(folder: str | Path, label: str = "label") -> DatasetInfo:
     features = builder.info.features
     class_labels = {name: feature for name, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)}
     if label not in class_labels:
-        there = ", ".join(class_labels) or f"none (its features are {', '.join(features)})"
+        there = ", ".join(sorted(class_labels)) or f"none (its features are {', '.join(sorted(features))})"
         raise DataError(f"{folder} has no class label {label!r}; its class labels are: {there}")
     return DatasetInfo(
         name=builder.name,

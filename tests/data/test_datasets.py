@@ -111,6 +111,14 @@ def test_metadata_without_its_shards_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    (tmp_path / ".metadata.tmp").mkdir()
+    (tmp_path / ".metadata.tmp" / "other-train.tfrecord-00000-of-00001").touch()
+    folder = make_dataset(tmp_path, videos_per_class=1)
+    assert not (folder / ".metadata.tmp").exists()
+    assert open_dataset(folder).name == "tiny"
+
+
 # --- opening ---
 
 
