@@ -3,8 +3,9 @@
 from typing import Any
 
 import jax
+import numpy as np
 
-Array = jax.Array
+Array = jax.Array | np.ndarray  # jax takes NumPy's arrays wherever it takes its own
 
 try:
     from jaxtyping import Float, Int, Key, PyTree, UInt8

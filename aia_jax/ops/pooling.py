@@ -23,6 +23,7 @@ def axis_pool(x: Float[Array, "b t h w c"], axis: int) -> tuple[Float[Array, "b 
     return _pool(x, axis)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _pool(x: Array, axis: int) -> tuple[Array, Array]:
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     size = x.shape[axis]

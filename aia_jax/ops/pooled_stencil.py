@@ -27,6 +27,7 @@ def stencil(
     return _correlate((maximum, mean), kernel)
 
 
+@jax.jit  # traced once a shape, and one program rather than hundreds where a caller does not jit
 def _correlate(planes: tuple[Array, ...], kernel: Array) -> Array:
     """Sum over planes p and taps of plane p, shifted, times kernel[..., p]."""
     _, i, j, k = planes[0].shape
@@ -52,6 +53,7 @@ def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array
     return of_maximum, of_mean, _kernel_gradient((maximum, mean), gradient)
 
 
+@jax.jit
 def _kernel_gradient(planes: tuple[Array, ...], gradient: Array) -> Array:
     """Inner products of the gradient with every shifted plane, [3, 3, 3, planes]."""
     _, i, j, k = gradient.shape

@@ -1,0 +1,102 @@
+"""The networks as a user meets them: shapes, options, what training changes, what wrong values say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aia_jax import create_model
+from aia_jax.models.attention import Combination, Module, parse
+
+NARROW = {"width": 8, "stage_sizes": (1, 1), "stem": "small"}
+EXPRESSIONS = ["none", "C", "ST", "C->ST", "ST->C", "C+ST", "CinST", "STinC", "CinST->STinC", "STinC->CinST", "CinST+STinC"]
+
+
+def clips(*shape):
+    return np.random.default_rng(0).normal(size=(*shape, 3)).astype("f4")
+
+
+def test_parse_reads_chains_of_averages():
+    assert parse("none") is None
+    assert parse("CinST") == Module("CinST", "C", "ST")
+    assert parse("C + ST -> C") == Combination(
+        "->", (Combination("+", (Module("C", None, "C"), Module("ST", None, "ST"))), Module("C_2", None, "C"))
+    )
+
+
+@pytest.mark.parametrize("attention", ["CinST->STinC", "C+ST"])
+def test_variables_do_not_depend_on_frames_or_size(attention):
+    """Weights trained at T=4 run at T=6 and on other frames; the logits are one float32 row a clip."""
+    model = create_model(5, attention=attention, temporal="tsm", **NARROW)
+    variables = model.init(jax.random.key(0), clips(1, 4, 16, 16))
+    other = jax.eval_shape(model.init, jax.random.key(0), clips(2, 6, 12, 20))
+    assert jax.tree.map(lambda a: a.shape, variables) == jax.tree.map(lambda a: a.shape, other)
+    logits = model.apply(variables, clips(2, 6, 12, 20))
+    assert logits.shape == (2, 5) and logits.dtype == jnp.float32
+
+
+def test_plain_tsn_ignores_the_order_of_frames_and_attention_does_not():
+    x = clips(1, 6, 16, 16)
+    for attention, blind in [("none", True), ("C", False), ("ST", False)]:
+        model = create_model(3, attention=attention, dropout=0.0, **NARROW)
+        variables = jax.jit(model.init)(jax.random.key(0), x)
+        # At the start, running statistics are those of no data; batch statistics make the gates move.
+        run = jax.jit(lambda v, m=model, s=variables: m.apply(s, v, True, mutable=["batch_stats"])[0])
+        assert np.allclose(run(x), run(x[:, ::-1]), rtol=1e-3, atol=1e-6) == blind, attention
+
+
+@pytest.mark.parametrize("attention", EXPRESSIONS)
+def test_every_expression_has_its_own_parameters(attention):
+    """54 weights, a scale and a shift for each unit of each block."""
+    units = {"C": 1, "ST": 3, "CinST": 4, "STinC": 4}
+    shapes = jax.eval_shape(create_model(5, attention=attention, **NARROW).init, jax.random.key(0), clips(1, 2, 8, 8))
+    plain = jax.eval_shape(create_model(5, **NARROW).init, jax.random.key(0), clips(1, 2, 8, 8))
+    count = lambda tree: sum(a.size for a in jax.tree.leaves(tree["params"]))  # noqa: E731
+    expected = 0 if attention == "none" else sum(units[m] for m in attention.replace("->", "+").split("+"))
+    assert count(shapes) - count(plain) == 2 * 56 * expected
+
+
+def test_r101_carries_attention_and_shift_on_every_other_block_of_its_long_stage():
+    shapes = jax.eval_shape(create_model(5, depth=101, attention="C").init, jax.random.key(0), clips(1, 2, 32, 32))["params"]
+    carrying = [name for name, block in shapes.items() if "attention" in block]
+    assert {name for name in carrying if name.startswith("stage3")} == {f"stage3_block{i}" for i in range(0, 23, 2)}
+    assert len(carrying) == 3 + 4 + 12 + 3
+
+
+def test_training_mode_updates_every_running_statistic_and_drops_out():
+    model = create_model(5, attention="CinST", dropout=0.5, **NARROW)
+    x = clips(2, 3, 16, 16)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    apply = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"]))
+    first, updated = apply(jax.random.key(1))
+    second, _ = apply(jax.random.key(2))
+    assert not np.allclose(first, second)
+    moved = jax.tree.map(lambda a, b: bool(np.any(np.asarray(a) != np.asarray(b))), variables["batch_stats"], updated["batch_stats"])
+    assert all(jax.tree.leaves(moved))
+
+
+def test_bfloat16_activations_keep_float32_parameters_and_logits():
+    model, reference = (create_model(5, attention="STinC", dtype=t, **NARROW) for t in (jnp.bfloat16, jnp.float32))
+    x = clips(2, 3, 16, 16)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    assert {a.dtype for a in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    logits = model.apply(variables, x)
+    assert logits.dtype == jnp.float32
+    expected = reference.apply(variables, x)
+    assert float(jnp.abs(logits - expected).max()) < 0.05 * float(jnp.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"attention": "CinSTT"}, "CinSTT"),
+        ({"attention": "C->"}, "no attention module"),
+        ({"temporal": "tsx"}, "tsn, tsm"),
+        ({"depth": 18}, "50, 101"),
+        ({"stem": "big"}, "imagenet, small"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_wrong_options_name_the_right_ones(options, word):
+    with pytest.raises(ValueError, match=word):
+        create_model(5, **options)
