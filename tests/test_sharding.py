@@ -32,10 +32,11 @@ def output(process: subprocess.Popen) -> str:
     return out
 
 
-SAME_RESULTS = """
+FOUR_DEVICES = """
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import PartitionSpec as P
-    from aia_jax.sharding import batch_shardings, host_block, make_mesh, replicated, row_shards, state_shardings
+    from aia_jax.errors import UserError
+    from aia_jax.sharding import batch_shardings, check_batch, host_block, make_mesh, replicated, row_shards, state_shardings
 
     rng = np.random.default_rng(0)
     state = {"kernel": rng.normal(size=(12, 64)).astype(np.float32), "bias": rng.normal(size=64).astype(np.float32)}
@@ -67,11 +68,23 @@ SAME_RESULTS = """
         views = {"clips": jax.ShapeDtypeStruct((8, 2, 4, 3, 1, 3), "uint8")}
         assert batch_shardings(mesh, views)["clips"].spec == P(("data", "fsdp"), None, "time", None, None, None)
     print("same")
+
+    mesh = make_mesh({"data": 2, "fsdp": 2, "time": 1})
+    check_batch(mesh, 8, accumulate=2)
+    check_batch(mesh, 4)
+    for batch, accumulate in ((10, 1), (3, 1), (12, 2)):
+        try:
+            check_batch(mesh, batch, accumulate=accumulate)
+        except UserError as error:
+            print(error)
 """
 
 
-def test_every_mesh_gives_the_results_of_one_device():
-    assert output(start(SAME_RESULTS, 4)) == "same\n"
+def test_every_mesh_gives_the_results_of_one_device_and_names_batches_that_fit():
+    same, *errors = output(start(FOUR_DEVICES, 4)).splitlines()
+    assert same == "same" and len(errors) == 3
+    for line, (batch, fits) in zip(errors, ((10, "8 or 12"), (3, "4"), (12, "8 or 16")), strict=True):
+        assert f"train.batch_size: {batch} clips" in line and "over 4 devices" in line and line.endswith(f"use {fits}")
 
 
 TWO_HOSTS = """
@@ -98,9 +111,7 @@ def test_two_processes_feed_contiguous_blocks():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    hosts = [
-        start(TWO_HOSTS, 2, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(index)) for index in range(2)
-    ]
+    hosts = [start(TWO_HOSTS, 2, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(index)) for index in range(2)]
     # With time=4 both hosts hold all rows, each two of the frames.
     said = [output(host).splitlines()[-1] for host in hosts]  # gloo prints too
     assert said == ["0 4 [(0, 2), (0, 1)]", "1 4 [(1, 2), (0, 1)]"]
@@ -120,27 +131,6 @@ def test_a_mesh_that_does_not_fit_names_what_does(sizes, words):
         sharding.make_mesh(dict(zip(sharding.AXES, sizes, strict=True)), FAKE)
     for word in words.split():
         assert word in str(error.value), str(error.value)
-
-
-BATCHES = """
-    from aia_jax.errors import UserError
-    from aia_jax.sharding import check_batch, make_mesh
-    mesh = make_mesh({"data": 2, "fsdp": 2, "time": 1})
-    check_batch(mesh, 8, accumulate=2)
-    check_batch(mesh, 4)
-    for batch, accumulate in ((10, 1), (3, 1), (12, 2)):
-        try:
-            check_batch(mesh, batch, accumulate=accumulate)
-        except UserError as error:
-            print(error)
-"""
-
-
-def test_a_batch_that_does_not_split_names_the_nearest_sizes():
-    lines = output(start(BATCHES, 4)).splitlines()
-    assert len(lines) == 3
-    for line, (batch, fits) in zip(lines, ((10, "8 or 12"), (3, "4"), (12, "8 or 16")), strict=True):
-        assert f"train.batch_size: {batch} clips" in line and "over 4 devices" in line and line.endswith(f"use {fits}")
 
 
 @pytest.mark.parametrize(
