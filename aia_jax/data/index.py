@@ -107,17 +107,17 @@ class Index:
         """int64 [S + 1]: the records of shard s are `first_record[s]:first_record[s + 1]`."""
         return np.searchsorted(self.shard, np.arange(len(self.shards) + 1))
 
-    def video_id(self, record: int) -> str:
+    def video_id(self, record: int | np.integer) -> str:
         """The video's name in the raw data; bytes that are not UTF-8 show as escapes."""
         start, stop = self.video_id_start[record : record + 2]
         return self.video_id_bytes[start:stop].tobytes().decode(errors="backslashreplace")
 
-    def shard_and_number(self, record: int) -> tuple[str, int]:
+    def shard_and_number(self, record: int | np.integer) -> tuple[str, int]:
         """The name of the record's shard, and which record of that shard it is, from 0."""
         shard = self.shard[record]
         return self.shards[shard].name, int(record - self.first_record[shard])
 
-    def describe(self, record: int) -> str:
+    def describe(self, record: int | np.integer) -> str:
         """The record for a person: "shard X, record N, video ID"; N counts from 0 in that shard."""
         shard, number = self.shard_and_number(record)
         return f"shard {shard}, record {number}, video {self.video_id(record)}"

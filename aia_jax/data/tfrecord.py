@@ -72,11 +72,11 @@ class ShardReader:
         """Bytes that this object has fetched from the shards, in this process."""
         return sum(list(self._read_by_thread.values()))
 
-    def describe(self, record: int) -> str:
+    def describe(self, record: int | np.integer) -> str:
         """The record for a person: "shard X, record N, video ID"."""
         return self.index.describe(record)
 
-    def read_frames(self, record: int, frames: Sequence[int]) -> list[bytes]:
+    def read_frames(self, record: int | np.integer, frames: Sequence[int] | np.ndarray) -> list[bytes]:
         """Fetches the encoded pictures of some frames, and nothing else of the record.
 
         Args:
@@ -85,13 +85,14 @@ class ShardReader:
 
         Raises:
             DamagedRecord: if the record is damaged, or one of these frames is.
-            IndexError: for a frame that the video does not have.
+            IndexError: for a record or frame that does not exist.
+            DataError: if the shard cannot be opened.
         """
         index = self.index
         if not 0 <= record < len(index):
             raise IndexError(f"record {record} of {len(index)}")
         if index.damaged[record]:
-            raise self._damaged(record, index.damage[record])
+            raise self._damaged(record, index.damage[int(record)])
         first, stop = (int(row) for row in index.first_frame[record : record + 2])
         found = {}
         for frame in frames:
@@ -105,11 +106,12 @@ class ShardReader:
                 found[frame] = content
         return [found[frame] for frame in frames]
 
-    def read_record(self, record: int) -> bytes:
+    def read_record(self, record: int | np.integer) -> bytes:
         """Fetches the whole serialized `tf.train.Example`.
 
         Raises:
             DamagedRecord: if it differs from the checksum stored with it.
+            DataError: if the shard cannot be opened.
         """
         length = int(self.index.record_length[record])
         content = self._fetch(record, int(self.index.record_offset[record]), length + FOOTER_BYTES)
@@ -118,7 +120,7 @@ class ShardReader:
             raise self._damaged(record, "its data does not match the checksum stored with it")
         return data
 
-    def _fetch(self, record: int, offset: int, length: int) -> bytes:
+    def _fetch(self, record: int | np.integer, offset: int, length: int) -> bytes:
         shard = int(self.index.shard[record])
         descriptor, borrowed = self._descriptor(shard)
         try:
@@ -156,7 +158,7 @@ class ShardReader:
             os.close(opened)
         return kept, False
 
-    def _damaged(self, record: int, reason: str) -> DamagedRecord:
+    def _damaged(self, record: int | np.integer, reason: str) -> DamagedRecord:
         return DamagedRecord(*self.index.shard_and_number(record), self.index.video_id(record), reason)
 
 

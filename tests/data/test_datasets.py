@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
+from tiny_data import make_dataset
 
 from aia_jax.data.datasets import check_against_config, flip_pairs, open_dataset
 from aia_jax.data.example import encode_example
@@ -16,7 +17,6 @@ from aia_jax.data.framing import RecordWriter, scan_records
 from aia_jax.data.metadata import shard_name, write_metadata
 from aia_jax.data.tfrecord import open_split
 from aia_jax.errors import DataError
-from tests.tiny_data import make_dataset
 
 CLASSES = ("moving left", "moving right", "standing")
 
