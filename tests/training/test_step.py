@@ -1,5 +1,6 @@
 """The training step on a tiny net: accumulation with BatchNorm, moving average, randomness, metrics, and the evaluation's padding."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -44,9 +45,13 @@ def make_batch(size, seed=0):
     }
 
 
+@functools.cache
+def make_variables(model):
+    return jax.jit(model.init)(jax.random.key(0), normalize(make_batch(2)["clips"]))
+
+
 def make_state(model, tx, **options):
-    variables = model.init(jax.random.key(0), normalize(make_batch(2)["clips"]))
-    return TrainState.create(variables, tx, **options)
+    return TrainState.create(jax.tree.map(np.asarray, make_variables(model)), tx, **options)
 
 
 def assert_trees_close(ours, theirs, **tolerance):
@@ -121,7 +126,7 @@ def test_a_loss_that_is_not_finite_is_reported():
     model, tx = TinyNet(batch_norm=False), optax.sgd(0.1)
     state = make_state(model, tx)
     state = state.replace(params=jax.tree.map(lambda p: p * jnp.nan, state.params))
-    _, outcome = make_train_step(model, tx)(state, make_batch(4), jax.random.key(0))
+    _, outcome = jax.jit(make_train_step(model, tx))(state, make_batch(4), jax.random.key(0))
     assert np.isnan(outcome["loss"])
     assert outcome["top1"] == 0
 
@@ -152,9 +157,10 @@ def test_padding_rows_count_nothing_even_when_they_are_nan():
     model, tx = TinyNet(), optax.sgd(0.1)
     variables = make_state(model, tx).eval_variables()
     batch = {**make_batch(5), "weights": jnp.ones(5)}
-    sums = make_eval_step(model)(variables, batch)
+    eval_step = jax.jit(make_eval_step(model))
+    sums = eval_step(variables, batch)
     padded = {name: jnp.concatenate([rows, rows[:2]]) for name, rows in batch.items()} | {"weights": jnp.asarray([1.0] * 5 + [0.0] * 2)}
-    padded_sums = make_eval_step(model)(variables, padded)
+    padded_sums = eval_step(variables, padded)
     assert {name: x.dtype for name, x in sums.items()} == dict.fromkeys(("loss", "top1", "top5", "weight"), jnp.float32)
     for name, total in sums.items():
         assert float(padded_sums[name]) == pytest.approx(float(total), rel=1e-6)
