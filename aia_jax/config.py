@@ -88,7 +88,7 @@ def parse(
         extra: adds the command's own arguments to the parser.
 
     Returns:
-        A namespace with `config` (loaded and locked), `config_name`, `workdir` (a Path) and what `extra` added.
+        A namespace with `config` (loaded and locked), `config_path` (as given), `config_name`, `workdir` (a Path) and what `extra` added.
 
     Raises:
         UserError: see `load`. Arguments that the command does not have end the process with argparse's line and status 2.
@@ -99,7 +99,7 @@ def parse(
     if extra is not None:
         extra(parser)
     parsed = parser.parse_args(arguments)
-    parsed.config_name = name(parsed.config)
+    parsed.config_path, parsed.config_name = parsed.config, name(parsed.config)
     parsed.workdir = Path(parsed.workdir or Path("runs") / parsed.config_name)
     parsed.config = load(parsed.config, overrides)
     return parsed

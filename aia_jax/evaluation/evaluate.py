@@ -1,0 +1,69 @@
+"""Runs a model over every video of a split."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from aia_jax.data.damage import DamageLog
+from aia_jax.data.prefetch import MeshPrefetch
+from aia_jax.shapes import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Means over the videos that could be evaluated.
+
+    Attributes:
+        top1: fraction of videos whose class has the largest logit.
+        top5: fraction whose class is among the five largest (or all, with fewer classes).
+        loss: cross-entropy in nats.
+        evaluated: videos that count; damaged ones do not.
+        expected: videos of the split.
+    """
+
+    top1: float
+    top5: float
+    loss: float
+    evaluated: int
+    expected: int
+
+
+def evaluate(
+    eval_step: Callable[[PyTree, Mapping[str, Any]], Mapping[str, jax.Array]],
+    variables: PyTree,
+    batches: MeshPrefetch,
+    expected: int,
+    damage: DamageLog,
+    stop: Callable[[], bool] = lambda: False,
+) -> Result | None:
+    """Evaluates all batches.
+
+    Args:
+        eval_step: of `make_eval_step`, jitted.
+        variables: {"params", "batch_stats"}.
+        batches: of `eval_batches`, on the mesh; closed at the end.
+        expected: videos of the split.
+        damage: takes the ids of damaged videos.
+        stop: asked between batches; True breaks off.
+
+    Returns:
+        The result; None if `stop` broke it off.
+
+    Raises:
+        DataError: too many damaged videos, see `DamageLog.add`.
+    """
+    sums = None
+    with batches:
+        for batch in batches:
+            damage.add(batch["damaged"].ravel())
+            new = eval_step(variables, {name: batch[name] for name in ("clips", "labels", "weights")})
+            sums = new if sums is None else jax.tree.map(jnp.add, sums, new)  # stays on the devices: no batch waits for another's sums
+            if stop():
+                return None
+    totals = {name: float(total) for name, total in sums.items()}
+    evaluated = totals.pop("weight")
+    means = {name: total / evaluated if evaluated else float("nan") for name, total in totals.items()}
+    return Result(**means, evaluated=round(evaluated), expected=expected)

@@ -1,0 +1,43 @@
+"""Asking a run to stop: SIGTERM, Ctrl-C, or a preemption notice to any of its hosts."""
+
+import signal
+from types import FrameType, TracebackType
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class StopRequest:
+    """Remembers that the process was asked to stop, so that the loop can save first. Use it in a `with` block.
+
+    On one host it takes SIGTERM and the first Ctrl-C; a second Ctrl-C interrupts at once. On several hosts JAX's preemption service
+    hears SIGTERM on any of them and has all hosts stop at the same step.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._several = jax.process_count() > 1
+        self._replaced: dict[int, object] = {}
+
+    def at(self, step: int) -> bool:
+        """Whether to stop after `step`. Every host must ask at every step: they agree on the answer."""
+        return multihost_utils.reached_preemption_sync_point(step) if self._several else self._asked
+
+    @property
+    def now(self) -> bool:
+        """Whether to break off work inside a step's work, such as a validation; on several hosts never, as they could not agree."""
+        return self._asked
+
+    def __enter__(self) -> "StopRequest":
+        if not self._several:
+            self._replaced = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._replaced.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
