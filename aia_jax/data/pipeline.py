@@ -1,0 +1,230 @@
+"""Batches of clips from a prepared split, through grain: in this process or in worker processes, the same rows either way.
+
+An element of the grain dataset is one host's whole block of one global batch, and its number is the global step. So a restart,
+another number of workers or another number of hosts changes which process makes a row, and never what is in it; no iterator
+state is saved.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aia_jax.data.augment import TrainTransform, center_crop, cut, recipe_geometry
+from aia_jax.data.frames import read_pictures
+from aia_jax.data.plan import BatchPlan
+from aia_jax.data.sampling import frame_indices
+from aia_jax.data.tfrecord import DamagedRecord, ShardReader
+from aia_jax.data.workers import Batch, iterate_blocks
+from aia_jax.errors import DataError, UserError
+
+MAX_GIVEN_UP = 8  # damaged records in succession that one row accepts before the run stops
+
+_NO_RECORD = -1
+
+
+def train_batches(
+    reader: ShardReader,
+    plan: BatchPlan,
+    transform: TrainTransform,
+    *,
+    start_step: int,
+    label: str = "label",
+    host_index: int = 0,
+    host_count: int = 1,
+    workers: int = 0,
+    threads: int = 2,
+    prefetch: int = 2,
+) -> Iterator[Batch]:
+    """This host's rows of the global batches from `start_step` on, without end.
+
+    A row whose record is damaged takes another one, drawn from the row's own random numbers: every run makes the same choice.
+
+    Args:
+        reader: of the split; its `index.labels[label]` are the labels.
+        plan: of the global batches.
+        transform: what is done to a video.
+        start_step: the global step of the first batch.
+        label: the label feature.
+        host_index: which contiguous block of every global batch is made here.
+        host_count: how many hosts share a global batch.
+        workers: processes that make batches; 0 makes them in this one.
+        threads: that make rows, in each of these processes.
+        prefetch: finished batches that wait, for each process; 0 (without workers only) makes each when it is asked for.
+
+    Yields:
+        ``clips`` uint8 [b, T, size, size, 3], ``labels`` int32 [b], ``records`` int64 [b] (those in the clips) and ``damaged``
+        int64 [b, 8] (those given up for each row, the rest -1), with b = batch_size / host_count. Close the iterator to end the
+        worker processes.
+
+    Raises:
+        UserError: if hosts or workers do not fit; at once.
+        DataError: if the split has no such label; at once. If a row meets 8 damaged records in succession; from the iterator.
+    """
+    _check_label(reader, label)
+    rows = _TrainRows(reader, plan, transform, label)
+    block = _host_block(plan.batch_size, host_index, host_count)
+    return iterate_blocks(rows, block, range(start_step, sys.maxsize), workers=workers, threads=threads, prefetch=prefetch)
+
+
+def eval_batches(
+    reader: ShardReader,
+    batch_size: int,
+    num_frames: int,
+    size: int,
+    protocol: str = "center",
+    *,
+    resize: Sequence[int] | None = (240, 320),
+    label: str = "label",
+    host_index: int = 0,
+    host_count: int = 1,
+    workers: int = 0,
+    threads: int = 2,
+    prefetch: int = 2,
+) -> Iterator[Batch]:
+    """Every video of a split exactly once over all hosts, centre crop; every host gets the same number of batches.
+
+    Args:
+        reader: of the split.
+        batch_size: rows of a global batch.
+        num_frames: frames of a clip (T).
+        size: of the crop and the input, pixels.
+        protocol: of `frame_indices`.
+        resize: (height, width) in which the crop is computed; None for the stored frames' own. Frames stored at this size are
+            only cut.
+        label, host_index, host_count, workers, threads, prefetch: as in `train_batches`.
+
+    Yields:
+        ``clips`` uint8 [b, T, size, size, 3], with an axis for clips after b if the protocol has several; ``labels`` int32 [b];
+        ``weights`` float32 [b], 0 for the padding of the last batch and for damaged records, else 1; ``records`` int64 [b], -1
+        for padding; ``damaged`` int64 [b, 1], the record where it is damaged, else -1. Rows of weight 0 are black, their label 0.
+
+    Raises:
+        UserError: if hosts, workers or batch size do not fit; at once.
+        DataError: if the split has no such label; at once.
+    """
+    if batch_size < 1:
+        raise UserError(f"eval.batch_size={batch_size}: a batch has at least 1 clip")
+    _check_label(reader, label)
+    rows = _EvalRows(reader, batch_size, num_frames, size, protocol, resize, label)
+    block = _host_block(batch_size, host_index, host_count)
+    return iterate_blocks(rows, block, range(-(-len(reader) // batch_size)), workers=workers, threads=threads, prefetch=prefetch)
+
+
+@dataclass(frozen=True, eq=False)
+class _TrainRows:
+    reader: ShardReader
+    plan: BatchPlan
+    transform: TrainTransform
+    label: str
+
+    @property
+    def clip_shape(self) -> tuple[int, ...]:
+        return self.transform.num_frames, self.transform.size, self.transform.size, 3
+
+    def fields(self, count: int) -> Batch:
+        return {
+            "labels": np.empty(count, np.int32),
+            "records": np.empty(count, np.int64),
+            "damaged": np.full((count, MAX_GIVEN_UP), _NO_RECORD, np.int64),
+        }
+
+    def fill(self, step: int, row: int, place: int, clip: np.ndarray, fields: Batch) -> None:
+        rng = self.plan.rng(step, row)
+        record = int(self.plan.records(step)[row])
+        for tried in range(MAX_GIVEN_UP):
+            try:
+                fields["labels"][place] = self._fill_clip(record, rng, clip)
+                fields["records"][place] = record
+                return
+            except DamagedRecord as damage:
+                fields["damaged"][place, tried] = record
+                last = damage
+            record = self.plan.draw_record(rng)
+        raise DataError(f"{MAX_GIVEN_UP} damaged records in succession at step {step}, the last: {last}; check the disk and data.dir")
+
+    def _fill_clip(self, record: int, rng: np.random.Generator, clip: np.ndarray) -> int:
+        indices = self.transform.draw_frames(_num_frames(self.reader, record), rng)
+        pictures, places = _read_distinct(self.reader, record, indices)
+        label = self.transform(pictures, int(self.reader.index.labels[self.label][record]), rng, clip[: len(pictures)])
+        _spread(clip, places)
+        return label
+
+
+@dataclass(frozen=True, eq=False)
+class _EvalRows:
+    reader: ShardReader
+    batch_size: int
+    num_frames: int
+    size: int
+    protocol: str
+    resize: Sequence[int] | None
+    label: str
+
+    @property
+    def clip_shape(self) -> tuple[int, ...]:
+        clips = len(frame_indices(1, self.num_frames, self.protocol))
+        return *([clips] if clips > 1 else []), self.num_frames, self.size, self.size, 3
+
+    def fields(self, count: int) -> Batch:
+        return {
+            "labels": np.zeros(count, np.int32),
+            "weights": np.zeros(count, np.float32),
+            "records": np.full(count, _NO_RECORD, np.int64),
+            "damaged": np.full((count, 1), _NO_RECORD, np.int64),
+        }
+
+    def fill(self, step: int, row: int, place: int, clip: np.ndarray, fields: Batch) -> None:
+        record = step * self.batch_size + row
+        if record >= len(self.reader):
+            clip[:] = 0
+            return
+        fields["records"][place] = record
+        try:
+            self._fill_clip(record, clip.reshape(-1, self.size, self.size, 3))
+        except DamagedRecord:
+            clip[:] = 0
+            fields["damaged"][place] = record
+            return
+        fields["labels"][place] = self.reader.index.labels[self.label][record]
+        fields["weights"][place] = 1
+
+    def _fill_clip(self, record: int, frames: np.ndarray) -> None:
+        indices = frame_indices(_num_frames(self.reader, record), self.num_frames, self.protocol)
+        pictures, places = _read_distinct(self.reader, record, indices.ravel())
+        geometry = recipe_geometry(pictures[0], self.resize)
+        cut(pictures, center_crop(*geometry, self.size), geometry, frames[: len(pictures)])
+        _spread(frames, places)
+
+
+def _read_distinct(reader: ShardReader, record: int, indices: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Reads and decodes each frame once, however often the clip shows it; the second result says which of them goes where."""
+    distinct, places = np.unique(indices, return_inverse=True)
+    return read_pictures(reader, record, distinct.tolist()), places
+
+
+def _spread(clip: np.ndarray, places: np.ndarray) -> None:
+    """Moves the distinct frames, at the clip's beginning, to all the places that show them."""
+    if (np.diff(places) != 1).any():
+        clip[:] = clip[places]
+
+
+def _num_frames(reader: ShardReader, record: int) -> int:
+    if reader.index.damaged[record]:
+        reader.read_frames(record, ())  # raises what is known of it
+    return int(reader.index.num_frames[record])
+
+
+def _host_block(batch_size: int, host_index: int, host_count: int) -> range:
+    if not 0 <= host_index < host_count:
+        raise UserError(f"host {host_index} of {host_count}: it must be 0 to {host_count - 1}")
+    if batch_size % host_count:
+        raise UserError(f"a batch of {batch_size} does not split evenly over {host_count} hosts; use a multiple of {host_count}")
+    rows = batch_size // host_count
+    return range(host_index * rows, (host_index + 1) * rows)
+
+
+def _check_label(reader: ShardReader, label: str) -> None:
+    if label not in reader.index.labels:
+        raise DataError(f"the split has no label {label!r}; it has {', '.join(reader.index.labels)}: set data.label to one of them")

@@ -1,0 +1,94 @@
+"""Which video is in which row of which batch: a pure function of the seed, the step and the row, and of nothing else."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from aia_jax.data.tfrecord import ShardReader
+from aia_jax.errors import UserError
+
+MIN_TRAIN_FRAMES = 3  # the reference drops shorter training videos
+
+_EPOCH_STREAM = 1 << 63  # permutations draw from keys that no row has
+
+
+class BatchPlan:
+    """The global batches of a training run, all of them, in order; every host and worker holds the same plan.
+
+    An epoch is a new permutation of the records, cut into whole batches; what is left over at its end is not used. So the
+    position of a run is one integer, the step.
+
+    Attributes:
+        record_ids: int64 ``[N]``, the records that are used.
+        batch_size: rows of a global batch (B).
+        seed: of permutations and rows.
+    """
+
+    def __init__(self, records: int | np.ndarray, batch_size: int, seed: int):
+        """Makes a plan.
+
+        Args:
+            records: ids of the records to use, or their number for all from 0.
+            batch_size: rows of a global batch.
+            seed: a whole number, at least 0.
+
+        Raises:
+            UserError: if there are fewer records than a batch has rows, or a number is out of range.
+        """
+        ids = np.arange(records) if isinstance(records, int) else np.asarray(records)
+        self.record_ids = ids.astype(np.int64)
+        self.batch_size = batch_size
+        self.seed = seed
+        if batch_size < 1:
+            raise UserError(f"train.batch_size={batch_size}: a batch has at least 1 clip")
+        if seed < 0:
+            raise UserError(f"seed={seed}: it must be 0 or more")
+        if len(ids) < batch_size:
+            raise UserError(f"{len(ids)} usable videos make no batch of {batch_size}; set train.batch_size to {len(ids)} or less")
+
+    @property
+    def num_records(self) -> int:
+        """N, the number of records that are used."""
+        return len(self.record_ids)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch, N // B."""
+        return self.num_records // self.batch_size
+
+    def records(self, step: int) -> np.ndarray:
+        """int64 [B]: the record of each row of a global batch."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        order = _permutation(self.num_records, self.seed, epoch)
+        return self.record_ids[order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+
+    def rng(self, step: int, row: int) -> np.random.Generator:
+        """The random numbers of one row: frames, crop, flip and, should its record be damaged, another one."""
+        return _generator(self.seed, step * self.batch_size + row)
+
+    def draw_record(self, rng: np.random.Generator) -> int:
+        """Another record for a row whose own cannot be read."""
+        return int(self.record_ids[rng.integers(self.num_records)])
+
+
+@lru_cache(maxsize=4)  # batches are made ahead, so two epochs may be under way
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    return _generator(seed, _EPOCH_STREAM + epoch).permutation(count)
+
+
+def _generator(seed: int, stream: int) -> np.random.Generator:
+    """Random numbers that depend on these two alone: a counter-based generator needs no stepping to get there."""
+    return np.random.Generator(np.random.Philox(key=seed % 2**64 + (stream << 64)))
+
+
+def training_records(reader: ShardReader, min_frames: int = MIN_TRAIN_FRAMES) -> tuple[np.ndarray, np.ndarray]:
+    """Sorts out the videos that are too short to train on.
+
+    A record that is known to be damaged stays in: its row is given to another one and it is reported, whether the index knows
+    of it or not.
+
+    Returns:
+        int64 ids of the records to use, and of those that are dropped.
+    """
+    short = (reader.index.num_frames < min_frames) & ~reader.index.damaged
+    return np.flatnonzero(~short), np.flatnonzero(short)

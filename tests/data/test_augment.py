@@ -1,0 +1,113 @@
+"""Crops: exactly those the reference can draw; a flip takes its label along."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aia_jax.data.augment import TrainTransform, center_crop, crop_offsets, crop_sizes, cut, draw_crop, three_crops
+from aia_jax.data.datasets import flip_pairs
+from aia_jax.data.resample import Box
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "aia_multiscale_crops.json").read_text())
+GEOMETRIES = [tuple(map(int, key.split("x"))) for key in GOLDEN if "|" not in key]
+
+
+@pytest.mark.parametrize(("width", "height"), GEOMETRIES)
+def test_golden_crops(width, height):
+    sizes = crop_sizes(height, width, 224)
+    assert [list(pair) for pair in sizes] == GOLDEN[f"{width}x{height}|pairs"]
+    crops = {(*pair, *offset) for pair in sizes for offset in crop_offsets(height, width, *pair)}
+    assert crops == {tuple(crop) for crop in GOLDEN[f"{width}x{height}"]}
+
+
+def test_crops_are_drawn_over_sizes_and_then_over_corners():
+    rng = np.random.default_rng(0)
+    draws = [draw_crop(240, 320, 224, rng) for _ in range(13000)]
+    assert {tuple(crop) for crop in draws} == {tuple(crop) for crop in GOLDEN["320x240"]}
+    sizes = Counter((crop.width, crop.height) for crop in draws)
+    assert all(abs(count - 1300) < 180 for count in sizes.values())  # 5 standard deviations
+    corners = Counter((crop.x, crop.y) for crop in draws if (crop.width, crop.height) == (180, 210))
+    assert len(corners) == 13
+    assert all(abs(count - 100) < 55 for count in corners.values())
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 300), st.integers(0, 2**32))
+def test_crops_lie_in_the_frame(height, width, size, seed):
+    drawn = draw_crop(height, width, size, np.random.default_rng(seed))
+    for box in (drawn, center_crop(height, width, size), *three_crops(height, width, size)):
+        assert min(box.width, box.height) > 0
+        assert box.x >= 0
+        assert box.y >= 0
+        assert box.x + box.width <= width
+        assert box.y + box.height <= height
+
+
+def test_test_crops():
+    assert center_crop(240, 320, 224) == Box(224, 224, 48, 8)
+    assert three_crops(240, 320, 240) == (Box(240, 240, 0, 0), Box(240, 240, 80, 0), Box(240, 240, 40, 0))
+    assert three_crops(320, 240, 240) == (Box(240, 240, 0, 0), Box(240, 240, 0, 80), Box(240, 240, 0, 40))
+    assert center_crop(100, 176, 224) == Box(100, 100, 38, 0)  # then enlarged
+
+
+def test_a_frame_stored_in_another_size_is_cut_at_the_same_place():
+    grid = np.stack(np.meshgrid(np.linspace(0, 255, 640), np.linspace(0, 255, 480)), axis=-1)
+    stored = np.concatenate([grid, grid[..., :1]], axis=-1).round().astype(np.uint8)  # pixels say where they are
+    resized = stored.reshape(240, 2, 320, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+    once, twice = np.zeros((2, 1, 224, 224, 3), np.uint8)
+    for box in (Box(224, 224, 48, 8), Box(180, 210, 35, 14), Box(240, 240, 80, 0)):
+        cut([stored], box, (240, 320), once)
+        cut([resized], box, (240, 320), twice)
+        np.testing.assert_allclose(once.astype(int), twice, atol=2)
+
+
+def transform(**fields) -> TrainTransform:
+    partner = flip_pairs(["move left", "move right", "stand", "lean left"]).partner
+    return TrainTransform(**{"num_frames": 4, "size": 20, "partner": partner, "resize": None} | fields)
+
+
+def apply(one: TrainTransform, label: int, seed: int, frames: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    out = np.zeros((len(frames), one.size, one.size, 3), np.uint8)
+    return out, one(frames, label, np.random.default_rng(seed), out)
+
+
+@pytest.mark.parametrize(("label", "flipped"), [(0, 1), (1, 0), (2, 2)])
+def test_a_flip_mirrors_the_pixels_and_swaps_the_label(label, flipped):
+    frames = list(np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), np.uint8))
+    for seed in range(30):  # crops that are copied, enlarged and shrunk
+        as_is, same = apply(transform(flip=0.0), label, seed, frames)
+        mirrored, other = apply(transform(flip=1.0), label, seed, frames)
+        assert (same, other) == (label, flipped)
+        np.testing.assert_allclose(mirrored[:, :, ::-1].astype(int), as_is, atol=1)
+
+
+def test_a_side_without_a_partner_is_never_flipped():
+    frames = list(np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), np.uint8))
+    for seed in range(10):
+        np.testing.assert_array_equal(apply(transform(flip=1.0), 3, seed, frames)[0], apply(transform(flip=0.0), 3, seed, frames)[0])
+        assert apply(transform(flip=1.0), 3, seed, frames)[1] == 3
+
+
+def test_half_of_the_clips_are_flipped():
+    frames = [np.zeros((24, 32, 3), np.uint8)] * 4
+    flips = sum(apply(transform(), 0, seed, frames)[1] == 1 for seed in range(400))
+    assert 150 < flips < 250
+
+
+def test_all_frames_of_a_clip_are_cut_alike():
+    frames = [np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)] * 4
+    for seed in range(10):
+        clip, _ = apply(transform(), 0, seed, frames)
+        assert (clip == clip[0]).all()
+    assert len({apply(transform(), 2, seed, frames)[0].tobytes() for seed in range(20)}) > 10
+
+
+def test_frames_smaller_than_the_crop_are_enlarged():
+    frames = list(np.random.default_rng(0).integers(1, 256, (4, 9, 7, 3), np.uint8))
+    clip, _ = apply(transform(), 2, 0, frames)
+    assert clip.all()
