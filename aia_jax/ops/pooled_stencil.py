@@ -55,12 +55,21 @@ def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array
 
 @jax.jit
 def _kernel_gradient(planes: tuple[Array, ...], gradient: Array) -> Array:
-    """Inner products of the gradient with every shifted plane, [3, 3, 3, planes]."""
+    """Inner products of the gradient with every shifted plane, [3, 3, 3, planes].
+
+    A loop over the two outer shifts with the inner one written out: 54 separate reductions take three times as long to compile and, over
+    planes larger than a cache, eight times as long to run.
+    """
     _, i, j, k = gradient.shape
-    padded = jax.lax.optimization_barrier(tuple(jnp.pad(plane, ((0, 0), (1, 1), (1, 1), (1, 1))) for plane in planes))
-    flat = gradient.reshape(-1)
-    products = [[jnp.vdot(plane[:, a : a + i, b : b + j, c : c + k].reshape(-1), flat) for plane in padded] for a, b, c in _TAPS]
-    return jnp.stack([jnp.stack(row) for row in products]).reshape(3, 3, 3, len(planes))
+    padded = jnp.stack([jnp.pad(plane, ((0, 0), (1, 1), (1, 1), (1, 1))) for plane in planes])  # [p, b, i + 2, j + 2, k + 2]
+    padded, flat = jax.lax.optimization_barrier((padded, gradient.reshape(-1, k)))
+
+    def inner_shifts(outer: Array) -> Array:
+        rows = jax.lax.dynamic_slice(padded, (0, 0, *outer, 0), (*padded.shape[:2], i, j, k + 2)).reshape(len(planes), -1, k + 2)
+        return jnp.stack([(rows[..., c : c + k] * flat).sum((1, 2)) for c in range(3)])  # [3, p]
+
+    outer_shifts = jnp.array(list(itertools.product(range(3), repeat=2)))
+    return jax.lax.map(inner_shifts, outer_shifts).reshape(3, 3, 3, len(planes))
 
 
 stencil.defvjp(_forward, _backward)
