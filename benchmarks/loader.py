@@ -26,6 +26,8 @@ from PIL import Image
 
 from aia_jax.data.augment import TrainTransform, crop_offsets, crop_sizes
 from aia_jax.data.example import encode_example
+from aia_jax.data.index import Index
+from aia_jax.data.index_rows import ShardRows
 from aia_jax.data.metadata import shard_name, write_metadata
 from aia_jax.data.pipeline import train_batches
 from aia_jax.data.plan import BatchPlan
@@ -40,8 +42,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def make_videos(folder: Path, videos: int, frames: int, quality: int) -> float:
     """Writes the same JPEG pictures as a prepared data set and as folders of files; returns their mean size in bytes."""
     rng = np.random.default_rng(0)
-    name, size = shard_name("bench", "train", 0, 1), 0
-    with RecordWriter(folder / name) as writer:
+    shard, rows, size = folder / shard_name("bench", "train", 0, 1), ShardRows(), 0
+    with RecordWriter(shard) as writer:
         for video in range(videos):
             scene = _texture(rng, HEIGHT + 2 * frames, WIDTH + 2 * frames)
             files = folder / "files" / str(video)
@@ -52,7 +54,9 @@ def make_videos(folder: Path, videos: int, frames: int, quality: int) -> float:
                 jpegs.append(simplejpeg.encode_jpeg(picture, quality=quality, colorsubsampling="420"))
                 (files / f"{frame:05d}.jpg").write_bytes(jpegs[-1])
             size += sum(map(len, jpegs))
-            writer.write(encode_example(jpegs, {"label": video % CLASSES}, str(video), 12.0, HEIGHT, WIDTH))
+            record = encode_example(jpegs, {"label": video % CLASSES}, str(video), 12.0, HEIGHT, WIDTH)
+            rows.add(record, writer.write(record))
+    Index.join([shard], [rows]).save(folder / "train.index")
     write_metadata(folder, name="bench", class_names={"label": [str(k) for k in range(CLASSES)]}, shard_lengths={"train": [videos]})
     return size / (videos * frames)
 

@@ -1,9 +1,14 @@
 """Prefetching onto the mesh: same batches, same errors, and an end whatever happens."""
 
 import gc
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -65,6 +70,43 @@ def test_batches_become_global_arrays():
         for key, value in other.items():
             np.testing.assert_array_equal(one[key], value)
     assert source.closed
+
+
+_HOST = """
+import sys
+import jax, numpy as np
+jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[1]))
+from aia_jax.data.prefetch import prefetch_to_mesh
+from aia_jax.sharding import host_block, make_mesh
+for sizes in ({"data": 4, "fsdp": 1, "time": 1}, {"data": 2, "fsdp": 1, "time": 2}, {"data": 1, "fsdp": 1, "time": 4}):
+    mesh = make_mesh(sizes)
+    index, count = host_block(mesh)
+    whole = {"clips": np.arange(4 * 8 * 12).reshape(4, 8, 2, 2, 3).astype(np.uint8), "labels": np.arange(4, dtype=np.int32)}
+    block = {key: array[index * 4 // count : (index + 1) * 4 // count] for key, array in whole.items()}
+    with prefetch_to_mesh(iter([block]), mesh) as batches:
+        batch = next(batches)
+    for key, array in whole.items():
+        assert batch[key].shape == array.shape
+        for shard in batch[key].addressable_shards:
+            np.testing.assert_array_equal(shard.data, array[shard.index])
+print("placed")
+"""
+
+
+def test_blocks_of_two_hosts_become_one_batch():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    hosts = [
+        subprocess.Popen([sys.executable, "-c", _HOST, str(host), str(port)], env=environment, stdout=subprocess.PIPE, text=True)
+        for host in range(2)
+    ]
+    assert [host.communicate(timeout=120)[0].strip() for host in hosts] == ["placed", "placed"]
 
 
 def test_it_reads_ahead_but_not_without_end():
