@@ -1,0 +1,165 @@
+"""One shard: which videos it holds, and the work of one process that writes it whole."""
+
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from aia_jax.data.example import encode_example
+from aia_jax.data.framing import RecordWriter, atomic_file
+from aia_jax.data.index_rows import ShardRows
+from aia_jax.data.prepare.decode import UnreadableVideo, decode
+from aia_jax.data.prepare.frame_size import FrameSize
+from aia_jax.data.prepare.item import RawVideo, id_hash
+from aia_jax.errors import DataError
+
+# Without a number from the user: as many videos a shard, but in a small data set fewer, so that every core has a shard to write.
+_MOST_VIDEOS, _FEWEST_VIDEOS, _WANTED_SHARDS = 256, 16, 16
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to be written.
+
+    Attributes:
+        path: of the TFRecord file.
+        notes: of the file that says that the shard is finished, and what cannot be read from it (`ShardNotes`).
+        videos: in the order of the records.
+        size: of the frames.
+        quality: of the JPEGs.
+    """
+
+    path: Path
+    notes: Path
+    videos: tuple[RawVideo, ...]
+    size: FrameSize
+    quality: int
+
+
+@dataclass
+class ShardNotes:
+    """What is known of a finished shard beside its records.
+
+    Attributes:
+        records: in the shard.
+        bad: (source, reason) of each video that could not be read.
+        forms: how many sources came in which form (codec, or pattern of frame names).
+        gaps: video id → the frame numbers that its folder lacks.
+    """
+
+    records: int = 0
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    forms: Counter = field(default_factory=Counter)
+    gaps: dict[str, str] = field(default_factory=dict)
+
+
+def assign(videos: Sequence[RawVideo], videos_per_shard: int = 0) -> list[tuple[RawVideo, ...]]:
+    """Deals the videos of a split out to shards, so that each shard is a mixture of all classes.
+
+    The order is that of a hash of the ids: it depends on nothing else, so every run on every machine deals alike.
+
+    Args:
+        videos: of one split.
+        videos_per_shard: the most that a shard may hold; 0: up to 256, fewer in a small data set.
+    """
+    count = math.ceil(len(videos) / (videos_per_shard or _MOST_VIDEOS))
+    if not videos_per_shard:
+        count = max(count, min(_WANTED_SHARDS, len(videos) // _FEWEST_VIDEOS), 1)
+    mixed = sorted(videos, key=lambda video: (id_hash(video.video_id, "shard"), video.video_id))
+    starts = [len(mixed) * number // count for number in range(count + 1)]
+    return [tuple(mixed[start:stop]) for start, stop in itertools.pairwise(starts)]
+
+
+def write_shard(job: ShardJob) -> tuple[ShardNotes, ShardRows]:
+    """Writes a shard and its notes, each whole or not at all; a shard that an earlier run finished is only checked.
+
+    A video that cannot be read is noted and left out; nothing takes its place.
+
+    Raises:
+        OSError: if the shard cannot be written, or the raw data have gone away as a whole.
+    """
+    return _finished(job) or _write(job)
+
+
+def _finished(job: ShardJob) -> tuple[ShardNotes, ShardRows] | None:
+    try:
+        fields = json.loads(job.notes.read_bytes())
+        rows = ShardRows.scan(job.path)
+    except (FileNotFoundError, DataError):
+        return None
+    notes = ShardNotes(fields["records"], [tuple(pair) for pair in fields["bad"]], Counter(fields["forms"]), fields["gaps"])
+    if rows.damage or len(rows) != notes.records:
+        return None
+    _count(len(job.videos), rows.record_length)
+    return notes, rows
+
+
+def _write(job: ShardJob) -> tuple[ShardNotes, ShardRows]:
+    notes, rows = ShardNotes(), ShardRows()
+    with RecordWriter(job.path) as writer:
+        for video in job.videos:
+            try:
+                decoded = decode(video.source, job.size, job.quality)
+            except UnreadableVideo as error:
+                if not video.source.parent.is_dir():
+                    raise FileNotFoundError(f"the raw data are gone: {video.source.parent}") from error
+                notes.bad.append((str(video.source), str(error)))
+                _count(1, [])
+                continue
+            record = encode_example(decoded.frames, video.labels, video.video_id, decoded.fps, decoded.height, decoded.width)
+            rows.add(record, writer.write(record))
+            notes.records += 1
+            notes.forms[decoded.form] += 1
+            if decoded.gaps:
+                notes.gaps[video.video_id] = decoded.gaps
+            _count(1, [len(record)])
+    with atomic_file(job.notes) as file:
+        file.write(json.dumps(vars(notes)).encode())
+    return notes, rows
+
+
+class Counters:
+    """Videos and bytes done so far, shared by the processes of this machine."""
+
+    def __init__(self):
+        self._values = multiprocessing.get_context("spawn").Array("q", 2)
+
+    def add(self, videos: int, num_bytes: int) -> None:
+        with self._values.get_lock():
+            self._values[0] += videos
+            self._values[1] += num_bytes
+
+    def read(self) -> tuple[int, int]:
+        """(videos, bytes)"""
+        with self._values.get_lock():
+            return self._values[0], self._values[1]
+
+
+_counters: Counters | None = None  # of this worker process
+
+
+def start_worker(counters: Counters) -> None:
+    """Sets up a worker process of the pool."""
+    global _counters
+    _counters = counters
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Otherwise the workers of a killed run would go on writing beside those of the next run."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _count(videos: int, lengths: Sequence[int]) -> None:
+    if _counters is not None:  # a cluster's workers have none
+        _counters.add(videos, sum(lengths))
