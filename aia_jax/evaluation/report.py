@@ -170,7 +170,7 @@ def _draw_panels(part: SubFigure, models: Sequence[ModelResult], accuracy_levels
     loss, accuracy, bars = (part.add_axes((left, 0.15, width, 0.72)) for left, width in _PLACES)
     colours = [_COLOURS[number % len(_COLOURS)] for number in range(len(models))]
     for model, colour in zip(models, colours, strict=True):
-        loss.plot(model.loss.steps, model.loss.values, color=colour, linewidth=2, label=model.name)
+        loss.plot(model.loss.steps, model.loss.values, color=colour, linewidth=2, label=textwrap.shorten(model.name, 24, placeholder="…"))
         accuracy.plot(model.accuracy.steps, model.accuracy.values, color=colour, linewidth=2, marker="o", markersize=5)
     _dress(loss, "Training loss (nats)")
     loss.set_ylim(bottom=0)
@@ -196,7 +196,7 @@ def _draw_panels(part: SubFigure, models: Sequence[ModelResult], accuracy_levels
                 fontsize=10.5,
                 color=_LEVEL,
             )
-    loss.legend(frameon=False, fontsize=11.5, loc="upper right", handlelength=1.4)
+    loss.legend(frameon=False, fontsize=11.5, loc="best", handlelength=1.4)
     _draw_bars(bars, models, colours, accuracy_levels)
 
 
@@ -221,7 +221,7 @@ def _draw_bars(axes: Axes, models: Sequence[ModelResult], colours: Sequence[str]
     counts = sorted({model.evaluated for model in models})
     videos = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     _dress(axes, f"Final top-1 on {videos} held-out videos")
-    axes.set_yticks(places, [model.name for model in models], fontsize=12.5, color=_INK)
+    axes.set_yticks(places, ["\n".join(textwrap.wrap(model.name, 15)) for model in models], fontsize=12.5, color=_INK)
     axes.set_ylim(len(models) - 0.5, -0.5 - 0.28 * len(levels))  # the first model on top, room above it for the levels' names
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1)
