@@ -3,7 +3,8 @@
     python benchmarks/forward.py                              # TSN, TSM, CinST->STinC on one 8x224x224 clip
     python benchmarks/forward.py --attention C ST CinST
 
-Prints the median time of a call and the ratio to plain TSN, pair by pair (median of ratios), so that a busy machine disturbs both sides alike.
+Prints the median time of a call and the ratio to plain TSN, pair by pair (median of ratios): a busy machine disturbs both sides
+alike.
 """
 
 import argparse

@@ -99,7 +99,7 @@ def _check_folder(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir())
     has = f"it has {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}" if names else "it is empty"
     hint = f"make one: {_PREPARE} {folder}"
-    if "manifest.json" in names:
+    if ".prepare" in names:
         hint = "its preparation has not ended: run the same prepare_data.py command again"
     elif inside := next((path.parent for path in sorted(folder.glob("*/dataset_info.json"))), None):
         hint = f"did you mean {inside}?"

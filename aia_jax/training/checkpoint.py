@@ -11,6 +11,7 @@ Steps come and go by renaming a folder: what is being written is called `1200.or
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from aia_jax.errors import RunFailed
 from aia_jax.training import digest
 from aia_jax.training.checkpoint_files import (
     CheckpointError,
@@ -39,7 +41,7 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 _DELETED = "deleted"
 
 
-class SaveFailed(RuntimeError):
+class SaveFailed(RunFailed):
     """A checkpoint could not be written; the text names the last good step, which is untouched."""
 
 
@@ -60,6 +62,7 @@ class Checkpoints:
     def __init__(self, directory: Path | str, *, keep_latest: int = 2):
         self.directory = Path(directory).absolute()
         self._saving: int | None = None
+        logging.getLogger("absl").addFilter(_told_by_save_failed)
         self._scores: dict[int, float] = {}
         try:
             self._manager = ocp.CheckpointManager(
@@ -92,7 +95,7 @@ class Checkpoints:
         on_disk = self.steps()
         return best_of({step: score for step, score in self._scores.items() if step in on_disk})
 
-    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> bool:
+    def save(self, step: int, state: Any, meta: Mapping[str, Any], *, replace: bool = False) -> bool:
         """Starts to save a step and returns when the state may be donated; the writing goes on in the background.
 
         The step becomes visible when all of it is on the disk; then the steps that are no longer to be kept are deleted.
@@ -101,9 +104,10 @@ class Checkpoints:
             step: its number.
             state: a pytree of jax arrays.
             meta: JSON; `meta["metrics"]["top1"]`, if there, ranks the step for `best_step`.
+            replace: delete the step first if it is there, as for a step that was saved before it was validated.
 
         Returns:
-            False, with nothing done, if the step is there already.
+            False, with nothing done, if the step is there already and is not to be replaced.
 
         Raises:
             SaveFailed: this save could not start, or the one before it failed.
@@ -112,7 +116,9 @@ class Checkpoints:
         meta = json.loads(json.dumps(meta))
         self.wait()
         if step in self._manager.all_steps():
-            return False
+            if not replace:
+                return False
+            self._manager.delete(step)
         leaves = named_leaves(state)
         digests = digest.leaf_digests(leaves)
         described = {
@@ -219,6 +225,11 @@ class Checkpoints:
         left = f"step {steps[-1]} is the last good one and is untouched" if steps else "there is no earlier one"
         reason = " ".join(str(error).split())[-300:]  # the storage layer says last what went wrong; all of it is in the cause
         return SaveFailed(f"saving step {self._saving} in {self.directory} failed: {reason}; {left}")
+
+
+def _told_by_save_failed(record: logging.LogRecord) -> bool:
+    """Drops the tracebacks that Orbax logs from its writing threads: `SaveFailed` says the same in a line."""
+    return not ("orbax" in record.pathname and (record.exc_info or "Traceback" in record.getMessage()))
 
 
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):

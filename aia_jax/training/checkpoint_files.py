@@ -88,6 +88,20 @@ def load_weights(directory: Path | str, step: int | str | None = None, *, ema: b
     return {"params": weights["params"], "batch_stats": weights.get("batch_stats", {})}
 
 
+def check_model(directory: Path | str, step: int, weights: Any, expected: Any) -> None:
+    """Compares the weights of a step with the variables that a model has.
+
+    Args:
+        weights: of `load_weights`.
+        expected: {"params", "batch_stats"} of arrays or of their shapes.
+
+    Raises:
+        CheckpointError: they are of another model; names leaves that differ.
+    """
+    saved = {path: {"dtype": str(leaf.dtype), "shape": list(leaf.shape)} for path, leaf in named_leaves(weights).items()}
+    _check_same_model(step_folder(Path(directory), step), named_leaves(expected), saved)
+
+
 def restore_state(directory: Path | str, step: int, abstract_state: Any) -> Any:
     """Reads the whole state of a step and checks all of it; see `Checkpoints.restore`."""
     folder = step_folder(Path(directory), step)

@@ -106,11 +106,15 @@ def make_eval_step(
 
     Returns:
         A function of {"params", "batch_stats"} and a batch {"clips": uint8 [B, T, H, W, 3], "labels": int [B], "weights": float [B]} to
-        float32 scalars: loss, top1, top5, weight. Rows of weight 0 count nothing.
+        float32 scalars: loss, top1, top5, weight. Rows of weight 0 count nothing. Clips [B, N, T, H, W, 3] are N clips a video: their
+        logits are averaged, as the reference does.
     """
 
     def eval_step(variables: PyTree, batch: dict[str, Array]) -> dict[str, Array]:
-        logits = model.apply(variables, preprocess(batch["clips"]), train=False)
+        clips = batch["clips"]
+        videos, frames = clips.shape[0], clips.shape[-4:]
+        logits = model.apply(variables, preprocess(clips.reshape(-1, *frames)), train=False)  # [B·N, K]
+        logits = logits.reshape(videos, -1, logits.shape[-1]).mean(1)
         return metrics.weighted_sums(logits, batch["labels"], batch["weights"])
 
     return eval_step

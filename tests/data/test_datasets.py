@@ -164,7 +164,7 @@ def test_the_folder_above_the_data_set(dataset):
 
 
 def test_an_unfinished_preparation(tmp_path):
-    (tmp_path / "manifest.json").touch()
+    (tmp_path / ".prepare").touch()
     with pytest.raises(DataError, match="its preparation has not ended: run the same"):
         open_dataset(tmp_path)
 
