@@ -1,0 +1,116 @@
+"""Parameters and multiply-accumulates of a network, counted by running it on shapes alone.
+
+    python -m aia_jax.complexity --config configs/ssv2_aia_tsm.py [--config.key=value …]
+"""
+
+import dataclasses
+import math
+import sys
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aia_jax.errors import exit_status
+from aia_jax.models import VideoNet
+from aia_jax.models.attention import AxisGate
+from aia_jax.models.video_net import TEMPORALS
+
+# The paper's networks: without attention, and its Tables' combinations.
+EXPRESSIONS = ("none", "C", "ST", "C->ST", "ST->C", "C+ST", "CinST", "STinC", "CinST->STinC", "STinC->CinST", "CinST+STinC")
+GATE_MACS = 54  # a 3x3x3 convolution from two channels to one, padded, however it is computed
+
+
+@dataclasses.dataclass(frozen=True)
+class Complexity:
+    """What a network costs for one clip.
+
+    Attributes:
+        params: trained numbers; running statistics are not among them.
+        conv_macs: multiply-accumulates of the 2-D convolutions.
+        dense_macs: of the linear layers.
+        gate_macs: of the attention's convolutions, 54 for each output element.
+        norm_elements: numbers that go through batch normalisation, the attention's included.
+    """
+
+    params: int
+    conv_macs: int
+    dense_macs: int
+    gate_macs: int
+    norm_elements: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions and linear layers; normalisation, activations and pools are not counted."""
+        return self.conv_macs + self.dense_macs + self.gate_macs
+
+    @property
+    def paper_flops(self) -> int:
+        """What the paper prints as FLOPs: these MACs and two operations for each element of batch normalisation."""
+        return self.macs + 2 * self.norm_elements
+
+
+def count(model: VideoNet, clip_shape: tuple[int, int, int, int] = (8, 224, 224, 3)) -> Complexity:
+    """Counts a network on one clip.
+
+    Args:
+        model: from `create_model`.
+        clip_shape: [T, H, W, 3].
+    """
+    counts = dict.fromkeys(("conv_macs", "dense_macs", "gate_macs", "norm_elements"), 0)
+
+    def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        out = call(*args, **kwargs)
+        if context.method_name != "__call__":
+            return out
+        match context.module:
+            case nn.Conv() as conv:
+                inputs = args[0].shape[-1] // conv.feature_group_count
+                counts["conv_macs"] += out.size * inputs * math.prod(conv.kernel_size)
+            case nn.Dense():
+                counts["dense_macs"] += out.size * args[0].shape[-1]
+            case AxisGate():
+                counts["gate_macs"] += out.size * GATE_MACS
+            case nn.BatchNorm():
+                counts["norm_elements"] += out.size
+        return out
+
+    clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
+    with nn.intercept_methods(record):
+        variables = jax.eval_shape(lambda key, clips: model.init(key, clips), jax.random.key(0), clips)  # a new function is never cached
+    return Complexity(params=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), **counts)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints what a recipe's network costs, beside all variants of it."""
+    # Counting needs jax and flax only; the command needs the rest.
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from aia_jax import config as configs
+    from aia_jax.models.from_config import model_from_config
+
+    options = configs.parse(argv, "Parameters and multiply-accumulates of a recipe's network, and of all its variants.")
+    data, model = options.config.data, model_from_config(options.config)
+    clip_shape = (data.num_frames, data.crop, data.crop, 3)
+    mine = count(model, clip_shape)
+    print(f"{options.config_name}: {mine.params:,} parameters, {mine.macs:,} multiply-accumulates")
+    size = " x ".join(map(str, clip_shape))
+    print(f"for one clip of {size} and {model.num_classes} classes; counted as the paper does: {mine.paper_flops / 1e9:.2f}G")
+
+    table = Table("temporal", "attention", "parameters", "MACs", "paper's G", title="All variants of this network")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    console = Console()
+    variants = [(temporal, attention) for temporal in TEMPORALS for attention in EXPRESSIONS]
+    for temporal, attention in track(variants, "counting", console=console, transient=True):
+        it = count(model.clone(temporal=temporal, attention=attention), clip_shape)
+        style = "bold" if (temporal, attention) == (model.temporal, model.attention) else None
+        table.add_row(temporal, attention, f"{it.params:,}", f"{it.macs:,}", f"{it.paper_flops / 1e9:.2f}", style=style)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,51 @@
+"""Turns a PyTorch checkpoint into the folder that a recipe's `init_from` takes.
+
+    python convert_torch_weights.py --config configs/ssv2_aia_tsm.py --torch resnet50.pth --out weights/resnet50
+
+Takes ResNets with torchvision's names, mit-han-lab's TSM and the AIA authors' checkpoints. Reading .pth needs PyTorch, .safetensors does
+not. What the network has and the file lacks (the attention, for ImageNet weights) is left out and starts fresh in training.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from aia_jax import config as configs
+from aia_jax import weights
+from aia_jax.errors import exit_status
+from aia_jax.models.from_config import model_from_config
+from aia_jax.weight_files import digest, read_state_dict, save_folder
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--torch", required=True, type=Path, metavar="FILE", help=".pth, .pt, .tar or .safetensors")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = configs.parse(argv, __doc__.splitlines()[0], add_flags)
+    data, model = options.config.data, model_from_config(options.config)
+    state_dict = read_state_dict(options.torch)
+
+    clips = jax.ShapeDtypeStruct((1, data.num_frames, data.crop, data.crop, 3), jnp.float32)
+    variables, report = weights.load_matching(state_dict, jax.eval_shape(model.init, jax.random.key(0), clips), model)
+    flat = flatten_dict(variables, sep="/")
+    loaded = unflatten_dict({entry.variable: flat[entry.variable] for entry in report.loaded}, sep="/")
+    description = {
+        "source": {"file": str(options.torch), "sha256": digest(options.torch)},
+        "config": options.config_name,
+        "model": {**options.config.model.to_dict(), "num_classes": data.num_classes},
+        "report": report.as_json(),
+    }
+    save_folder(options.out, loaded, description)
+
+    print(f"{options.torch} -> {options.out}\n{report}")
+    print(f"To train from these weights, add --config.init_from={options.out} to the command of train.py")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
