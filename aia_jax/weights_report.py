@@ -53,7 +53,7 @@ class Report:
         rows = [("", "what", "arrays", "numbers", "shapes")]
         for (what, family, why), shapes in families.items():
             numbers = sum(math.prod(shape) for shape in shapes)
-            rows.append((what, family, str(len(shapes)), f"{numbers:,}", why or _shapes(shapes)))
+            rows.append((what, family, str(len(shapes)), f"{numbers:,}", _shapes(shapes) + (f"; {why}" if why else "")))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             f"{what:<{widths[0]}}  {family:<{widths[1]}}  {arrays:>{widths[2]}}  {numbers:>{widths[3]}}  {last}".rstrip()

@@ -99,7 +99,7 @@ def test_imagenet_weights_leave_attention_and_head_out(tmp_path, capsys):
     safetensors.numpy.save_file(source, tmp_path / "resnet.safetensors")
     assert convert(tmp_path / "resnet.safetensors", tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert "1000 classes there, 8 here" in printed and "attention/ST" in printed and "fresh" in printed
+    assert "[1000], [1000, 256]; 1000 classes there, 8 here" in printed and "attention/ST" in printed and "fresh" in printed
 
     variables, _ = load_folder(tmp_path / "out")
     assert "head" not in variables["params"] and "attention" not in variables["params"]["stage1_block0"]
