@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from aia_jax.shapes import Array, Float
 
 _TAPS = tuple(itertools.product(range(3), repeat=3))
+_RING = ((0, 0), (1, 1), (1, 1), (1, 1))
 
 
 @jax.custom_vjp
@@ -30,15 +31,26 @@ def stencil(
 @jax.jit  # traced once a shape, and one program rather than hundreds where a caller does not jit
 def _correlate(planes: tuple[Array, ...], kernel: Array) -> Array:
     """Sum over planes p and taps of plane p, shifted, times kernel[..., p]."""
-    _, i, j, k = planes[0].shape
     # Padded planes are small: with them in memory no tap needs a bounds check.
-    padded = jax.lax.optimization_barrier(tuple(jnp.pad(plane, ((0, 0), (1, 1), (1, 1), (1, 1))) for plane in planes))
-    total = None
+    padded = jax.lax.optimization_barrier(tuple(jnp.pad(plane, _RING) for plane in planes))
+    # Batch statistics, the gate and gradients read the sum: each reader must not get its own copy of the taps, which would multiply
+    # the time to compile. A barrier after them does that, but not on a CPU, where XLA drops barriers before it fuses.
+    return jax.lax.platform_dependent(padded, kernel, cpu=_taps_apart, default=_taps)
+
+
+def _taps(padded: tuple[Array, ...], kernel: Array) -> Array:
+    i, j, k = (size - 2 for size in padded[0].shape[1:])
+    total = jnp.zeros((), padded[0].dtype)
     for p, plane in enumerate(padded):
         for a, b, c in _TAPS:
-            term = plane[:, a : a + i, b : b + j, c : c + k] * kernel[a, b, c, p]
-            total = term if total is None else total + term
-    return total
+            total = total + plane[:, a : a + i, b : b + j, c : c + k] * kernel[a, b, c, p]
+    return jax.lax.optimization_barrier(total)
+
+
+def _taps_apart(padded: tuple[Array, ...], kernel: Array) -> Array:
+    """`_taps` inside a conditional, which nothing is fused with: a number is equal to itself, and NaN weights give NaN anyway."""
+    number = kernel[0, 0, 0, 0]
+    return jax.lax.cond(number == number, _taps, lambda planes, _: jnp.full_like(planes[0][:, 2:, 2:, 2:], jnp.nan), padded, kernel)
 
 
 def _forward(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, tuple[Array, Array, Array]]:
@@ -57,19 +69,24 @@ def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array
 def _kernel_gradient(planes: tuple[Array, ...], gradient: Array) -> Array:
     """Inner products of the gradient with every shifted plane, [3, 3, 3, planes].
 
-    A loop over the two outer shifts with the inner one written out: 54 separate reductions take three times as long to compile and, over
-    planes larger than a cache, eight times as long to run.
+    A loop over the two outer shifts; the inner one is a matrix product. Padded and laid flat, a shift of a plane is an offset.
     """
     _, i, j, k = gradient.shape
-    padded = jnp.stack([jnp.pad(plane, ((0, 0), (1, 1), (1, 1), (1, 1))) for plane in planes])  # [p, b, i + 2, j + 2, k + 2]
-    padded, flat = jax.lax.optimization_barrier((padded, gradient.reshape(-1, k)))
+    row, layer = k + 2, (j + 2) * (k + 2)  # offsets of a step along j and along i
+    flat = jnp.stack([jnp.pad(plane, _RING).reshape(-1) for plane in planes])  # [p, n]
+    ringed = jnp.pad(gradient, _RING).reshape(-1)  # [n], zero wherever a shift would leave the plane
+    first = layer + row + 1
+    length = ringed.size - 2 * first
+    shifted = jnp.stack([ringed[first - c : first - c + length] for c in (-1, 0, 1)])  # [3, length]
 
     def inner_shifts(outer: Array) -> Array:
-        rows = jax.lax.dynamic_slice(padded, (0, 0, *outer, 0), (*padded.shape[:2], i, j, k + 2)).reshape(len(planes), -1, k + 2)
-        return jnp.stack([(rows[..., c : c + k] * flat).sum((1, 2)) for c in range(3)])  # [3, p]
+        offset = first + outer[0] * layer + outer[1] * row
+        rows = jax.lax.dynamic_slice(flat, (0, offset), (len(planes), length))
+        return jax.lax.dot_general(rows, shifted, (((1,), (1,)), ((), ())), precision="highest")  # [p, 3]
 
-    outer_shifts = jnp.array(list(itertools.product(range(3), repeat=2)))
-    return jax.lax.map(inner_shifts, outer_shifts).reshape(3, 3, 3, len(planes))
+    outer_shifts = jnp.array(list(itertools.product((-1, 0, 1), repeat=2)))
+    products = jax.lax.map(inner_shifts, outer_shifts)  # [9, p, 3]
+    return products.reshape(3, 3, len(planes), 3).transpose(0, 1, 3, 2)
 
 
 stencil.defvjp(_forward, _backward)
