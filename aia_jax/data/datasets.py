@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from aia_jax.data.index import NO_LABEL, Index
 from aia_jax.errors import DataError
@@ -45,6 +45,8 @@ def open_dataset(folder: str | Path, label: str = "label") -> DatasetInfo:
     Raises:
         DataError: if the folder is missing, is not a prepared data set, or has no such label feature.
     """
+    import tensorflow_datasets as tfds
+
     folder = Path(folder)
     builder = _builder(folder)
     features = builder.info.features
@@ -81,8 +83,11 @@ def split_shards(folder: str | Path, split: str) -> dict[Path, int]:
     return shards
 
 
-def _builder(folder: Path) -> tfds.core.DatasetBuilder:
+def _builder(folder: Path) -> Any:
+    """The TFDS builder. TFDS is imported here: each worker process imports this module, and would wait for what it never uses."""
     _check_folder(folder)
+    import tensorflow_datasets as tfds
+
     try:
         return tfds.builder_from_directory(folder)
     except Exception as error:  # TFDS raises what its parsers raise

@@ -236,8 +236,12 @@ class Index:
     def __reduce__(self):
         """A worker process opens the file itself; rows that are only in memory travel."""
         if self.file:
-            return Index._map, self.file
+            return _map_again, self.file  # a function of this module: cloudpickle takes class methods apart and sends all they refer to
         return Index, tuple(getattr(self, field.name) for field in fields(self))
+
+
+def _map_again(path: Path, crc: int) -> Index:
+    return Index._map(path, crc)
 
 
 def _column(parts: Iterable[array], dtype: type) -> np.ndarray:
