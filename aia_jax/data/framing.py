@@ -63,8 +63,8 @@ def sync_folder(folder: Path) -> None:
 class RecordWriter:
     """Writes one TFRecord file, which appears under its name when the `with` block ends without an exception."""
 
-    def __init__(self, path: str | Path):
-        self._atomic = atomic_file(Path(path))
+    def __init__(self, path: str | Path, temporary: str | None = None):
+        self._atomic = atomic_file(Path(path), temporary)
         self._offset = 0
 
     def __enter__(self) -> "RecordWriter":

@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -178,16 +178,10 @@ class Index:
         path = Path(path)
         columns = {field.name: getattr(self, field.name) for field in fields(self) if field.type is np.ndarray}
         columns |= {f"label:{name}": column for name, column in self.labels.items()}
-        header = {
-            "version": _VERSION,
-            "shards": self.shards,
-            "damage": list(self.damage.items()),
-            "columns": [(name, column.dtype.str, len(column)) for name, column in columns.items()],
-        }
-        text = _padded(json.dumps(header).encode())
+        header = header_bytes(self.shards, self.damage, [(name, column.dtype.str, len(column)) for name, column in columns.items()])
         crc = 0
         with atomic_file(path, f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp") as file:
-            for part in (_MAGIC, struct.pack("<Q", len(text)), text, *map(np.ndarray.tobytes, columns.values())):
+            for part in (header, *map(np.ndarray.tobytes, columns.values())):
                 part = _padded(part)
                 crc = google_crc32c.extend(crc, part)
                 file.write(part)
@@ -238,6 +232,13 @@ class Index:
         if self.file:
             return _map_again, self.file  # a function of this module: cloudpickle takes class methods apart and sends all they refer to
         return Index, tuple(getattr(self, field.name) for field in fields(self))
+
+
+def header_bytes(shards: Sequence[Shard], damage: Mapping[int, str], columns: Sequence[tuple[str, str, int]]) -> bytes:
+    """What an index file begins with, up to its first column. `columns`: name, NumPy's dtype string and length of each."""
+    header = {"version": _VERSION, "shards": shards, "damage": list(damage.items()), "columns": columns}
+    text = _padded(json.dumps(header).encode())
+    return _MAGIC + struct.pack("<Q", len(text)) + text
 
 
 def _map_again(path: Path, crc: int) -> Index:

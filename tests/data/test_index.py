@@ -13,6 +13,7 @@ from aia_jax.data import index as index_module
 from aia_jax.data.example import encode_example
 from aia_jax.data.framing import RecordWriter, crc32c
 from aia_jax.data.index import Index, IndexFileError
+from aia_jax.data.index_merge import merge_index_files
 from aia_jax.data.index_rows import ShardRows
 from aia_jax.errors import DataError
 
@@ -177,3 +178,19 @@ def test_the_fingerprint_covers_both_ends_of_a_shard(tmp_path, place, noticed):
     paths[0].write_bytes(content)
     assert bool(index.differs_from(paths)) is noticed
     assert "2 of other names" in index.differs_from([tmp_path / "a", tmp_path / "b"])
+
+
+@pytest.mark.parametrize("second", [{"verb": 1}, {}, {"label": 5, "verb": 2}])
+def test_merged_parts_are_the_joined_index(tmp_path, second):
+    paths, rows = [tmp_path / f"s-{k}" for k in range(3)], [ShardRows() for _ in range(3)]
+    videos = {0: [({"label": 3}, 4), ({"label": 0}, 1)], 1: [], 2: [(second, 7), (second, 2), (second, 3)]}
+    for k, path in enumerate(paths):
+        with RecordWriter(path) as writer:
+            for number, (labels, frames) in enumerate(videos[k]):
+                record = encode_example([bytes([number]) * 5] * frames, labels, f"é{k}/{number}", 12.5, 24, 32)
+                rows[k].add(record, writer.write(record), "broken" if (k, number) == (2, 1) else "")
+        Index.join([path], [rows[k]]).save(tmp_path / f"{k}.part")
+    Index.join(paths, rows).save(tmp_path / "joined")
+    merge_index_files([tmp_path / f"{k}.part" for k in range(3)], tmp_path / "merged")
+    assert (tmp_path / "merged").read_bytes() == (tmp_path / "joined").read_bytes()
+    assert Index.load(tmp_path / "merged").video_id(4) == "é2/2"

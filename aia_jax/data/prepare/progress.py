@@ -12,10 +12,10 @@ _LINE_EVERY = 10.0  # seconds, where there is no terminal
 class ProgressReport:
     """Shows videos done, rate, megabytes and the time that is left. A context manager; writes to stderr."""
 
-    def __init__(self, total: int):
+    def __init__(self, total: int, doing: str = "preparing"):
         self._total, self._start, self._next_line = total, time.monotonic(), time.monotonic() + _LINE_EVERY
         self._bar = Progress(
-            TextColumn("preparing"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("videos  {task.fields[rate]:.1f}/s  {task.fields[megabytes]:,.0f} MB  ETA"),
@@ -23,7 +23,7 @@ class ProgressReport:
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task("preparing", total=total, rate=0.0, megabytes=0.0)
+        self._task = self._bar.add_task(doing, total=total, rate=0.0, megabytes=0.0)
 
     def __enter__(self) -> "ProgressReport":
         self._bar.start()
