@@ -2,8 +2,9 @@
 
     python convert_torch_weights.py --config configs/ssv2_aia_tsm.py --torch resnet50.pth --out weights/resnet50
 
-Takes ResNets with torchvision's names, mit-han-lab's TSM and the AIA authors' checkpoints. Reading .pth needs PyTorch, .safetensors does
-not. What the network has and the file lacks (the attention, for ImageNet weights) is left out and starts fresh in training.
+Recognises by itself what the file is, and says so: a plain ResNet of torchvision or timm, mit-han-lab's TSM, a checkpoint of the AIA
+authors, or what `python -m aia_jax.weights --to-torch` wrote. Reading .pth needs PyTorch, .safetensors does not. What the network has and
+the file lacks (the attention, for ImageNet weights) is left out and starts fresh in training.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from aia_jax import config as configs
 from aia_jax import weights
 from aia_jax.errors import exit_status
 from aia_jax.models.from_config import model_from_config
-from aia_jax.weight_files import digest, read_state_dict, save_folder
+from aia_jax.weight_files import digest, read_class_names, read_state_dict, save_folder
+from aia_jax.weight_sources import is_own, recognise
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,20 +32,27 @@ def main(argv: list[str] | None = None) -> None:
     options = configs.parse(argv, __doc__.splitlines()[0], add_flags)
     data, model = options.config.data, model_from_config(options.config)
     state_dict = read_state_dict(options.torch)
+    print(f"{options.torch}: {recognise(state_dict)}")
 
     clips = jax.ShapeDtypeStruct((1, data.num_frames, data.crop, data.crop, 3), jnp.float32)
-    variables, report = weights.load_matching(state_dict, jax.eval_shape(model.init, jax.random.key(0), clips), model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), clips)
+    if is_own(state_dict):
+        variables, report = weights.load_own(unflatten_dict(state_dict, sep="/"), shapes)
+    else:
+        variables, report = weights.load_matching(state_dict, shapes, model)
+    del state_dict  # writing needs as much memory again
     flat = flatten_dict(variables, sep="/")
     loaded = unflatten_dict({entry.variable: flat[entry.variable] for entry in report.loaded}, sep="/")
     description = {
         "source": {"file": str(options.torch), "sha256": digest(options.torch)},
         "config": options.config_name,
         "model": {**options.config.model.to_dict(), "num_classes": data.num_classes},
+        "class_names": read_class_names(options.torch),
         "report": report.as_json(),
     }
     save_folder(options.out, loaded, description)
 
-    print(f"{options.torch} -> {options.out}\n{report}")
+    print(f"-> {options.out}\n{report}")
     print(f"To train from these weights, add --config.init_from={options.out} to the command of train.py")
 
 

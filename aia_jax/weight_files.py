@@ -4,11 +4,12 @@ A folder holds `weights.safetensors` (variables by their paths, `params/stem/con
 `weights.json` (where they came from, what was loaded, and the digest of the other file).
 """
 
+import contextlib
 import hashlib
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from aia_jax.errors import UserError
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "weights.json"
 FORMAT = 1
+_CLASS_NAMES = "aia_jax.class_names"  # metadata of a .safetensors file
 _NESTED = ("state_dict", "model_state_dict", "model")  # under what training programs keep the state dict in a checkpoint
 _HOW = "python convert_torch_weights.py --config CONFIG --torch FILE --out DIR writes one"
 
@@ -45,6 +47,15 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         except (safetensors.SafetensorError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{path} cannot be read as safetensors ({error}); is it complete?") from error
     return _arrays(path, _read_torch(path))
+
+
+def read_class_names(path: Path) -> tuple[str, ...] | None:
+    """The class names in a .safetensors file of `write_state_dict`; None for all other files."""
+    if path.suffix != ".safetensors":
+        return None
+    with safetensors.safe_open(path, "numpy") as file:
+        names = (file.metadata() or {}).get(_CLASS_NAMES)
+    return None if names is None else tuple(json.loads(names))
 
 
 def _read_torch(path: Path) -> Any:
@@ -92,16 +103,49 @@ def save_folder(folder: Path, variables: Mapping[str, Any], description: Mapping
     Raises:
         UserError: if the folder cannot be written.
     """
-    content = safetensors.numpy.save({name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()})
-    description = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **description}
-    try:
+    weights, described = folder / f"{WEIGHTS}.unfinished", folder / f"{DESCRIPTION}.unfinished"
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in ((WEIGHTS, content), (DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())):
-            unfinished = folder / f"{name}.unfinished"
-            unfinished.write_bytes(data)
-            unfinished.replace(folder / name)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); give another folder") from error
+        safetensors.numpy.save_file({name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}, weights)
+        described.write_text(json.dumps({"format": FORMAT, "sha256": digest(weights), **description}, indent=1) + "\n")
+        weights.replace(folder / WEIGHTS)
+        described.replace(folder / DESCRIPTION)
+
+
+def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray], class_names: Sequence[str] | None) -> None:
+    """Writes a state dict for PyTorch: .safetensors (without PyTorch; it also holds the class names), or a flat .pth (with PyTorch).
+
+    Raises:
+        UserError: another ending, PyTorch is needed and not there, or the file cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    if path.suffix == ".safetensors":
+        metadata = {"format": "pt"} | ({_CLASS_NAMES: json.dumps(list(class_names))} if class_names is not None else {})
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            safetensors.numpy.save_file(dict(state_dict), unfinished, metadata)
+            unfinished.replace(path)
+        return
+    if path.suffix not in (".pth", ".pt"):
+        raise UserError(f"--out {path}: the ending says the format; use .safetensors, or .pth (needs PyTorch)")
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(f"--out {path}: only PyTorch writes such files; install the extra `torch`, or write .safetensors") from error
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            torch.save({key: torch.from_numpy(value) for key, value in state_dict.items()}, file)
+        unfinished.replace(path)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be written ({reason}); give another place") from error
 
 
 def load_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -32,16 +32,13 @@ class Report:
 
     Attributes:
         fresh: variables that keep their initial values → shape.
+        classes: how many rows of the head were found by their class's name; "" where names are not known.
     """
 
     loaded: tuple[Loaded, ...]
     fresh: Mapping[str, Shape]
     dropped: tuple[Dropped, ...]
-
-    @property
-    def fresh_backbone(self) -> tuple[str, ...]:
-        """Fresh variables that are neither attention nor head: the source is of another network, or a part of one."""
-        return tuple(name for name in self.fresh if "/attention/" not in name and not name.startswith("params/head/"))
+    classes: str = ""
 
     def __str__(self) -> str:
         entries = [("loaded", _family(entry.variable), entry.shape, "") for entry in self.loaded]
@@ -59,8 +56,8 @@ class Report:
             f"{what:<{widths[0]}}  {family:<{widths[1]}}  {arrays:>{widths[2]}}  {numbers:>{widths[3]}}  {last}".rstrip()
             for what, family, arrays, numbers, last in rows
         ]
-        if self.fresh_backbone:
-            lines.append(f"Note: {len(self.fresh_backbone)} arrays of the backbone stay fresh, {self.fresh_backbone[0]} and so on")
+        if self.classes:
+            lines.append(self.classes)
         return "\n".join(lines)
 
     def as_json(self) -> dict:

@@ -20,8 +20,8 @@ import convert_torch_weights
 from aia_jax import config as configs
 from aia_jax.errors import UserError, exit_status
 from aia_jax.models.from_config import model_from_config
-from aia_jax.weight_files import load_folder, save_folder
-from aia_jax.weights import from_torch, load_own
+from aia_jax.weight_files import load_folder, save_folder, write_state_dict
+from aia_jax.weights import from_torch, load_own, to_torch
 
 ROOT = Path(__file__).parents[1]
 DEMO = ["--config", str(ROOT / "configs" / "demo.py"), "--config.model.attention=C->ST"]
@@ -57,6 +57,7 @@ def test_the_command(tmp_path, state_dict, expected):
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert f"--config.init_from={out}" in result.stdout
+    assert "a network of the AIA authors'" in result.stdout and "eft1 is C, eft2 is ST" in result.stdout
     assert "fresh" not in result.stdout and "dropped" not in result.stdout
 
     variables, description = load_folder(out)
@@ -107,7 +108,22 @@ def test_imagenet_weights_leave_attention_and_head_out(tmp_path, capsys):
     initial = jax.tree.map(lambda leaf: np.zeros(leaf.shape, "f4"), shapes)
     loaded, report = load_own(variables, initial)
     assert jax.tree.structure(loaded) == jax.tree.structure(initial)
-    assert report.fresh and not report.fresh_backbone and not report.dropped
+    assert report.fresh and not report.dropped
+
+
+def test_own_files_come_back(tmp_path, expected, capsys):
+    """What --to-torch writes, with the class names, and the file in a weights folder itself."""
+    names = [f"class {k}" for k in range(MODEL.num_classes)]
+    write_state_dict(tmp_path / "net.safetensors", to_torch(expected, MODEL), names)
+    assert convert(tmp_path / "net.safetensors", tmp_path / "out") == 0
+    variables, description = load_folder(tmp_path / "out")
+    same(variables, expected)
+    assert description["class_names"] == names
+    assert "or one that --to-torch wrote" in capsys.readouterr().out
+
+    assert convert(tmp_path / "out" / "weights.safetensors", tmp_path / "again") == 0
+    same(load_folder(tmp_path / "again")[0], expected)
+    assert "variables of this project" in capsys.readouterr().out
 
 
 class Exploit:
@@ -133,6 +149,10 @@ def truncated(path: Path, state_dict) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def write_shapes(path: Path, shapes) -> None:
+    safetensors.numpy.save_file({key: np.ones(shape, "f4") for key, shape in shapes.items()}, path)
+
+
 WRONG = {
     "missing.pth": (lambda path, _: None, "is missing"),
     "folder.pth": (lambda path, _: path.mkdir(), "is a folder"),
@@ -148,6 +168,14 @@ WRONG = {
     "other.safetensors": (
         lambda path, _: safetensors.numpy.save_file({"bert.embeddings": np.ones(3, "f4")}, path),
         "none of the 1 keys names a variable",
+    ),
+    "deeper.safetensors": (
+        lambda path, _: write_shapes(path, torch_nets.key_shapes(1000, dropout=0, width=1)),
+        "the weights are of a ResNet-50 (3-4-6-3 blocks), this net is a ResNet (1-1-1 blocks)",
+    ),
+    "resnet50d.safetensors": (
+        lambda path, _: write_shapes(path, {"conv1.0.weight": (4, 3, 3, 3), "layer1.0.conv1.weight": (4, 4, 1, 1)}),
+        "has a stem of several convolutions (ResNet-C, -D, -S or -T): conv1.0.weight [4, 3, 3, 3]; only plain ResNets load",
     ),
 }
 

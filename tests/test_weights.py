@@ -1,8 +1,10 @@
 """The table of names: a bijection for all 22 nets, whole error lists, partial loading and its report."""
 
+import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aia_jax import create_model
-from aia_jax.weights import WeightsError, from_torch, load_matching, load_own
+from aia_jax.weights import WeightsError, from_torch, load_matching, load_own, to_torch
 
 NARROW = {"width": 4, "stage_sizes": (2, 1), "fold_div": 4}
 CLIP = (3, 16, 24, 3)
@@ -52,6 +54,13 @@ def test_every_net_loads_and_gives_the_logits_of_pytorch(temporal, attention):
     state_dict = {key: value.numpy() for key, value in oracle.state_dict().items()}
     model = create_model(5, **arguments)
     variables = from_torch(state_dict, model, CLIP)
+    back = to_torch(variables, model)
+    assert list(back) == list(dict.fromkeys(back)) and set(back) == set(state_dict)
+    for key, value in back.items():
+        tracked = key.endswith("tracked")
+        np.testing.assert_array_equal(value, 0 if tracked else state_dict[key], err_msg=key)
+        assert value.dtype == (np.int64 if tracked else np.float32) and value.flags.c_contiguous
+    oracle.load_state_dict({key: torch.from_numpy(value) for key, value in back.items()}, strict=True)
 
     total = sum(value.size for key, value in state_dict.items() if not key.endswith("tracked"))
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == total
@@ -170,7 +179,6 @@ class TestLoadMatching:
         assert {entry.variable for entry in report.loaded} | set(report.fresh) == set(arrays(before))
         assert [(entry.key, entry.shape) for entry in report.dropped] == [("fc.weight", (1000, 32)), ("fc.bias", (1000,))]
         assert "1000 classes there, 5 here" in str(report) and "attention/C" in str(report)
-        assert not report.fresh_backbone
 
     def test_head_of_the_same_class_count_loads(self):
         model, state_dict = net(attention="CinST")
@@ -184,13 +192,25 @@ class TestLoadMatching:
         assert {entry.why for entry in report.dropped} == {"of another attention module"}
         assert all("/attention/" in name for name in report.fresh)
 
-    def test_deeper_and_shallower_sources(self):
+    @pytest.mark.parametrize("stages", [(3, 1), (1, 1), (2, 1, 1)])
+    def test_another_depth_is_one_clear_error(self, stages):
         model, _ = net()
-        _, deeper = load_matching(self.imagenet(stage_sizes=(3, 1)), fresh(model), model)
-        assert {entry.key.rsplit(".", 2)[0] for entry in deeper.dropped} >= {"layer1.2"} and not deeper.fresh_backbone
-        _, shallower = load_matching(self.imagenet(stage_sizes=(1, 1)), fresh(model), model)
-        assert all("stage1_block1/" in name for name in shallower.fresh_backbone)
-        assert "Note: " in str(shallower) and "Note: " not in str(deeper)
+        there = "-".join(map(str, stages))
+        with pytest.raises(WeightsError, match=rf"of a ResNet \({there} blocks\), this net is a ResNet \(2-1 blocks\)") as caught:
+            load_matching(self.imagenet(stage_sizes=stages), fresh(model), model)
+        assert not caught.value.problems
+
+    def test_a_backbone_that_is_not_whole_is_an_error_with_the_nearest_keys(self):
+        model, _ = net(attention="C")
+        source = self.imagenet()
+        source["layer1.0.conv2.wieght"] = source.pop("layer1.0.conv2.weight")
+        source["layer2.0.se.fc1.weight"] = np.ones((4, 4, 1, 1), "f4")
+        with pytest.raises(WeightsError) as caught:
+            load_matching(source, fresh(model), model)
+        missing, *unknown = sorted(caught.value.problems)
+        assert missing.startswith("missing: layer1.0.conv2.weight [4, 4, 3, 3]; nearest unused keys: layer1.0.conv2.wieght")
+        assert [line.split(" ")[4] for line in unknown] == ["layer1.0.conv2.wieght", "layer2.0.se.fc1.weight"]
+        assert all(line.count("layer") == 4 for line in unknown), "itself and three nearest"
 
     def test_other_shapes_are_an_error(self):
         model, _ = net()
@@ -217,6 +237,36 @@ class TestLoadMatching:
         jax.tree.map(np.testing.assert_array_equal, after["params"][name], own["params"][name])
         with pytest.raises(WeightsError, match="none of the"):
             load_own({"params": {"head": own["params"]["head"]}}, fresh(model))
+
+
+class TestToTorch:
+    @pytest.mark.parametrize("dropout", [0.0, 0.5])
+    def test_the_head_is_named_as_the_reference_names_it(self, dropout):
+        model, state_dict = net(attention="STinC", dropout=dropout)
+        assert {key: np.shape(value) for key, value in to_torch(from_torch(state_dict, model, CLIP), model).items()} == {
+            key: value.shape for key, value in state_dict.items()
+        }
+
+    @pytest.mark.parametrize("golden", ["TSM", "C2D_CinST2STinC_BN"])
+    def test_full_size_has_the_keys_and_shapes_of_the_reference_and_comes_back_bit_for_bit(self, golden):
+        model = create_model(174, attention="CinST->STinC" if "CinST" in golden else "none")
+        rng = np.random.default_rng(0)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1, 32, 32, 3)))
+        variables = jax.tree.map(lambda leaf: rng.random(leaf.shape, "f4"), shapes)
+        state_dict = to_torch(variables, model)
+        expected = json.loads((Path(__file__).parent / "golden" / "aia_state_dict_shapes.json").read_text())[golden]
+        assert {key: list(value.shape) for key, value in state_dict.items()} == expected
+        jax.tree.map(np.testing.assert_array_equal, from_torch(state_dict, model), variables)
+
+    def test_what_is_not_the_whole_net_is_an_error(self):
+        model, state_dict = net(attention="C")
+        variables = from_torch(state_dict, model, CLIP)
+        del variables["params"]["head"]["bias"]
+        variables["params"]["other"] = np.zeros(3, "f4")
+        variables["params"]["head"]["kernel"] = variables["params"]["head"]["kernel"].astype("f2")
+        with pytest.raises(WeightsError) as caught:
+            to_torch(variables, model)
+        assert sorted(problem.split(" ")[0] for problem in caught.value.problems) == ["missing:", "not", "params/head/kernel"]
 
 
 def test_core_needs_jax_flax_and_numpy_only():
