@@ -10,34 +10,22 @@ the alphabetical order of the class folders' names, all splits taken together. A
 
 import argparse
 import os
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from aia_jax.data.prepare.frame_folder import PICTURES
-from aia_jax.data.prepare.item import RawDataset, RawVideo, id_hash
-from aia_jax.data.prepare.listing import contents, folders_in, some
+from aia_jax.data.prepare.item import RawDataset, RawVideo
+from aia_jax.data.prepare.listing import VIDEOS, contents, folders_in, name_from, some
+from aia_jax.data.prepare.splits import SPLITS, add_val_share, check_val_share, with_validation
 from aia_jax.errors import UserError
 
-VIDEOS = frozenset(
-    (".mp4", ".m4v", ".webm", ".avi", ".mkv", ".mov", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts", ".m2ts", ".ogv")
-)
-_SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 _LAYOUT = "RAW/<class>/<video file or folder of frames>, or RAW/{train,val,test}/<class>/…"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that only this reader has."""
-    parser.add_argument(
-        "--val-share",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="without split folders: the share of each class that becomes the split validation, chosen by a hash of the video ids, "
-        "so every run chooses the same; at least one video of a class that has two; 0: none (default: %(default)s)",
-    )
+    add_val_share(parser, "without split folders")
 
 
 def read(raw: Path, options: argparse.Namespace) -> RawDataset:
@@ -50,8 +38,7 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     Raises:
         UserError: if there are no class folders or no videos in them, or a class has a name that a data set cannot have.
     """
-    if not 0 <= options.val_share < 1:
-        raise UserError(f"--val-share {options.val_share}: give a share from 0 up to 1, as 0.1; 1 itself would leave nothing to train on")
+    check_val_share(options.val_share)
     roots = _split_roots(raw)
     class_folders = {split: folders_in(root) for split, root in roots.items()}
     for split, root in roots.items():
@@ -67,14 +54,14 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     if not videos:
         raise UserError(f"{raw} has class folders ({some(names)}), but no videos in them: looked for {_LAYOUT}; {contents(folder)}")
     if "" in roots:
-        videos = _with_validation(videos, options.val_share)
-    return RawDataset(_name_from(raw), {"label": tuple(names)}, tuple(videos), tuple(_remarks(videos, names, left_out)))
+        videos = with_validation(videos, options.val_share)
+    return RawDataset(name_from(raw), {"label": tuple(names)}, tuple(videos), tuple(_remarks(videos, names, left_out)))
 
 
 def _split_roots(raw: Path) -> dict[str, Path]:
     """The folder that holds the class folders of each split; under "" the raw folder itself if there are no split folders."""
     folders = folders_in(raw)
-    splits = [folder for folder in folders if folder.name.lower() in _SPLITS]
+    splits = [folder for folder in folders if folder.name.lower() in SPLITS]
     others = [folder.name for folder in folders if folder not in splits]
     if not splits or (others and not any(map(_holds_folders_of_videos, splits))):
         return {"": raw}  # a class may well be called "train"
@@ -85,7 +72,7 @@ def _split_roots(raw: Path) -> dict[str, Path]:
         )
     roots = {}
     for folder in splits:
-        split = _SPLITS[folder.name.lower()]
+        split = SPLITS[folder.name.lower()]
         if split in roots:
             raise UserError(f"{raw} has two folders for the split {split}: {roots[split].name} and {folder.name}; keep one")
         roots[split] = folder
@@ -128,19 +115,6 @@ def _check_depth(folder: Path) -> None:
         )
 
 
-def _with_validation(videos: Sequence[RawVideo], share: float) -> list[RawVideo]:
-    """Puts the share of each class whose ids have the smallest hash into the split validation, the rest into train."""
-    by_class = defaultdict(list)
-    for video in videos:
-        by_class[video.labels["label"]].append(video)
-    validation = set()
-    for members in by_class.values():
-        count = min(max(1, round(share * len(members))), len(members) - 1) if share else 0
-        validation.update(sorted((id_hash(video.video_id, "split"), video.video_id) for video in members)[:count])
-    chosen = {video_id for _, video_id in validation}
-    return [replace(video, split="validation" if video.video_id in chosen else "train") for video in videos]
-
-
 def _remarks(videos: Sequence[RawVideo], names: Sequence[str], left_out: Counter) -> Iterable[str]:
     if left_out:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in left_out.most_common(5))
@@ -154,8 +128,3 @@ def _check_names(raw: Path, names: Sequence[str]) -> None:
     for name in names:
         if name != name.strip() or "\n" in name or any(0xDC80 <= ord(letter) <= 0xDCFF for letter in name):
             raise UserError(f"{raw}: the class folder {name!r} cannot name a class (space at an end, line break or not UTF-8); rename it")
-
-
-def _name_from(raw: Path) -> str:
-    name = re.sub(r"[^a-z0-9]+", "_", raw.name.lower()).strip("_")
-    return name if name[:1].isalpha() else f"videos_{name}".rstrip("_")

@@ -59,7 +59,8 @@ def detect(names: Iterable[str]) -> FrameNames:
         raise FrameNamesError("two frames of this folder have the same number")
     numbers = sorted(by_number)
     widths = {len(part[2]) for part in parts}
-    digits = f"%0{widths.pop()}d" if len(widths) == 1 else "%d"
+    padded = min(widths) > 1 and (len(widths) == 1 or any(part[2].startswith("0") for part in parts))
+    digits = f"%0{min(widths)}d" if padded else "%d"  # padded to three digits, numbers may well go on with 1000
     prefix, suffix = next(iter(kinds))
     return FrameNames(
         pattern=f"{prefix}{digits}{suffix}",

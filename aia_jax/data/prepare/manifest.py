@@ -27,7 +27,7 @@ def plan_of(data_set: str, options: Mapping[str, Any], dataset: RawDataset) -> d
         options: those of the command that change the result, by flag, with plain values.
         dataset: what the reader found.
     """
-    listed = sorted((v.split, v.video_id, sorted(v.labels.items()), v.size) for v in dataset.videos)
+    listed = sorted((v.split, v.video_id, sorted(v.labels.items()), v.size, str(v.part), v.missing) for v in dataset.videos)
     text = json.dumps([listed, sorted((label, list(names)) for label, names in dataset.class_names.items())])
     return {
         "data_set": data_set,
@@ -61,10 +61,12 @@ def split_facts(
 ) -> dict[str, Any]:
     """The numbers of one finished split."""
     expected = sum(len(job.videos) for job in jobs)
+    missing = sum(video.missing for job in jobs for video in job.videos)
     return {
         "expected": expected,
         "found": len(index),
-        "bad": expected - len(index),
+        "missing": missing,
+        "bad": expected - missing - len(index),
         "frames": int(index.num_frames.sum()),
         "bytes": sum(shard.size for shard in index.shards),
         "shards": [
@@ -90,6 +92,7 @@ def make_manifest(plan: Mapping[str, Any], dataset: RawDataset, command: str, sp
         "class_names": {label: list(names) for label, names in dataset.class_names.items()},
         "splits": splits,
         "remarks": list(dataset.remarks),
+        "annotations_sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in dataset.annotations},
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in _PACKAGES},
