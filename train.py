@@ -28,6 +28,7 @@ from aia_jax.models.from_config import model_from_config
 from aia_jax.training import startup
 from aia_jax.training.checkpoint import Checkpoints
 from aia_jax.training.curves import CURVES_FILE, draw_curves
+from aia_jax.training.freezing import frozen_rule
 from aia_jax.training.log import METRICS_FILE, RunLog
 from aia_jax.training.loop import Course, Parts, train
 from aia_jax.training.optimizer import make_optimizer
@@ -80,13 +81,14 @@ def main(argv: list[str] | None = None) -> None:
     clip_shape = (data.num_frames, data.crop, data.crop, 3)
 
     # ---- model
-    model = model_from_config(config)
+    model = model_from_config(config).clone(partial_bn=config.train.partial_bn)
     counts = complexity.count(model, clip_shape)
 
     # ---- state: made on the mesh, or restored to it
     startup.make_workdir(workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    optimizer, learning_rate = make_optimizer(config.optim, plan.steps_per_epoch, config.train.batch_size)
+    frozen = frozen_rule(config.train.freeze, config.train.partial_bn)
+    optimizer, learning_rate = make_optimizer(config.optim, plan.steps_per_epoch, config.train.batch_size, frozen)
 
     def create(variables):
         return TrainState.create(variables, optimizer, ema=config.train.ema_decay > 0)
@@ -103,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         state, meta = checkpoints.restore_latest(targets)
         notes = compare_with_checkpoint(config, info.class_names, meta)
     else:
-        variables, report = initial_variables(config, model, key)
+        variables, report = initial_variables(config, model, key, info.class_names)
         places = sharding.state_shardings(mesh, jax.eval_shape(create, variables))
         state = jax.jit(create, out_shardings=places)(variables)
     start_step = int(state.step)
@@ -116,6 +118,7 @@ def main(argv: list[str] | None = None) -> None:
         accumulate=config.train.accumulate,
         label_smoothing=config.train.label_smoothing,
         ema_decay=config.train.ema_decay,
+        frozen=frozen,
     )
 
     def step_and_rate(state, batch, key):

@@ -11,7 +11,8 @@ def get_config() -> ConfigDict:
     """Returns the locked defaults. `data.dir`, `data.name`, `data.num_classes` and `init_from` are the recipe's or the user's to fill."""
     config = ConfigDict()
     config.seed = 0  # of initialisation, data order, augmentation and dropout
-    # Where the first weights come from: a folder written by convert_torch_weights.py, or "scratch". "" stops with a line that says how.
+    # Where the first weights come from: a folder written by convert_torch_weights.py, the workdir of another run (its best checkpoint;
+    # rows of the head go to the classes of the same names), or "scratch". "" stops with a line that says how.
     config.init_from = ""
 
     config.data = data = ConfigDict()
@@ -65,6 +66,8 @@ def get_config() -> ConfigDict:
     train.accumulate = 1  # parts that a step's batch is cut into to save memory
     train.label_smoothing = 0.0  # share of the target spread over all classes
     train.ema_decay = 0.0  # moving average of the weights, used for evaluation; 0 is off
+    train.freeze = ""  # patterns, with spaces between, for whole paths of parameters that get no updates: "stem/.* stage[12]_.*"
+    train.partial_bn = False  # BatchNorm of the backbone as it is, statistics too, but for the first (TSN's; the reference's --npb: off)
     train.log_every = 20  # steps averaged in a line of metrics.jsonl
     train.checkpoint_every = 0  # steps between checkpoints inside an epoch; 0: at the ends of epochs only
 

@@ -29,6 +29,7 @@ class Bottleneck(nn.Module):
         stride: spatial stride of the 3x3 convolution and of the shortcut.
         temporal: "tsm" shifts the input of the first convolution, the shortcut stays unshifted ("blockres"); "tsn" does nothing.
         attention: expression, applied after the second convolution and its batch normalisation, before that ReLU.
+        frozen_bn: batch normalisation by running statistics in training too; not the attention's.
     """
 
     width: int
@@ -38,13 +39,18 @@ class Bottleneck(nn.Module):
     fold_div: int = 8
     bn_momentum: float = 0.9
     dtype: Any = None
+    frozen_bn: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h2 w2 c4"]:
         clips, frames = x.shape[:2]
         conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=he_normal)
         norm = functools.partial(
-            nn.BatchNorm, use_running_average=not train, momentum=self.bn_momentum, epsilon=1e-5, dtype=self.dtype
+            nn.BatchNorm,
+            use_running_average=self.frozen_bn or not train,
+            momentum=self.bn_momentum,
+            epsilon=1e-5,
+            dtype=self.dtype,
         )
         fold = lambda v: v.reshape(clips * frames, *v.shape[2:])  # noqa: E731
         unfold = lambda v: v.reshape(clips, frames, *v.shape[1:])  # noqa: E731

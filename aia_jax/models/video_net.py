@@ -14,7 +14,12 @@ STEMS = ("imagenet", "small")
 
 
 class VideoNet(nn.Module):
-    """The network of `create_model`, which explains the fields."""
+    """The network of `create_model`, which explains the fields.
+
+    Attributes:
+        partial_bn: in training too, the backbone's BatchNorm uses its running statistics and leaves them as they are, but for the first
+            one (TSN's partial BatchNorm, Wang et al. 2016). The gates' BatchNorm is not concerned.
+    """
 
     num_classes: int
     num_frames: int = 8
@@ -27,6 +32,7 @@ class VideoNet(nn.Module):
     dropout: float = 0.5
     bn_momentum: float = 0.9
     dtype: Any = jnp.float32
+    partial_bn: bool = False
 
     @nn.compact
     def __call__(self, clips: Float[Array, "b t h w 3"], train: bool = False) -> Float[Array, "b k"]:
@@ -56,6 +62,7 @@ class VideoNet(nn.Module):
                     fold_div=self.fold_div,
                     bn_momentum=self.bn_momentum,
                     dtype=self.dtype,
+                    frozen_bn=self.partial_bn,
                     name=f"stage{stage + 1}_block{block}",
                 )(x, train)
 

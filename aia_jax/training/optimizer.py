@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from aia_jax.errors import UserError
+from aia_jax.training.freezing import Frozen, nothing_frozen
 
 _TORCH_CLIP_EPSILON = 1e-6  # clip_grad_norm_ divides by norm + 1e-6
 _LISTED = 8  # parameters that an error names before it says how many more there are
@@ -102,7 +103,9 @@ def make_schedule(optim: Any, steps_per_epoch: int, global_batch: int) -> Callab
     return schedule
 
 
-def make_optimizer(optim: Any, steps_per_epoch: int, global_batch: int) -> tuple[optax.GradientTransformation, Callable[[Any], jax.Array]]:
+def make_optimizer(
+    optim: Any, steps_per_epoch: int, global_batch: int, frozen: Frozen = nothing_frozen
+) -> tuple[optax.GradientTransformation, Callable[[Any], jax.Array]]:
     """The optimiser and its schedule from the config's `optim`.
 
     Its state is the momentum, a tree of the parameters' shapes, and a step count; it shards as the parameters do.
@@ -111,27 +114,32 @@ def make_optimizer(optim: Any, steps_per_epoch: int, global_batch: int) -> tuple
         optim: fields lr, lr_batch_size, momentum, weight_decay, clip_norm (0 = off), milestones, decay, warmup_epochs, groups.
         steps_per_epoch: optimiser steps.
         global_batch: clips that one optimiser step sees.
+        frozen: of `frozen_rule`. A frozen parameter gets no update at all: no weight decay, and its gradient does not count in the norm.
 
     Returns:
         (optax transformation, step → learning rate of the ×1 groups). `init` and `update` raise `UserError` when the groups do not fit the
-        parameters (see `assign_groups`).
+        parameters (see `assign_groups`), or the rule does not.
     """
     groups = parse_groups(optim.groups)
     schedule = make_schedule(optim, steps_per_epoch, global_batch)
 
     def clip(updates: Any, params: Any) -> Any:
-        del params
+        updates = jax.tree.map(lambda u, held: jnp.zeros_like(u) if held else u, updates, frozen(params))
         factor = jnp.minimum(1.0, optim.clip_norm / (optax.global_norm(updates) + _TORCH_CLIP_EPSILON)) if optim.clip_norm else 1.0
         return jax.tree.map(lambda u: u * factor, updates)
 
     def add_decay(updates: Any, params: Any) -> Any:
-        return jax.tree.map(lambda u, p, group: u + optim.weight_decay * group.decay * p, updates, params, assign_groups(params, groups))
+        def decayed(u: Any, p: Any, group: Group, held: bool) -> Any:
+            return u if held else u + optim.weight_decay * group.decay * p  # so the momentum of what is frozen stays zero too
+
+        return jax.tree.map(decayed, updates, params, assign_groups(params, groups), frozen(params))
 
     def scale_by_group(updates: Any, params: Any) -> Any:
         return jax.tree.map(lambda u, group: u * group.lr, updates, assign_groups(params, groups))
 
     def check_groups(params: Any) -> optax.EmptyState:
         assign_groups(params, groups)
+        frozen(params)
         return optax.EmptyState()
 
     decay = optax.stateless(add_decay)
@@ -143,4 +151,3 @@ def make_optimizer(optim: Any, steps_per_epoch: int, global_batch: int) -> tuple
         optax.scale_by_learning_rate(schedule),
     )
     return chain, schedule
-

@@ -12,6 +12,7 @@ import optax
 from aia_jax.errors import UserError
 from aia_jax.shapes import Array, PyTree
 from aia_jax.training import metrics
+from aia_jax.training.freezing import Frozen, nothing_frozen
 from aia_jax.training.state import TrainState
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of RGB on 0…1
@@ -30,6 +31,7 @@ def make_train_step(
     accumulate: int = 1,
     label_smoothing: float = 0.0,
     ema_decay: float = 0.0,
+    frozen: Frozen = nothing_frozen,
     preprocess: Callable[[Array], Array] = normalize,
 ) -> Callable[[TrainState, dict[str, Array], Array], tuple[TrainState, dict[str, Array]]]:
     """Builds `train_step(state, batch, key) -> (state, metrics)`; jit it with `donate_argnums=0`.
@@ -46,6 +48,7 @@ def make_train_step(
         accumulate: micro-batches a step.
         label_smoothing: share of the target that is spread over all classes.
         ema_decay: d of `ema = d·ema + (1 − d)·new`, for parameters and running statistics; used when the state has an `ema`.
+        frozen: of `frozen_rule`, the optimiser's too: no gradient is computed for what it holds, and grad_norm leaves it out.
         preprocess: from the batch's pixels to what the model takes.
 
     Returns:
@@ -56,6 +59,7 @@ def make_train_step(
     """
 
     def loss_of(params: PyTree, batch_stats: PyTree, batch: dict[str, Array], key: Array) -> tuple[Array, Any]:
+        params = jax.tree.map(lambda p, held: jax.lax.stop_gradient(p) if held else p, params, frozen(params))
         variables = {"params": params, "batch_stats": batch_stats}
         logits, mutated = model.apply(
             variables, preprocess(batch["clips"]), train=True, rngs={"dropout": key}, mutable=["batch_stats"]
