@@ -9,6 +9,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from aia_jax.ops.apart import apart
 from aia_jax.shapes import Array, Float
 
 _TAPS = tuple(itertools.product(range(3), repeat=3))
@@ -33,9 +34,8 @@ def _correlate(planes: tuple[Array, ...], kernel: Array) -> Array:
     """Sum over planes p and taps of plane p, shifted, times kernel[..., p]."""
     # Padded planes are small: with them in memory no tap needs a bounds check.
     padded = jax.lax.optimization_barrier(tuple(jnp.pad(plane, _RING) for plane in planes))
-    # Batch statistics, the gate and gradients read the sum: each reader must not get its own copy of the taps, which would multiply
-    # the time to compile. A barrier after them does that, but not on a CPU, where XLA drops barriers before it fuses.
-    return jax.lax.platform_dependent(padded, kernel, cpu=_taps_apart, default=_taps)
+    # Batch statistics, the gate and gradients all read the sum. NaN weights make every sum NaN.
+    return apart(kernel[0, 0, 0, 0], _taps, lambda planes, _: jnp.full_like(planes[0][:, 2:, 2:, 2:], jnp.nan), padded, kernel)
 
 
 def _taps(padded: tuple[Array, ...], kernel: Array) -> Array:
@@ -44,13 +44,7 @@ def _taps(padded: tuple[Array, ...], kernel: Array) -> Array:
     for p, plane in enumerate(padded):
         for a, b, c in _TAPS:
             total = total + plane[:, a : a + i, b : b + j, c : c + k] * kernel[a, b, c, p]
-    return jax.lax.optimization_barrier(total)
-
-
-def _taps_apart(padded: tuple[Array, ...], kernel: Array) -> Array:
-    """`_taps` inside a conditional, which nothing is fused with: a number is equal to itself, and NaN weights give NaN anyway."""
-    number = kernel[0, 0, 0, 0]
-    return jax.lax.cond(number == number, _taps, lambda planes, _: jnp.full_like(planes[0][:, 2:, 2:, 2:], jnp.nan), padded, kernel)
+    return total
 
 
 def _forward(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, tuple[Array, Array, Array]]:
@@ -71,7 +65,7 @@ def _kernel_gradient(planes: tuple[Array, ...], gradient: Array) -> Array:
 
     A loop over the two outer shifts; the inner one is a matrix product. Padded and laid flat, a shift of a plane is an offset.
     """
-    _, i, j, k = gradient.shape
+    _, _, j, k = gradient.shape
     row, layer = k + 2, (j + 2) * (k + 2)  # offsets of a step along j and along i
     flat = jnp.stack([jnp.pad(plane, _RING).reshape(-1) for plane in planes])  # [p, n]
     ringed = jnp.pad(gradient, _RING).reshape(-1)  # [n], zero wherever a shift would leave the plane

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from aia_jax.ops.apart import apart
 from aia_jax.shapes import Array, Float
 
 
@@ -25,15 +26,23 @@ def axis_pool(x: Float[Array, "b t h w c"], axis: int) -> tuple[Float[Array, "b 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _pool(x: Array, axis: int) -> tuple[Array, Array]:
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    size = x.shape[axis]
     if axis == 1:
-        # XLA's CPU backend walks a reduction over an outer axis with a stride of a whole frame; slices of frames stream instead.
-        frames = [x[:, t] for t in range(size)]
-        maximum = functools.reduce(jnp.maximum, frames)
-        total = functools.reduce(jnp.add, [frame.astype(dtype) for frame in frames])
-        return maximum.astype(dtype), total / size
-    return x.max(axis).astype(dtype), x.astype(dtype).sum(axis) / size
+        # What pads the planes must not read x again, with a bounds check for every frame.
+        return apart(x[0, 0, 0, 0, 0], _pool_frames, lambda v: _reduce(v, 1), x)
+    return _reduce(x, axis)
+
+
+def _reduce(x: Array, axis: int) -> tuple[Array, Array]:
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return x.max(axis).astype(dtype), x.astype(dtype).sum(axis) / x.shape[axis]
+
+
+def _pool_frames(x: Array) -> tuple[Array, Array]:
+    """`_reduce(x, 1)`: XLA's CPU backend walks an outer axis with a stride of a whole frame; slices of frames stream instead."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    frames = [x[:, t] for t in range(x.shape[1])]
+    maximum = functools.reduce(jnp.maximum, frames)
+    return maximum.astype(dtype), functools.reduce(jnp.add, [frame.astype(dtype) for frame in frames]) / x.shape[1]
 
 
 def _pool_forward(x: Array, axis: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
