@@ -22,8 +22,9 @@ from aia_jax.data.prefetch import prefetch_to_mesh
 from aia_jax.data.tfrecord import open_split
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
 from aia_jax.evaluation.evaluate import evaluate
+from aia_jax.evaluation.trained import choose_step
 from aia_jax.models.from_config import model_from_config
-from aia_jax.training.checkpoint_files import best_step, check_model, committed_steps, load_weights, read_meta
+from aia_jax.training.checkpoint_files import check_model, load_weights, read_meta
 from aia_jax.training.step import make_eval_step
 
 RESULT_FILE = "eval.json"
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     # ---- model and weights
     model = model_from_config(config)
     folder = workdir / "checkpoints"
-    step = _chosen_step(folder, options.step)
+    step = choose_step(folder, options.step)
     meta = read_meta(folder, step)
     if list(meta["class_names"]) != list(info.class_names):
         raise UserError(f"{data.dir} does not name the classes that {folder} was trained on; use the run's data")
@@ -104,18 +105,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {result.expected - result.evaluated} videos are damaged; {workdir / own_file} names them", file=sys.stderr)
         return EXIT_FAILED
     return 0
-
-
-def _chosen_step(folder, wanted: str) -> int:
-    steps = committed_steps(folder)
-    if not steps:
-        raise UserError(f"there is no checkpoint in {folder}; train first, or name the run's folder with --workdir")
-    if wanted in ("best", "latest"):
-        best = best_step(folder) if wanted == "best" else None
-        return steps[-1] if best is None else best
-    if not wanted.isdecimal() or int(wanted) not in steps:
-        raise UserError(f"--step {wanted}: {folder} has the steps {', '.join(map(str, steps))}; give one of them, best or latest")
-    return int(wanted)
 
 
 if __name__ == "__main__":
