@@ -18,6 +18,16 @@ from aia_jax.training.optimizer import assign_groups, parse_groups
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path for path in (REPOSITORY / "configs").glob("*.py") if path.stem not in ("__init__", "base"))
 SSV1_TSN = REPOSITORY / "configs" / "ssv1_tsn.py"
+DATA = {  # recipe: data set and folder, label, classes
+    "ssv1": ("ssv1", "label", 174),
+    "ssv2": ("ssv2", "label", 174),
+    "diving48": ("diving48", "label", 48),
+    "egtea": ("egtea_split1", "label", 106),
+    "epic55_verb": ("epic55", "verb", 125),
+    "epic55_noun": ("epic55", "noun", 352),
+    "kinetics400": ("kinetics400", "label", 400),
+    "ucf101": ("ucf101_split1", "label", 101),
+}
 
 
 def flat(config, prefix=""):
@@ -58,23 +68,55 @@ def test_every_recipe_loads_and_says_how_it_is_run(path):
         assert config.init_from == "scratch"
         return
     assert config.init_from == ""
-    data, *aia, temporal = path.stem.split("_")
-    assert (config.data.name, config.data.num_classes, config.data.dir) == (data, 174, f"data/{data}")
+    recipe, aia, temporal = re.fullmatch(r"(.+?)(_aia)?_(tsn|tsm)", path.stem).groups()
+    data, label, num_classes = DATA[recipe]
+    found = (config.data.name, config.data.dir, config.data.label, config.data.num_classes)
+    assert found == (data, f"data/{data}", label, num_classes)
     assert config.model.temporal == temporal
     assert config.model.attention == ("CinST->STinC" if aia else "none")
-    assert "The paper reports" in doc and "not measurements of this code" in doc and "2080 Ti" in doc
+    assert config.data.resize == (240, 320)
+    assert "2080 Ti" in doc
+    if recipe in ("kinetics400", "ucf101"):
+        assert "The paper has no numbers" in doc
+    else:
+        assert "The paper reports" in doc and "not measurements of this code" in doc
 
 
 @pytest.mark.parametrize(
-    ("name", "numbers"),  # tables I and II of the paper
+    ("name", "numbers"),  # tables I to III of the paper
     [
         ("ssv1_tsn", "19.7 46.6"), ("ssv1_aia_tsn", "48.5 77.2"), ("ssv1_tsm", "45.6 74.2"), ("ssv1_aia_tsm", "49.2 77.5"),
         ("ssv2_tsn", "30.0 60.5"), ("ssv2_aia_tsn", "60.3 86.4"), ("ssv2_tsm", "61.7 87.4"), ("ssv2_aia_tsm", "61.7 87.2"),
+        ("diving48_tsn", "72.4 96.8"), ("diving48_aia_tsn", "79.3 97.5"), ("diving48_tsm", "77.6 97.7"), ("diving48_aia_tsm", "79.4 97.5"),
     ],
 )  # fmt: skip
 def test_docstrings_carry_the_papers_numbers(name, numbers):
     doc = importlib.import_module(f"configs.{name}").__doc__
     assert re.search(r"(\d\d\.\d)% top-1 and (\d\d\.\d)% top-5", doc).groups() == tuple(numbers.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),  # tables IV and V of the paper
+    [
+        ("egtea_tsn", "61.6 58.5 55.2"), ("egtea_aia_tsn", "63.7 62.1 61.5"),
+        ("egtea_tsm", "63.5 62.8 59.5"), ("egtea_aia_tsm", "64.7 63.3 62.2"),
+        ("epic55_verb_tsn", "37.4"), ("epic55_verb_aia_tsn", "49.5"), ("epic55_verb_tsm", "48.2"), ("epic55_verb_aia_tsm", "50.2"),
+        ("epic55_noun_tsn", "23.1"), ("epic55_noun_aia_tsn", "23.5"), ("epic55_noun_tsm", "22.9"), ("epic55_noun_aia_tsm", "24.3"),
+    ],
+)  # fmt: skip
+def test_docstrings_carry_the_papers_top1(name, numbers):
+    doc = importlib.import_module(f"configs.{name}").__doc__
+    assert re.findall(r"(\d\d\.\d)%", doc) == numbers.split()
+
+
+@pytest.mark.parametrize("name", ["egtea", "ucf101"])
+def test_official_splits_are_the_recipes_argument(name):
+    for temporal in ("tsn", "aia_tsn", "tsm", "aia_tsm"):
+        path = f"{REPOSITORY}/configs/{name}_{temporal}.py"
+        assert configs.load(path) == configs.load(f"{path}:1")
+        config = configs.load(f"{path}:3")
+        assert (config.data.name, config.data.dir) == (f"{name}_split3", f"data/{name}_split3")
+        assert "there is no split 4" in message(f"{path}:4")
 
 
 def test_the_papers_recipe():
