@@ -45,22 +45,31 @@ def open_dataset(folder: str | Path, label: str = "label") -> DatasetInfo:
     Raises:
         DataError: if the folder is missing, is not a prepared data set, or has no such label feature.
     """
-    import tensorflow_datasets as tfds
-
     folder = Path(folder)
     builder = _builder(folder)
-    features = builder.info.features
-    class_labels = {name: feature for name, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)}
+    class_labels = _label_features(builder)
     if label not in class_labels:
-        there = ", ".join(sorted(class_labels)) or f"none (its features are {', '.join(sorted(features))})"
+        there = ", ".join(sorted(class_labels)) or f"none (its features are {', '.join(sorted(builder.info.features))})"
         raise DataError(f"{folder} has no class label {label!r}; its class labels are: {there}")
     return DatasetInfo(
         name=builder.name,
-        class_names=tuple(class_labels[label].names),
+        class_names=class_labels[label],
         splits={name: split.num_examples for name, split in builder.info.splits.items()},
         dir=folder,
         label_feature=label,
     )
+
+
+def label_features(folder: str | Path) -> dict[str, tuple[str, ...]]:
+    """The class names of every label feature of a prepared data set; `DataError` as `open_dataset`."""
+    return _label_features(_builder(Path(folder)))
+
+
+def _label_features(builder: Any) -> dict[str, tuple[str, ...]]:
+    import tensorflow_datasets as tfds
+
+    labels = {name: feature for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.ClassLabel)}
+    return {name: tuple(feature.names) for name, feature in labels.items()}
 
 
 def split_shards(folder: str | Path, split: str) -> dict[Path, int]:
@@ -69,18 +78,23 @@ def split_shards(folder: str | Path, split: str) -> dict[Path, int]:
     Raises:
         DataError: as `open_dataset`, if there is no such split, or if shards are missing.
     """
-    folder = Path(folder)
-    splits = _builder(folder).info.splits
-    if split not in splits:
-        there = ", ".join(f"{name} ({one.num_examples} videos)" for name, one in splits.items())
-        raise DataError(f"{folder} has no split {split!r}; it has {there}: set data.train_split or data.val_split to one of them")
-    shards = {Path(path): length for path, length in zip(splits[split].filepaths, splits[split].shard_lengths, strict=True)}
+    shards = shard_lengths(folder, split)
     if missing := [path.name for path in shards if not path.is_file()]:
         raise DataError(
             f"{folder}, split {split}: {len(missing)} of {len(shards)} shards are missing ({', '.join(missing[:3])}"
             f"{', …' if len(missing) > 3 else ''}); copy them again from their source, or prepare the data set again"
         )
     return shards
+
+
+def shard_lengths(folder: str | Path, split: str) -> dict[Path, int]:
+    """As `split_shards`, but without looking whether the files are there."""
+    folder = Path(folder)
+    splits = _builder(folder).info.splits
+    if split not in splits:
+        there = ", ".join(f"{name} ({one.num_examples} videos)" for name, one in splits.items())
+        raise DataError(f"{folder} has no split {split!r}; it has {there}: set data.train_split or data.val_split to one of them")
+    return {Path(path): length for path, length in zip(splits[split].filepaths, splits[split].shard_lengths, strict=True)}
 
 
 def _builder(folder: Path) -> Any:

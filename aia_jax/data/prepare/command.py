@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -14,18 +15,42 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from aia_jax.data.prepare import folders
+from aia_jax.data.prepare import (
+    csv_file,
+    diving48,
+    egtea,
+    epic55,
+    folders,
+    kinetics400,
+    lists,
+    ssv1,
+    ssv2,
+    tools,
+    ucf101,
+)
+from aia_jax.data.prepare.cluster import ClusterPool
 from aia_jax.data.prepare.frame_size import FrameSize
 from aia_jax.data.prepare.item import RawDataset
 from aia_jax.data.prepare.listing import some
 from aia_jax.data.prepare.manifest import plan_of
-from aia_jax.data.prepare.pool import PreparationError
+from aia_jax.data.prepare.pool import LocalPool, PreparationError
 from aia_jax.data.prepare.write import BAD, Storage, prepare
 from aia_jax.errors import Stopped, UserError
 
 # A data set is one module: its docstring is the help text (the first line is the list's), add_arguments adds its own options, and
 # read lists its videos.
-DATA_SETS = {"folders": folders}
+DATA_SETS = {
+    "folders": folders,
+    "csv": csv_file,
+    "lists": lists,
+    "ssv1": ssv1,
+    "ssv2": ssv2,
+    "diving48": diving48,
+    "egtea": egtea,
+    "epic55": epic55,
+    "kinetics400": kinetics400,
+    "ucf101": ucf101,
+}
 
 _HELP = """Brings raw videos to the form that training reads: TFRecord shards of JPEG frames, with an index and TFDS metadata.
 
@@ -55,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    if options.data_set in tools.TOOLS:
+        return tools.TOOLS[options.data_set](options)
     storage = Storage(FrameSize.parse(options.size), options.quality, options.videos_per_shard)
     if not 1 <= options.quality <= 100:
         raise UserError(f"--quality {options.quality}: JPEG qualities are 1 to 100")
@@ -65,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = plan_of(options.data_set, _deciding(options), dataset)
     _say_what_was_found(dataset, plan)
     try:
-        manifest = prepare(dataset, plan, storage, out, options.workers, _command(options, plan))
+        with ClusterPool(options.scheduler) if options.scheduler else LocalPool(options.workers) as pool:
+            manifest = prepare(dataset, plan, storage, out, pool, _command(options, plan))
     except PreparationError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -75,7 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     raw_text = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="prepare_data.py", description=_HELP, epilog=_STATUS, formatter_class=raw_text)
-    data_sets = parser.add_subparsers(dest="data_set", metavar="DATA_SET", title="data sets", description="--help after one says more")
+    data_sets = parser.add_subparsers(
+        dest="data_set", metavar="DATA_SET", title="data sets and tools", description="--help after one says more"
+    )
     for name, reader in DATA_SETS.items():
         one = data_sets.add_parser(
             name, help=reader.__doc__.splitlines()[0], description=reader.__doc__, epilog=_STATUS, formatter_class=raw_text
@@ -89,9 +119,14 @@ def _parser() -> argparse.ArgumentParser:
         )
         one.add_argument("--quality", type=int, default=90, metavar="N", help="of the stored JPEGs, 1 to 100 (default: %(default)s)")
         one.add_argument("--splits", nargs="+", metavar="SPLIT", help="prepare only these splits; class ids stay those of all")
-        one.add_argument("--name", metavar="NAME", help="of the data set, in its file names (default: from the raw folder's name)")
+        one.add_argument("--name", metavar="NAME", help="of the data set, in its file names (default: as the data set, or the raw folder)")
         one.add_argument(
             "--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="processes (default: one a core, %(default)s)"
+        )
+        one.add_argument(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="of a Dask cluster, as tcp://HOST:8786, whose workers do it instead; they see the same folders and have this project",
         )
         one.add_argument(
             "--videos-per-shard",
@@ -101,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
             help="the most that one file holds (default: 256; fewer for under 4,096 videos, so that 16 processes have work)",
         )
         reader.add_arguments(one)
+    tools.add_parsers(data_sets)
     return parser
 
 
@@ -125,12 +161,15 @@ def _chosen(dataset: RawDataset, options: argparse.Namespace) -> RawDataset:
         if missing := [split for split in options.splits if split not in there]:
             raise UserError(f"--splits {' '.join(missing)}: there is no such split; there is {some(there)}")
         videos = tuple(video for video in videos if video.split in options.splits)
-    return RawDataset(name, dataset.class_names, videos, dataset.remarks)
+    there = {video.split for video in videos if not video.missing}
+    if gone := sorted({video.split for video in videos} - there):
+        raise UserError(f"all listed videos of the split {gone[0]} are missing; prepare the others with --splits {' '.join(sorted(there))}")
+    return replace(dataset, name=name, videos=videos)
 
 
 def _deciding(options: argparse.Namespace) -> dict[str, Any]:
     """The options that decide what is written, by flag. Where it is written and by how many processes is not among them."""
-    others = ("data_set", "raw", "out", "workers", "name")
+    others = ("data_set", "raw", "out", "workers", "scheduler", "name")
     return {"--" + name.replace("_", "-"): value for name, value in vars(options).items() if name not in others}
 
 
@@ -149,7 +188,9 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 def _say_what_was_found(dataset: RawDataset, plan: dict[str, Any]) -> None:
     counts = ", ".join(f"{count:,} {split}" for split, count in plan["videos"].items())
     classes = "; ".join(f"{len(names):,} ({some(names)})" for names in dataset.class_names.values())
-    print(f"found {len(dataset.videos):,} videos ({counts}); classes: {classes}")
+    listed, missing = len(dataset.videos), sum(video.missing for video in dataset.videos)
+    found = f"{listed - missing:,} of {listed:,}" if missing else f"{listed:,}"
+    print(f"found {found} videos ({counts}); classes: {classes}")
     for remark in dataset.remarks:
         print(f"note: {remark}")
     sys.stdout.flush()
@@ -158,11 +199,11 @@ def _say_what_was_found(dataset: RawDataset, plan: dict[str, Any]) -> None:
 def _say_what_was_made(manifest: dict[str, Any], out: Path) -> int:
     print(f"{manifest['name']} in {out}:")
     table = Table()
-    columns = ("split", "videos", "frames", "MB", "shards", "unreadable")
+    columns = ("split", "videos", "frames", "MB", "shards", "missing", "unreadable")
     for column in columns:
         table.add_column(column, justify="left" if column == "split" else "right")
     for split, facts in manifest["splits"].items():
-        numbers = (facts["found"], facts["frames"], facts["bytes"] / 1e6, len(facts["shards"]), facts["bad"])
+        numbers = (facts["found"], facts["frames"], facts["bytes"] / 1e6, len(facts["shards"]), facts["missing"], facts["bad"])
         table.add_row(split, *(f"{number:,.1f}" if isinstance(number, float) else f"{number:,}" for number in numbers))
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
     if gaps := sum(len(facts["missing_frame_numbers"]) for facts in manifest["splits"].values()):
@@ -172,8 +213,8 @@ def _say_what_was_made(manifest: dict[str, Any], out: Path) -> int:
     if label != "label":
         data += f" --config.data.label={label}"
     print(f"next: python train.py --config configs/base.py {data}")
-    bad = sum(facts["bad"] for facts in manifest["splits"].values())
-    if bad:
-        found = sum(facts["expected"] for facts in manifest["splits"].values())
-        print(f"error: {bad:,} of {found:,} videos could not be read: see {out / BAD}", file=sys.stderr)
-    return 1 if bad else 0
+    expected, bad, missing = (sum(facts[key] for facts in manifest["splits"].values()) for key in ("expected", "bad", "missing"))
+    said = [f"{bad:,} of {expected:,} videos could not be read"] * bool(bad) + [f"{missing:,} of {expected:,} are missing"] * bool(missing)
+    if said:
+        print(f"error: {', and '.join(said)}: see {out / BAD}", file=sys.stderr)
+    return 1 if said else 0

@@ -3,22 +3,22 @@
 import itertools
 import json
 import math
-import multiprocessing
 import os
-import signal
-import threading
+import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from aia_jax.data.example import encode_example
 from aia_jax.data.framing import RecordWriter, atomic_file
+from aia_jax.data.index import Index
 from aia_jax.data.index_rows import ShardRows
-from aia_jax.data.prepare.decode import UnreadableVideo, decode
+from aia_jax.data.prepare.counters import count
+from aia_jax.data.prepare.decode import DecodedVideo, UnreadableVideo, decode
 from aia_jax.data.prepare.frame_size import FrameSize
 from aia_jax.data.prepare.item import RawVideo, id_hash
+from aia_jax.data.prepare.segment import decode_part
 from aia_jax.errors import DataError
 
 # Without a number from the user: as many videos a shard, but in a small data set fewer, so that every core has a shard to write.
@@ -42,6 +42,11 @@ class ShardJob:
     videos: tuple[RawVideo, ...]
     size: FrameSize
     quality: int
+
+    @property
+    def rows(self) -> Path:
+        """The shard's part of the split's index: on disk, since the rows of all shards of a large data set take gigabytes."""
+        return self.notes.with_suffix(".index")
 
 
 @dataclass
@@ -78,8 +83,8 @@ def assign(videos: Sequence[RawVideo], videos_per_shard: int = 0) -> list[tuple[
     return [tuple(mixed[start:stop]) for start, stop in itertools.pairwise(starts)]
 
 
-def write_shard(job: ShardJob) -> tuple[ShardNotes, ShardRows]:
-    """Writes a shard and its notes, each whole or not at all; a shard that an earlier run finished is only checked.
+def write_shard(job: ShardJob) -> ShardNotes:
+    """Writes a shard, its index rows and its notes, each whole or not at all; a shard that an earlier run finished is only checked.
 
     A video that cannot be read is noted and left out; nothing takes its place.
 
@@ -89,7 +94,7 @@ def write_shard(job: ShardJob) -> tuple[ShardNotes, ShardRows]:
     return _finished(job) or _write(job)
 
 
-def _finished(job: ShardJob) -> tuple[ShardNotes, ShardRows] | None:
+def _finished(job: ShardJob) -> ShardNotes | None:
     try:
         fields = json.loads(job.notes.read_bytes())
         rows = ShardRows.scan(job.path)
@@ -98,21 +103,23 @@ def _finished(job: ShardJob) -> tuple[ShardNotes, ShardRows] | None:
     notes = ShardNotes(fields["records"], [tuple(pair) for pair in fields["bad"]], Counter(fields["forms"]), fields["gaps"])
     if rows.damage or len(rows) != notes.records:
         return None
-    _count(len(job.videos), rows.record_length)
-    return notes, rows
+    Index.join([job.path], [rows]).save(job.rows)
+    count(len(job.videos), sum(rows.record_length))
+    return notes
 
 
-def _write(job: ShardJob) -> tuple[ShardNotes, ShardRows]:
+def _write(job: ShardJob) -> ShardNotes:
     notes, rows = ShardNotes(), ShardRows()
-    with RecordWriter(job.path) as writer:
+    with RecordWriter(job.path, _own_name(job.path)) as writer:
         for video in job.videos:
             try:
-                decoded = decode(video.source, job.size, job.quality)
+                decoded = _decode(video, job)
             except UnreadableVideo as error:
-                if not video.source.parent.is_dir():
+                if not video.missing and not video.source.parent.is_dir():
                     raise FileNotFoundError(f"the raw data are gone: {video.source.parent}") from error
-                notes.bad.append((str(video.source), str(error)))
-                _count(1, [])
+                where = f"{video.source}, {video.part}" if video.part else str(video.source)
+                notes.bad.append((where, str(error)))
+                count(1, 0)
                 continue
             record = encode_example(decoded.frames, video.labels, video.video_id, decoded.fps, decoded.height, decoded.width)
             rows.add(record, writer.write(record))
@@ -120,46 +127,21 @@ def _write(job: ShardJob) -> tuple[ShardNotes, ShardRows]:
             notes.forms[decoded.form] += 1
             if decoded.gaps:
                 notes.gaps[video.video_id] = decoded.gaps
-            _count(1, [len(record)])
-    with atomic_file(job.notes) as file:
+            count(1, len(record))
+    Index.join([job.path], [rows]).save(job.rows)
+    with atomic_file(job.notes, _own_name(job.notes)) as file:
         file.write(json.dumps(vars(notes)).encode())
-    return notes, rows
+    return notes
 
 
-class Counters:
-    """Videos and bytes done so far, shared by the processes of this machine."""
-
-    def __init__(self):
-        self._values = multiprocessing.get_context("spawn").Array("q", 2)
-
-    def add(self, videos: int, num_bytes: int) -> None:
-        with self._values.get_lock():
-            self._values[0] += videos
-            self._values[1] += num_bytes
-
-    def read(self) -> tuple[int, int]:
-        """(videos, bytes)"""
-        with self._values.get_lock():
-            return self._values[0], self._values[1]
+def _own_name(path: Path) -> str:
+    """A temporary name: a cluster may give a shard to a second worker while the first, cut off, still writes it."""
+    return f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp"
 
 
-_counters: Counters | None = None  # of this worker process
-
-
-def start_worker(counters: Counters) -> None:
-    """Sets up a worker process of the pool."""
-    global _counters
-    _counters = counters
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Otherwise the workers of a killed run would go on writing beside those of the next run."""
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-def _count(videos: int, lengths: Sequence[int]) -> None:
-    if _counters is not None:  # a cluster's workers have none
-        _counters.add(videos, sum(lengths))
+def _decode(video: RawVideo, job: ShardJob) -> DecodedVideo:
+    if video.missing:
+        raise UnreadableVideo("missing")
+    if video.part or video.source.suffix.lower() == ".tar":
+        return decode_part(video.source, video.part, job.size, job.quality)
+    return decode(video.source, job.size, job.quality)

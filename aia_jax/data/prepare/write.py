@@ -16,12 +16,14 @@ from typing import Any
 
 from aia_jax.data.framing import atomic_file
 from aia_jax.data.index import Index
+from aia_jax.data.index_merge import merge_index_files
 from aia_jax.data.prepare.frame_size import FrameSize
 from aia_jax.data.prepare.item import RawDataset
 from aia_jax.data.prepare.listing import contents
 from aia_jax.data.prepare.manifest import make_manifest, split_facts, what_differs
-from aia_jax.data.prepare.pool import PreparationError, ShardResult, write_shards
-from aia_jax.data.prepare.shard import ShardJob, assign
+from aia_jax.data.prepare.pool import PreparationError, run_jobs
+from aia_jax.data.prepare.progress import ProgressReport
+from aia_jax.data.prepare.shard import ShardJob, ShardNotes, assign, write_shard
 from aia_jax.errors import UserError
 
 MANIFEST, BAD = "manifest.json", "bad.txt"
@@ -44,7 +46,7 @@ class Storage:
     videos_per_shard: int = 0
 
 
-def prepare(dataset: RawDataset, plan: Mapping[str, Any], storage: Storage, out: Path, workers: int, command: str) -> dict[str, Any]:
+def prepare(dataset: RawDataset, plan: Mapping[str, Any], storage: Storage, out: Path, pool: Any, command: str) -> dict[str, Any]:
     """Writes the data set, or what an earlier run of the same plan left undone.
 
     Args:
@@ -52,7 +54,7 @@ def prepare(dataset: RawDataset, plan: Mapping[str, Any], storage: Storage, out:
         plan: of `manifest.plan_of`.
         storage: how it is stored.
         out: the folder; made if it is missing.
-        workers: processes; they do not change the result.
+        pool: the processes that do it (`pool.LocalPool` or `cluster.ClusterPool`); they do not change the result.
         command: the command line, for the manifest.
 
     Returns:
@@ -68,19 +70,19 @@ def prepare(dataset: RawDataset, plan: Mapping[str, Any], storage: Storage, out:
         jobs = {split: _jobs(dataset, split, storage, out, state) for split in plan["videos"]}
         facts, bad = {}, []
 
-        def finish_split(split: str, results: list[ShardResult]) -> None:
-            notes = [note for note, _ in results]
+        def finish_split(split: str, notes: list[ShardNotes]) -> None:
             bad.extend(pair for note in notes for pair in note.bad)
             if any(note.records for note in notes):
-                index = Index.join([job.path for job in jobs[split]], [rows for _, rows in results])
-                index.save(out / f"{split}.index")
+                merge_index_files([job.rows for job in jobs[split]], out / f"{split}.index")
+                index = Index.load(out / f"{split}.index")
                 facts[split] = split_facts(index, jobs[split], notes, dataset.class_names)
 
-        write_shards(jobs, workers, finish_split)
+        run_jobs(pool, write_shard, jobs, ProgressReport(len(dataset.videos)), finish_split)
         _write(out / BAD, "".join(f"{_one_line(path)}\t{_one_line(reason)}\n" for path, reason in sorted(bad)))
         if empty := [split for split in jobs if split not in facts]:
             raise PreparationError(f"no video of the split {empty[0]} could be read; {out / BAD} says why")
-        manifest = make_manifest(plan, dataset, command, {split: facts[split] for split in jobs})
+        facts = {split: facts[split] for split in jobs}  # not in the order in which they were finished
+        manifest = make_manifest(plan, dataset, command, facts)
         _write(out / MANIFEST, manifest)
         _write_metadata(dataset, facts, out, f"{plan['data_set']}, frames {storage.size}, JPEG quality {storage.quality}")
     shutil.rmtree(out / _STATE, ignore_errors=True)
