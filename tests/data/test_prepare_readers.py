@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import signal
 import tarfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -20,6 +21,7 @@ from aia_jax.data.datasets import flip_pairs, open_dataset
 from aia_jax.data.pipeline import train_batches
 from aia_jax.data.plan import BatchPlan
 from aia_jax.data.prepare import csv_file, diving48, egtea, epic55, kinetics400, lists, ssv1, ssv2, ucf101
+from aia_jax.data.prepare.command import main
 from aia_jax.data.prepare.frame_size import FrameSize
 from aia_jax.data.prepare.item import RawDataset
 from aia_jax.data.prepare.manifest import plan_of
@@ -160,6 +162,26 @@ def test_ssv2_of_two_downloads_or_with_broken_files(tmp_path):
     assert "labels.json, line 1: not JSON" in error(ssv2, raw)
     labels.write_text("[]")
     assert "found a list, expected a dict" in error(ssv2, raw)
+
+
+def test_the_command_counts_what_is_missing(tmp_path, capsys):
+    raw, out = make_ssv2(tmp_path / "raw", newer=True), tmp_path / "out"
+    (raw / "20bn-something-something-v2" / "9.webm").unlink()
+    (raw / "20bn-something-something-v2" / "1420.webm").unlink()
+    arguments = ["ssv2", "--raw", str(raw), "--out", str(out), "--size", "24x32", "--workers", "1"]
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(UserError, match=r"all listed videos of the split test are missing; .* --splits train validation"):
+            main(arguments)
+        assert main([*arguments, "--splits", "train", "validation"]) == 1
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    said = capsys.readouterr()
+    assert "found 2 of 3 videos (2 train, 1 validation); classes: 3" in said.out
+    assert "note: missing of the split train: 1 of 2 listed videos" in said.out
+    assert said.err == f"error: 1 of 3 videos are missing: see {out / 'bad.txt'}\n"
+    assert records(out, "train", "label") == {"78687": (TEMPLATES[0], 5)}
 
 
 VOCABULARY = [["Back", "15som", "05Twis", "FREE"], ["Forward", "Dive", "NoTwis", "PIKE"], ["Inward", "25som", "NoTwis", "TUCK"]]
@@ -450,8 +472,7 @@ def test_the_wrong_root_folder(tmp_path, reader):
 @pytest.mark.parametrize("reader", MAKERS)
 def test_a_root_folder_one_too_high_and_videos_elsewhere(tmp_path, reader):
     raw = MAKERS[reader](tmp_path / "inner")
-    if reader is not ucf101:  # its lists lie deeper
-        assert f"did you mean --raw {raw}?" in error(reader, tmp_path)
+    assert f"did you mean --raw {raw}?" in error(reader, tmp_path)
     for path in raw.rglob("*"):
         if path.suffix in (".mp4", ".avi", ".jpg"):
             path.unlink()

@@ -119,6 +119,8 @@ def test_missing_numbers_are_stated_at_the_ends_too(tmp_path):
         (folder / f"{number:05d}.jpg").unlink()
     assert decode_part(folder, Part(1, 12, "numbers"), SMALL, 90).gaps == "1 to 2, 5 to 6, 9"
     assert decode_part(folder, Part(7, 9, "numbers"), SMALL, 90).gaps == ""
+    assert decode_part(folder, Part(0, 12, "places"), SMALL, 90).gaps == "5 to 6, 9, 15 to 17"
+    assert decode_part(folder, Part(0, 9, "places"), SMALL, 90).gaps == "5 to 6, 9"
 
 
 def test_damaged_archives_say_so(tmp_path):

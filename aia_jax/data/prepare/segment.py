@@ -66,6 +66,8 @@ def _gaps(store: PictureStore, places: range, part: Part) -> str:
     numbers = store.numbers[places.start : places.stop].tolist()
     if part.unit == "numbers":  # the part's own ends count too
         numbers = [int(part.start) - 1, *numbers, int(part.stop)]
+    elif part.stop > len(store.numbers):  # fewer than were promised
+        numbers.append(numbers[-1] + int(part.stop) - places.stop + 1)
     gaps = [(a + 1, b - 1) for a, b in pairwise(numbers) if b > a + 1]
     return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gaps)
 
