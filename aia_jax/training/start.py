@@ -48,20 +48,32 @@ def check_init_from(config: ConfigDict, config_path: str) -> None:
 def initial_variables(config: ConfigDict, model: VideoNet, key: jax.Array, class_names: Sequence[str]) -> tuple[Any, Report | None]:
     """Fresh variables, with what `init_from` holds in their place.
 
-    The backbone loads whole, attention where it is the same. Where the names of the source's classes are known, a class of the same name
-    keeps its row of the head and the others start fresh; where they are not, the head loads if it has as many classes.
-
     Returns:
         {"params", "batch_stats"}, and what was loaded, fresh and dropped; None for a start from scratch.
 
     Raises:
-        UserError: the weights cannot be read, or are of another network.
+        UserError: see `load_start`.
     """
     clip = jnp.zeros((1, 1, config.data.crop, config.data.crop, 3))  # no variable depends on T, and one frame is made fast
     variables = jax.jit(model.init)(key, clip)
-    if config.init_from == SCRATCH:
-        return variables, None
-    source, names = _read(Path(config.init_from))
+    return (variables, None) if config.init_from == SCRATCH else load_start(Path(config.init_from), variables, class_names)
+
+
+def load_start(folder: Path, variables: Mapping[str, Any], class_names: Sequence[str]) -> tuple[dict[str, Any], Report]:
+    """Puts the weights of a folder, or of a run's best checkpoint, in the place of fresh variables.
+
+    The backbone loads whole, attention where it is the same. Where the names of the source's classes are known, a class of the same name
+    keeps its row of the head and the others start fresh; where they are not, the head loads if it has as many classes.
+
+    Args:
+        folder: of convert_torch_weights.py, or a run's workdir.
+        variables: fresh ones.
+        class_names: of these variables' head.
+
+    Raises:
+        UserError: the weights cannot be read, or are of another network.
+    """
+    source, names = _read(folder)
     if names is None or "head" not in source["params"]:
         return load_own(source, variables)
     return _load_by_name(source, names, variables, class_names)
