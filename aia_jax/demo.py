@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the videos and of the training (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for everything (default: runs/demo, or runs/demo_seedN)")
-    parser.add_argument("--train", type=int, default=1600, metavar="N", help="training videos (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=960, metavar="N", help="training videos (default: %(default)s)")
     parser.add_argument("--validation", type=int, default=416, metavar="N", help="held-out videos (default: %(default)s)")
     flags, overrides = parser.parse_known_args(argv)
     if unknown := [argument for argument in overrides if not argument.startswith("--config.")]:

@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m aia_jax.synthetic", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the videos")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=1600, help="training videos, all classes together (%(default)s)")
+    parser.add_argument("--train", type=int, default=960, help="training videos, all classes together (%(default)s)")
     parser.add_argument("--validation", type=int, default=416, help="held-out videos, all classes together (%(default)s)")
     flags = parser.parse_args(argv)
     started = time.monotonic()

@@ -115,7 +115,7 @@ def write_report(
     strip_rows = [max(len(group) for group in strips[start : start + 2]) for start in range(0, len(strips), 2)]
     strips_height = sum(rows * _STRIP + _GROUP_GAP for rows in strip_rows) + (0.35 if strip_rows else 0)
     summary_lines = textwrap.wrap(summary, 150)
-    small_lines = [part for line in small_print for part in textwrap.wrap(line, 190, subsequent_indent="    ")]
+    small_lines = [part for line in small_print for part in textwrap.wrap(line, 190, subsequent_indent="    ", break_on_hyphens=False)]
     head = _HEAD + 0.24 * (len(summary_lines) - 1)
     foot = _LINE * len(small_lines) + 0.3
     heights = [head, *([strips_height] if strip_rows else []), _PANELS, foot]
