@@ -99,7 +99,7 @@ def test_numbers_of_a_folder_and_of_its_archive(tmp_path, prefix):
         assert numbers(source, 8, 21) == whole[7:20]
         assert numbers(source, 0, 5, "places") == whole[:5]
         assert numbers(source, 25, 99) == whole[24:]
-        assert "no frame in the numbers 31 to 40; there are numbers 1 to 30" in reason(source, Part(31, 40, "numbers"))
+        assert "no frame in the numbers 31 to 39; there are numbers 1 to 30" in reason(source, Part(31, 40, "numbers"))
         assert "no times" in reason(source, Part(0, 1, "seconds"))
     assert decode_part(tar, None, SMALL, 90).frames == whole
     assert decode_part(tar, Part(1, 3, "numbers"), SMALL, 90).form == "frame_%010d.jpg from 1 in .tar"

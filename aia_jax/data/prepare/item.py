@@ -22,7 +22,8 @@ class Part:
     unit: Literal["seconds", "numbers", "places"]
 
     def __str__(self) -> str:
-        return f"{self.unit} {self.start:g} to {self.stop:g}"
+        last = self.stop if self.unit == "seconds" else self.stop - 1
+        return f"{self.unit} {self.start:.12g} to {last:.12g}"
 
 
 @dataclass(frozen=True, slots=True)
