@@ -52,6 +52,7 @@ def test_csv_of_ids_without_splits(tmp_path):
         (["1.mp4,a,train,x,1"], "line 2: found 'x' and '1' as start and stop, expected seconds"),
         (["1.mp4,a,dev,,"], "line 2: found the split 'dev', expected train, validation or test"),
         (["1.mp4,a,train"], "line 2: found 3 cells, expected 5"),
+        (['1.mp4,"a"b,train,,'], "line 2: not CSV"),
         (["1.mp4,a,train,,", "1.mp4,a,train,,"], "1.mp4 is listed twice in the split train"),
         (["2.mp4,a,train,,"], "none of the 1 listed videos is there: looked for"),
         ([], "no videos are listed"),

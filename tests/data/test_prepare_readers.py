@@ -155,6 +155,13 @@ def test_epic55(tmp_path):
         record = next(k for k in range(len(reader)) if reader.index.video_id(k) == record_id)
         levels = decoded(reader.read_frames(record, range(10))).mean((1, 2, 3))
         np.testing.assert_allclose(levels, [pixels.mean() for pixels in frames[5:15]], atol=3)
+    reader = open_split(tmp_path / "out", "train")
+    for label, names in (("verb", verbs), ("noun", nouns)):  # each is a run of its own on the same records
+        transform = TrainTransform(2, 16, flip_pairs(names).partner, resize=(24, 32))
+        batches = train_batches(reader, BatchPlan(3, 3, seed=0), transform, start_step=0, label=label, threads=1, prefetch=0)
+        batch = next(batches)
+        batches.close()
+        assert batch["labels"].tolist() == reader.index.labels[label][batch["records"]].tolist()
     features = tfds.builder_from_directory(tmp_path / "out").info.features
     assert (features["verb"].num_classes, features["noun"].num_classes) == (125, 352)
 

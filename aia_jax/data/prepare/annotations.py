@@ -81,9 +81,16 @@ def table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, s
         columns: that it must have; it may have others.
 
     Raises:
-        UserError: if a column is missing, or a row has another number of cells.
+        UserError: if a column is missing, a row has another number of cells, or the file is not CSV.
     """
-    rows = csv.reader(io.StringIO(_text(path), newline=""))
+    rows = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        yield from _checked_rows(path, rows, columns)
+    except csv.Error as error:
+        raise UserError(f"{path}, line {rows.line_num}: not CSV ({error})") from error
+
+
+def _checked_rows(path: Path, rows: Any, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     header = [name.strip() for name in next(rows, [])]
     if missing := [name for name in columns if name not in header]:
         raise UserError(f"{path}: no column {', '.join(missing)}; its first line has {', '.join(header) or 'nothing'}")
