@@ -52,6 +52,8 @@ DATA_SETS = {
     "ucf101": ucf101,
 }
 
+_OWN_VIDEOS = ("folders", "csv", "lists")  # the readers of whatever the user has
+
 _HELP = """Brings raw videos to the form that training reads: TFRecord shards of JPEG frames, with an index and TFDS metadata.
 
 Stopped or killed at any moment, the same command goes on where it was, and the result is the same to the byte. Videos that cannot be
@@ -208,13 +210,25 @@ def _say_what_was_made(manifest: dict[str, Any], out: Path) -> int:
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
     if gaps := sum(len(facts["missing_frame_numbers"]) for facts in manifest["splits"].values()):
         print(f"note: videos with gaps in their frame numbers: {gaps:,} (listed in manifest.json)")
-    label, names = next(iter(manifest["class_names"].items()))
-    data = f"--config.data.dir={shlex.quote(str(out))} --config.data.num_classes={len(names)}"
-    if label != "label":
-        data += f" --config.data.label={label}"
-    print(f"next: python train.py --config configs/base.py {data}")
+    print(f"next: python train.py --config {_recipe(manifest)} --config.data.dir={shlex.quote(str(out))} {_classes(manifest)}".rstrip())
     expected, bad, missing = (sum(facts[key] for facts in manifest["splits"].values()) for key in ("expected", "bad", "missing"))
-    said = [f"{bad:,} of {expected:,} videos could not be read"] * bool(bad) + [f"{missing:,} of {expected:,} are missing"] * bool(missing)
+    faults = {"could not be read": bad, "are missing": missing}
+    said = " and ".join(f"{count:,} of {expected:,} videos {fault}" for fault, count in faults.items() if count)
     if said:
-        print(f"error: {', and '.join(said)}: see {out / BAD}", file=sys.stderr)
+        print(f"error: {said}: see {out / BAD}", file=sys.stderr)
     return 1 if said else 0
+
+
+def _recipe(manifest: dict[str, Any]) -> str:
+    """The plainest recipe for the data set."""
+    data_set, split = manifest["data_set"], manifest["options"].get("--split")
+    if data_set in _OWN_VIDEOS:
+        return "configs/base.py"
+    return f"configs/{'epic55_verb' if data_set == 'epic55' else data_set}_tsn.py{f':{split}' if split else ''}"
+
+
+def _classes(manifest: dict[str, Any]) -> str:
+    """What a recipe that knows nothing of the data set is told about its classes."""
+    if manifest["data_set"] not in _OWN_VIDEOS:
+        return ""
+    return f"--config.data.num_classes={len(manifest['class_names']['label'])}"
