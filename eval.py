@@ -17,6 +17,7 @@ from aia_jax import config as configs
 from aia_jax import sharding
 from aia_jax.data.damage import FILE_NAME, DamageLog
 from aia_jax.data.datasets import check_against_config, open_dataset
+from aia_jax.data.manifest_check import compare_manifest
 from aia_jax.data.pipeline import eval_batches
 from aia_jax.data.prefetch import prefetch_to_mesh
 from aia_jax.data.tfrecord import open_split
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     split = options.split or data.val_split
     info, reader = open_dataset(data.dir, data.label), open_split(data.dir, split)
     check_against_config(info, data.num_classes, {split: reader.index})
+    for note in compare_manifest(info, (split,), data.resize):
+        print(f"note: {note}")
     host_index, host_count = sharding.host_block(mesh)
     batches = eval_batches(
         reader,

@@ -18,6 +18,7 @@ from aia_jax import config as configs
 from aia_jax.data.augment import TrainTransform
 from aia_jax.data.damage import FILE_NAME, DamageLog
 from aia_jax.data.datasets import check_against_config, flip_pairs, open_dataset
+from aia_jax.data.manifest_check import compare_manifest
 from aia_jax.data.pipeline import eval_batches, train_batches
 from aia_jax.data.plan import BatchPlan, training_records
 from aia_jax.data.prefetch import prefetch_to_mesh
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     info = open_dataset(data.dir, data.label)
     train_reader, val_reader = open_split(data.dir, data.train_split), open_split(data.dir, data.val_split)
     check_against_config(info, data.num_classes, {data.train_split: train_reader.index, data.val_split: val_reader.index})
+    notes = compare_manifest(info, (data.train_split, data.val_split), data.resize)
     usable, too_short = training_records(train_reader)
     plan = BatchPlan(usable, config.train.batch_size, config.seed)
     transform = TrainTransform(
@@ -96,14 +98,14 @@ def main(argv: list[str] | None = None) -> None:
     if options.resume_from is not None:
         aside = checkpoints.rewind(options.resume_from)
         print(f"going back to step {options.resume_from}; set aside: {', '.join(map(str, aside)) or 'nothing'}")
-    notes, report = [], None
+    report = None
     if checkpoints.steps():
         clips = jax.ShapeDtypeStruct((1, *clip_shape), "float32")
         shapes = jax.eval_shape(create, jax.eval_shape(model.init, key, clips))
         places = sharding.state_shardings(mesh, shapes)
         targets = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, places)
         state, meta = checkpoints.restore_latest(targets)
-        notes = compare_with_checkpoint(config, info.class_names, meta)
+        notes += compare_with_checkpoint(config, info.class_names, meta)
     else:
         variables, report = initial_variables(config, model, key, info.class_names)
         places = sharding.state_shardings(mesh, jax.eval_shape(create, variables))

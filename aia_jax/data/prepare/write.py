@@ -78,6 +78,7 @@ def prepare(dataset: RawDataset, plan: Mapping[str, Any], storage: Storage, out:
                 facts[split] = split_facts(index, jobs[split], notes, dataset.class_names)
 
         run_jobs(pool, write_shard, jobs, ProgressReport(len(dataset.videos)), finish_split)
+        _clear_left_overs(out)  # of a cluster's worker that was killed
         _write(out / BAD, "".join(f"{_one_line(path)}\t{_one_line(reason)}\n" for path, reason in sorted(bad)))
         if empty := [split for split in jobs if split not in facts]:
             raise PreparationError(f"no video of the split {empty[0]} could be read; {out / BAD} says why")
