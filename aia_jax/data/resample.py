@@ -38,7 +38,9 @@ def resize_box(frames: Sequence[np.ndarray], box: Box, out: np.ndarray, mirror: 
     """
     height, width = out.shape[1:3]
     left, top = int(box.x), int(box.y)
-    right, bottom = int(np.ceil(box.x + box.width)), int(np.ceil(box.y + box.height))
+    # A box at the frame's edge can end a rounding error beyond it: (28 − 24)·36/28 + 24·36/28 > 36.
+    right = min(int(np.ceil(box.x + box.width)), frames[0].shape[1])
+    bottom = min(int(np.ceil(box.y + box.height)), frames[0].shape[0])
     crops = [frame[top:bottom, left:right] for frame in frames]
     whole_pixels = (left, top, right - left, bottom - top) == (box.x, box.y, box.width, box.height)
     if whole_pixels and (box.height, box.width) == (height, width):

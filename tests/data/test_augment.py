@@ -66,6 +66,24 @@ def test_a_frame_stored_in_another_size_is_cut_at_the_same_place():
         np.testing.assert_allclose(once.astype(int), twice, atol=2)
 
 
+@settings(max_examples=60, deadline=None)
+@given(stored=st.integers(20, 60), recipe=st.integers(20, 60), seed=st.integers(0, 2**32 - 1))
+def test_every_crop_of_a_frame_stored_in_another_size_can_be_cut(stored, recipe, seed):
+    """The box in the stored frame is in fractions of pixels, and one at the edge may be rounded to end just beyond it."""
+    frame = np.full((stored, stored + 3, 3), 77, np.uint8)
+    out = np.zeros((1, 16, 16, 3), np.uint8)
+    rng = np.random.default_rng(seed)
+    for _ in range(8):
+        cut([frame], draw_crop(recipe, recipe, 16, rng), (recipe, recipe), out)
+        assert np.all(out == 77)
+
+
+def test_a_crop_at_the_edge_that_rounds_beyond_it():
+    out = np.zeros((1, 24, 24, 3), np.uint8)
+    cut([np.full((36, 36, 3), 77, np.uint8)], Box(24, 24, 4, 4), (28, 28), out)  # 4·36/28 + 24·36/28 > 36
+    assert np.all(out == 77)
+
+
 def transform(**fields) -> TrainTransform:
     partner = flip_pairs(["move left", "move right", "stand", "lean left"]).partner
     return TrainTransform(**{"num_frames": 4, "size": 20, "partner": partner, "resize": None} | fields)
