@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from aia_jax.data.framing import atomic_file
 from aia_jax.evaluation.trained import TrainedRun, read_manifest
 
@@ -44,7 +46,7 @@ def card_facts(run: TrainedRun, file: str, content: bytes, platforms: Sequence[s
         },
         "preprocessing": {
             "frames": f"{run.clip_shape[0]} of the video: the middles of as many equal segments",
-            "resize": list(config.data.resize) or None,  # (height, width) in which the crop is computed
+            "resize": _size(config, manifest),
             "crop": config.data.crop,
         },
         "class_names": names,
@@ -78,6 +80,11 @@ def write_card(export: Path, facts: Mapping[str, Any]) -> tuple[Path, Path]:
     return paths
 
 
+def _size(config: ConfigDict, manifest: Mapping[str, Any]) -> str | None:
+    """How large frames are before the crop: the recipe's word, else that of the prepared data; None if neither says it."""
+    return "x".join(map(str, config.data.resize)) or manifest.get("options", {}).get("--size")
+
+
 def _evaluation(run: TrainedRun) -> dict[str, Any] | None:
     """What eval.py said last of this very checkpoint; None if it was not asked."""
     try:
@@ -93,7 +100,7 @@ def _page(facts: Mapping[str, Any], json_name: str) -> str:
     depth = f"ResNet-{model['depth']}" if not model["stage_sizes"] else f"ResNet with stages of {tuple(model['stage_sizes'])} blocks"
     attention = "no attention" if model["attention"] == "none" else f"attention {model['attention']}"
     shape = ", ".join(map(str, facts["input"]["shape"]))
-    resize = f"resize them to {pre['resize'][0]}×{pre['resize'][1]} (height × width), " if pre["resize"] else ""
+    resize = f"resize them to {pre['resize']} (height × width; shortN is a short side of N pixels)," if pre["resize"] else ""
     videos = ", ".join(f"{count:,} {split}" for split, count in data["videos"].items() if count is not None)
     fingerprint = data["manifest_sha256"] or "unknown: the prepared data were not found when this was written"
     listed = "\n".join(f"{label}. {name}" for label, name in enumerate(names[:_SHOWN_CLASSES]))
@@ -126,7 +133,7 @@ print(names[int(model(clips)[0].argmax())])
 ```
 
 **Input**: `clips`, uint8 [{shape}], {facts["input"]["meaning"]}. Take {pre["frames"]};
-{resize}cut {pre["crop"]}×{pre["crop"]} from the centre. Normalisation is inside.
+{resize} cut {pre["crop"]}×{pre["crop"]} from the centre. Normalisation is inside.
 
 **Output**: `probabilities`, float32 [b, {len(names)}], {facts["output"]["meaning"]}, in the order of the classes below.
 

@@ -12,17 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export as jax_export
+from tiny_checkpoint import make_run, perturbed
 from tiny_run import RECIPE
 
-from aia_jax import config as configs
 from aia_jax import create_model
 from aia_jax import export as command
 from aia_jax.errors import exit_status
 from aia_jax.evaluation.trained import open_run
-from aia_jax.models.from_config import model_from_config
-from aia_jax.training.checkpoint import Checkpoints
-from aia_jax.training.optimizer import make_optimizer
-from aia_jax.training.state import TrainState
 from aia_jax.training.step import normalize
 
 CLASSES = ("moving left", "moving right", "standing | still")
@@ -48,12 +44,6 @@ for name in ("aia_jax", "flax"):
 """
 
 
-def perturbed(variables, seed: int = 0):
-    """Weights that no initialiser gives, so that classes and gates differ."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: np.asarray(leaf + np.abs(rng.normal(0, 0.3, leaf.shape)), np.float32), variables)
-
-
 def random_clips(count: int, shape=SHAPE) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, *shape), np.uint8)
 
@@ -64,17 +54,12 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     recipe = folder / "tiny.py"
     recipe.write_text(RECIPE.format(data=str(folder / "data")))
-    config = configs.load(recipe, ["model.attention=CinST->STinC", "model.temporal=tsm"])
     (folder / "data").mkdir()
     manifest = {"class_names": {"label": CLASSES}, "splits": {"train": {"found": 18}}, "options": {"--size": "16x16"}}
     (folder / "data" / "manifest.json").write_text(json.dumps(manifest))
-    model = model_from_config(config)
-    variables = perturbed(jax.jit(model.init)(jax.random.key(0), np.zeros((1, *SHAPE), np.float32)))
-    state = TrainState.create(variables, make_optimizer(config.optim, 4, 4)[0])
     metrics = {"top1": 0.625, "loss": 1.25, "evaluated": 8, "expected": 9}
-    with Checkpoints(folder / "run" / "checkpoints") as checkpoints:
-        checkpoints.save(12, state, {"config": configs.to_json(config), "class_names": CLASSES, "position": 12, "metrics": metrics})
-        checkpoints.wait()
+    overrides = ["model.attention=CinST->STinC", "model.temporal=tsm"]
+    model, variables = make_run(folder / "run", recipe, overrides, CLASSES, metrics)
     (folder / "run" / "eval.json").write_text(json.dumps({"top1": 0.5, "step": 12, "split": "test"}))
     command.main(["--workdir", str(folder / "run"), "--out", str(folder / "model.bin")])
     return folder, model, variables

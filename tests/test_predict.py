@@ -11,16 +11,21 @@ import av
 import jax
 import numpy as np
 import pytest
-from raw_videos import numbered_frames, write_empty_video, write_frames, write_video
-from tiny_run import RECIPE, ROOT, run
+import simplejpeg
+from raw_videos import numbered_frames, remux, write_empty_video, write_frames, write_video
+from tiny_checkpoint import make_run
+from tiny_run import RECIPE, ROOT
 
+import predict as command
 from aia_jax.data.pipeline import eval_batches
 from aia_jax.data.prepare.decode import decode, estimated_count, pictures
 from aia_jax.data.prepare.frame_size import FrameSize
 from aia_jax.data.tfrecord import open_split
+from aia_jax.errors import UserError, exit_status
 from aia_jax.evaluation import overlay
-from aia_jax.evaluation.predict import Prediction, find_sources
+from aia_jax.evaluation.predict import Prediction, find_sources, read_views, storage_of
 from aia_jax.evaluation.trained import open_run
+from aia_jax.evaluation.views import Views
 from aia_jax.training.step import normalize
 
 CLASSES = {"Brightens": (255, 255, 255), "Reddens": (255, 60, 60), "Turns blue": (60, 60, 255)}
@@ -28,7 +33,7 @@ CLASSES = {"Brightens": (255, 255, 255), "Reddens": (255, 60, 60), "Turns blue":
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run on videos that went through prepare_data.py."""
+    """Raw videos, what prepare_data.py made of them, and the folder of a run on that."""
     folder = tmp_path_factory.mktemp("trained")
     raw = folder / "raw"
     for name, colour in CLASSES.items():
@@ -41,9 +46,14 @@ def trained(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     recipe = folder / "tiny.py"
     recipe.write_text(RECIPE.format(data=str(folder / "data")))
-    done = run("train.py", recipe, folder / "run", "--config.data.resize=18,24", "--config.optim.lr=0.2")
-    assert done.returncode == 0, done.stderr
+    make_run(folder / "run", recipe, ["data.resize=18,24"], list(CLASSES), {"top1": 0.5})
     return folder
+
+
+def predict_here(capsys, *arguments) -> tuple[int, str, str]:
+    """The command in this process: its exit status, and what it printed on both streams."""
+    status = exit_status(lambda: command.main(list(map(str, arguments))))
+    return status, *capsys.readouterr()
 
 
 def predict(*arguments) -> subprocess.CompletedProcess:
@@ -51,16 +61,17 @@ def predict(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=300)
 
 
-def objects(done: subprocess.CompletedProcess) -> list[dict]:
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def objects(printed: str) -> list[dict]:
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 @pytest.mark.parametrize("protocol", ["center", "dense10"])
-def test_a_video_gets_the_probabilities_that_eval_gives_its_record(trained, protocol):
+def test_a_video_gets_the_probabilities_that_eval_gives_its_record(trained, capsys, protocol):
     views = {"center": "1x1", "dense10": "10x1"}[protocol]
-    done = predict(trained / "raw" / "val" / "*" / "*.mp4", "--workdir", trained / "run", "--json", "--views", views)
-    assert done.returncode == 0, done.stderr
-    found = {"/".join(Path(one["video"]).parts[-2:]): one for one in objects(done)}
+    arguments = ["--workdir", trained / "run", "--json", "--views", views]
+    status, out, err = predict_here(capsys, trained / "raw" / "val" / "*" / "*.mp4", *arguments)
+    assert status == 0, err
+    found = {"/".join(Path(one["video"]).parts[-2:]): one for one in objects(out)}
 
     opened = open_run(trained / "run")
     reader = open_split(trained / "data", "validation")
@@ -69,6 +80,7 @@ def test_a_video_gets_the_probabilities_that_eval_gives_its_record(trained, prot
     clips = batch["clips"].reshape(-1, 4, 12, 12, 3)
     logits = opened.model.apply(opened.variables, normalize(clips)).reshape(9, -1, 3).mean(1)
     expected = np.asarray(jax.nn.softmax(logits))
+    assert np.ptp(expected, axis=0).max() > 0.01  # videos differ, or anything would agree
     assert len(found) == len(reader) == 9
     for record in range(9):
         one = found[reader.index.video_id(record)]
@@ -91,7 +103,7 @@ def test_one_bad_file_among_many_does_not_stop_the_rest(trained, tmp_path):
 
     done = predict(*bad[:3], good, *bad[3:], folder, "--workdir", trained / "run", "--json", "--top", "2", "--views", "2x3", "--timing")
     assert done.returncode == 1
-    rows = objects(done)
+    rows = objects(done.stdout)
     assert [row["video"] for row in rows] == [str(path) for path in (*bad[:3], good, *bad[3:], folder)]
     assert ["classes" in row for row in rows] == [False] * 3 + [True] + [False] * 3 + [True]
     assert all(len(row["classes"]) == 2 for row in rows if "classes" in row) and rows[-1]["frames"] == 9
@@ -101,9 +113,13 @@ def test_one_bad_file_among_many_does_not_stop_the_rest(trained, tmp_path):
     assert "6 of 8 videos could not be read" in done.stderr and "Traceback" not in done.stderr
     assert "the file is empty" in rows[2]["error"] and "reading" in done.stderr
 
-    none = predict(*bad[:2], "--workdir", trained / "run")
-    assert none.returncode == 2 and none.stdout == "" and "no video could be read" in none.stderr
-    assert "cut.mp4" in none.stderr and "notes.mp4" in none.stderr and none.stderr.count("\n") == 1
+
+def test_when_no_video_can_be_read_the_status_is_2(trained, tmp_path, capsys):
+    (tmp_path / "notes.mp4").write_text("no video")
+    bad = [tmp_path / "notes.mp4", tmp_path / "missing.mp4"]
+    status, out, err = predict_here(capsys, *bad, "--workdir", trained / "run")
+    assert status == 2 and out == "" and "no video could be read" in err and err.count("\n") == 1
+    assert all(path.name in err for path in bad)
 
 
 def test_the_table_and_the_overlay(trained, tmp_path):
@@ -131,25 +147,18 @@ def test_the_table_and_the_overlay(trained, tmp_path):
         (["none-*.mp4"], "no file or folder matches none-*.mp4"),
     ],
 )
-def test_wrong_input_is_one_line_and_status_2(trained, monkeypatch, capsys, arguments, said):
-    import predict as command
-    from aia_jax.errors import exit_status
-
-    video = str(trained / "raw" / "val" / "Reddens" / "1.mp4")
-    assert exit_status(lambda: command.main([video, *arguments, "--workdir", str(trained / "run")])) == 2
-    err = capsys.readouterr().err
-    assert said in err and err.count("\n") == 1
+def test_wrong_input_is_one_line_and_status_2(trained, capsys, arguments, said):
+    video = trained / "raw" / "val" / "Reddens" / "1.mp4"
+    status, _, err = predict_here(capsys, video, *arguments, "--workdir", trained / "run")
+    assert status == 2 and said in err and err.count("\n") == 1
 
 
-def test_without_a_run_there_is_nothing_to_predict_with(tmp_path):
-    done = predict("a.mp4", "--workdir", tmp_path)
-    assert done.returncode == 2 and "train first" in done.stderr
+def test_without_a_run_there_is_nothing_to_predict_with(tmp_path, capsys):
+    status, _, err = predict_here(capsys, "a.mp4", "--workdir", tmp_path)
+    assert status == 2 and "train first" in err
 
 
 def test_the_frame_size_comes_from_the_manifest_then_the_recipe(trained, tmp_path):
-    from aia_jax.errors import UserError
-    from aia_jax.evaluation.predict import storage_of
-
     opened = open_run(trained / "run")
     assert storage_of(opened).size == FrameSize(height=18, width=24) and storage_of(opened).quality == 90
     assert storage_of(opened, "short20").size == FrameSize(short_side=20)
@@ -179,6 +188,18 @@ def test_wanted_frames_are_those_of_the_whole_video(tmp_path):
         assert len(list(pictures(source))) == 9
 
 
+def test_frames_that_a_file_hides_are_not_counted(trained, tmp_path):
+    video = remux(write_video(tmp_path / "a.mp4", numbered_frames(12, 30, 42)), tmp_path / "b.mp4", shift_seconds=0.25)
+    opened = open_run(trained / "run")
+    whole = decode(video, FrameSize(18, 24), 90)
+    assert whole.count < estimated_count(video)  # else this is no test of it
+    found = read_views(video, opened, Views(2, 3), storage_of(opened))
+    assert found.count == whole.count and found.seen[-1] < whole.count
+    shown = np.stack([simplejpeg.decode_jpeg(whole.frames[frame]) for frame in found.seen])
+    assert found.views.shape == (6, 4, 12, 12, 3)
+    np.testing.assert_array_equal(found.views[5][0], shown[0][3:15, 6:18])  # the second clip begins with the first frame
+
+
 @pytest.mark.parametrize(("height", "width"), [(24, 32), (200, 90), (900, 1700)])
 @pytest.mark.parametrize("name", ["out.mp4", "out.gif"])
 def test_an_overlay_shows_the_video_of_any_shape(tmp_path, height, width, name):
@@ -200,12 +221,12 @@ def test_the_top_bar_is_as_long_as_its_probability():
     np.testing.assert_allclose(np.flatnonzero(bar)[[0, -1]], [20, 20 + 0.75 * 600], atol=2)
 
 
-def test_a_run_whose_checkpoint_is_damaged_says_so(trained, tmp_path):
+def test_a_run_whose_checkpoint_is_damaged_says_so(trained, tmp_path, capsys):
     shutil.copytree(trained / "run", tmp_path / "run")
     step = open_run(trained / "run").step
     victim = max((tmp_path / "run" / "checkpoints" / str(step)).rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    done = predict(trained / "raw" / "val" / "Reddens" / "1.mp4", "--workdir", tmp_path / "run")
-    assert done.returncode == 2 and "damaged" in done.stderr
+    status, _, err = predict_here(capsys, trained / "raw" / "val" / "Reddens" / "1.mp4", "--workdir", tmp_path / "run")
+    assert status == 2 and "damaged" in err
