@@ -28,6 +28,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/prepare.py
 
 clean:
 	rm -rf $(VENV) runs

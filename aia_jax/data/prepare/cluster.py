@@ -1,5 +1,6 @@
 """The shards written by a Dask cluster instead of by processes of this machine."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -27,6 +28,7 @@ class ClusterPool:
             import distributed  # an extra: most machines prepare their data without it
         except ImportError as error:
             raise UserError("--scheduler needs Dask, which is not installed: pip install 'dask[distributed]'") from error
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # its tracebacks; `explain` says the same in a line
         self._killed_worker = distributed.KilledWorker
         try:
             self._client = distributed.Client(address, timeout=_SECONDS, set_as_default=False)
