@@ -188,6 +188,20 @@ def test_wanted_frames_are_those_of_the_whole_video(tmp_path):
         assert len(list(pictures(source))) == 9
 
 
+def test_a_title_that_is_no_utf8_is_no_reason_to_refuse_a_video(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        container.metadata["title"] = "umlauts"
+        track = container.add_stream("mpeg4", rate=12)
+        track.height = track.width = 32
+        for pixels in numbered_frames(3, 32, 32):
+            container.mux(track.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(track.encode())
+    content = (tmp_path / "a.mp4").read_bytes()
+    assert content.count(b"umlauts") == 1
+    (tmp_path / "a.mp4").write_bytes(content.replace(b"umlauts", b"\xfcmlaut\xff"))
+    assert decode(tmp_path / "a.mp4", FrameSize(16, 16), 90).count == 3
+
+
 def test_frames_that_a_file_hides_are_not_counted(trained, tmp_path):
     video = remux(write_video(tmp_path / "a.mp4", numbered_frames(12, 30, 42)), tmp_path / "b.mp4", shift_seconds=0.25)
     opened = open_run(trained / "run")

@@ -110,7 +110,8 @@ def open_video(path: Path) -> av.container.InputContainer:
     """Opens a video file; its streams may still be of any kind."""
     if not path.stat().st_size:
         raise UnreadableVideo("the file is empty")
-    return av.open(f"file:{path}")  # "file:" keeps FFmpeg from reading a colon in the name as a protocol
+    # "file:" keeps FFmpeg from reading a colon in the name as a protocol; a title that is no UTF-8 is no reason to refuse the pictures.
+    return av.open(f"file:{path}", metadata_errors="replace")
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
