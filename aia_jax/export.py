@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 def _checked(out: Path) -> Path:
     """Refuses, before anything is computed, what could not be written in the end."""
     if importlib.util.find_spec("flatbuffers") is None:
-        raise UserError("an export is written with the package flatbuffers, which is not installed: pip install 'aia_jax[export]'")
+        raise UserError("an export is written with the package flatbuffers, which is not installed: pip install flatbuffers")
     if out.suffix in ("", ".md", ".json"):
         raise UserError(f"--out {out}: give a name with an ending other than .md and .json, which are the card's, such as model.bin")
     if not out.parent.is_dir():
