@@ -12,7 +12,7 @@ _HEIGHT, _GAP, _QUALITY = 128, 4, 82  # pixels; of a film strip
 _SVG_WIDTH, _SVG_HEIGHT = 520, 120  # of the drawn part of a histogram
 
 STYLE = """
-:root { --ink: #1d2530; --soft: #5c6877; --line: #d9dee6; --page: #f6f7f9; --card: #ffffff;
+:root { color-scheme: light dark; --ink: #1d2530; --soft: #5c6877; --line: #d9dee6; --page: #f6f7f9; --card: #ffffff;
         --accent: #2f6fb7; --warn: #a83a1c; --tint: #e8f0f9 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6eaf0; --soft: #9aa6b5; --line: #323b47; --page: #14181e; --card: #1c222a;
@@ -38,8 +38,8 @@ figcaption .soft { font-size: 13px }
 .pair figure { margin: 0 }
 svg { display: block; width: 100%; height: auto } svg rect { fill: var(--accent) } svg text { fill: var(--soft); font-size: 12px }
 svg line { stroke: var(--line) }
-.classes { columns: 2 440px; column-gap: 32px; max-height: 560px; overflow-y: auto; font-size: 13px }
-.class { display: grid; grid-template-columns: 34px minmax(0, 1fr) 110px 48px; gap: 8px; align-items: center;
+.scroll { max-height: 560px; overflow-y: auto } .classes { columns: 2 440px; column-gap: 32px; font-size: 13px; padding-right: 8px }
+.class { display: grid; grid-template-columns: 28px minmax(0, 1fr) 80px 44px; gap: 8px; align-items: center;
          break-inside: avoid; line-height: 1.55 }
 .class span:nth-child(2) { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .class i { display: block; height: 9px; border-radius: 2px; background: var(--accent); min-width: 1px }
@@ -102,7 +102,7 @@ def class_list(title: str, names: Sequence[str], counts: Sequence[int]) -> str:
         f'<i style="width:{100 * count / most:.1f}%"></i><span{"" if count else " class=warn"}>{count:,}</span></div>'
         for k, (name, count) in enumerate(zip(names, counts, strict=True))
     )
-    return card(title, f'<div class="classes">{"".join(rows)}</div>')
+    return card(title, f'<div class="scroll"><div class="classes">{"".join(rows)}</div></div>')
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
