@@ -20,9 +20,7 @@ from aia_jax.weights import to_torch
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m aia_jax.weights", description=__doc__.splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="python -m aia_jax.weights", description=__doc__.splitlines()[0])
     parser.add_argument("--to-torch", action="store_true", required=True, help="what to do; convert_torch_weights.py is the other way")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", type=Path, metavar="DIR", help="folder of a run")
