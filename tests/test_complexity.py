@@ -63,6 +63,7 @@ CONFIG_PARAMETERS = {
     "kinetics400_aia_tsn": 24_334_800,
     "kinetics400_tsm": 24_327_632,
     "kinetics400_aia_tsm": 24_334_800,
+    "own_videos": 23_517_249,  # one class, until the user says how many
     "ucf101_tsn": 23_714_981,
     "ucf101_aia_tsn": 23_722_149,
     "ucf101_tsm": 23_714_981,

@@ -68,6 +68,8 @@ def test_every_recipe_loads_and_says_how_it_is_run(path):
         assert config.init_from == "scratch"
         return
     assert config.init_from == ""
+    if path.stem == "own_videos":
+        return
     recipe, aia, temporal = re.fullmatch(r"(.+?)(_aia)?_(tsn|tsm)", path.stem).groups()
     data, label, num_classes = DATA[recipe]
     found = (config.data.name, config.data.dir, config.data.label, config.data.num_classes)

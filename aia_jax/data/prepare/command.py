@@ -223,7 +223,7 @@ def _recipe(manifest: dict[str, Any]) -> str:
     """The plainest recipe for the data set."""
     data_set, split = manifest["data_set"], manifest["options"].get("--split")
     if data_set in _OWN_VIDEOS:
-        return "configs/base.py"
+        return "configs/own_videos.py"
     return f"configs/{'epic55_verb' if data_set == 'epic55' else data_set}_tsn.py{f':{split}' if split else ''}"
 
 
