@@ -1,14 +1,17 @@
 """Attention-in-Attention video classification in JAX (Hao et al., IEEE TCSVT 2022)."""
 
+import importlib
 from typing import Any
 
 __all__ = ["create_model"]
+
+_PARTS = ("complexity", "data", "models", "ops", "weights")
 
 
 def __getattr__(name: str) -> Any:
     # Processes that decode and write videos import this package too; jax and flax would be most of their start.
     if name == "create_model":
-        from aia_jax.models import create_model
-
-        return create_model
+        return importlib.import_module("aia_jax.models").create_model
+    if name in _PARTS:
+        return importlib.import_module(f"aia_jax.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
