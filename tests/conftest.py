@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # must stand before the first import of jax
-sys.path.insert(0, str(Path(__file__).parent))  # tests share tiny_data.py, torch_nets.py and golden/recipe.py
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # commands under test leave the user's home alone
+sys.path.insert(0, str(Path(__file__).parent))  # tests share tiny_data.py and golden/recipe.py
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))  # and the PyTorch networks with the benchmarks
 
 from jaxtyping import install_import_hook
 

@@ -1,4 +1,4 @@
-"""Plain PyTorch networks with the reference's state-dict names: what the JAX model is compared with.
+"""Plain PyTorch networks with the reference's state-dict names: what the JAX model is compared with, in speed and by the tests.
 
 Written to be obviously right, not fast: every gate is a real `nn.Conv3d`, every axis is moved by `permute`. Clips are `[B, T, H, W, 3]`
 as everywhere in this project; inside, frames are `[B·T, C, H, W]` and attention sees `[B, T, C, H, W]`.
