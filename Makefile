@@ -26,9 +26,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 
 bench: $(READY)
-	$(BIN)/python benchmarks/forward.py
-	$(BIN)/python benchmarks/loader.py
-	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/all.py
 
 clean:
 	rm -rf $(VENV) runs

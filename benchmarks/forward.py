@@ -13,6 +13,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import results
 
 from aia_jax import create_model
 
@@ -31,6 +32,7 @@ def main():
     parser.add_argument("--clip", type=int, nargs=4, default=[1, 8, 224, 224], metavar=("B", "T", "H", "W"))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    results.add_option(parser)
     options = parser.parse_args()
 
     dtype = jnp.dtype(options.dtype)
@@ -54,6 +56,8 @@ def main():
     for name, times in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(times, seconds["TSN"], strict=True))
         print(f"{name:24} {1e3 * statistics.median(times):10.1f} {1e3 * min(times):10.1f} {ratio:7.3f} {compile_seconds[name]:10.1f}")
+        if name != "TSN":
+            results.write(options.json, f"forward, {name}", f"{1e3 * statistics.median(times):.0f} ms", "plain TSN", ratio)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import results
 import simplejpeg
 import torch
 from PIL import Image
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=64)
     parser.add_argument("--video-frames", type=int, default=40)
     parser.add_argument("--quality", type=int, default=90, help="of the JPEG pictures")
+    results.add_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -165,6 +167,7 @@ def main() -> None:
                 f"plain {plain[0]:.0f} ({plain[1]:.0f}/s): "
                 f"ratio {ratio:.2f} (median of {', '.join(f'{one[0]:.2f}' for one in sorted(found))})"
             )
+            results.write(args.json, f"loader, {workers} workers", f"{ours[0]:.0f} clips a CPU-second", "Pillow + torch loader", ratio)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import results
 
 from aia_jax.data.prepare.frame_size import FrameSize
 from aia_jax.data.prepare.item import RawVideo
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=8, help="of each kind")
     parser.add_argument("--frames", type=int, default=40, help="of each video")
     parser.add_argument("--rounds", type=int, default=5, help="both take turns")
+    results.add_option(parser)
     args = parser.parse_args()
     cv2.setNumThreads(1)
     baselines = {"FFmpeg's libraries": ffmpeg_libraries} | ({"the ffmpeg program": ffmpeg_program} if shutil.which("ffmpeg") else {})
@@ -129,6 +131,7 @@ def main() -> None:
                     f"{name} {frames / theirs:.0f} ({other_size / frames / 1e3:.1f} kB): ratio {ratio:.2f}",
                     flush=True,
                 )
+                results.write(args.json, f"prepare, {kind}", f"{frames / ours:.0f} frames a CPU-second", name, ratio)
 
 
 if __name__ == "__main__":

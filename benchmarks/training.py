@@ -12,6 +12,7 @@ import time
 import jax
 import jax.numpy as jnp
 import optax
+import results
 
 from aia_jax import create_model
 from aia_jax.training.state import TrainState
@@ -46,6 +47,7 @@ def main():
     parser.add_argument("--clip", type=int, nargs=4, default=[2, 8, 224, 224], metavar=("B", "T", "H", "W"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    results.add_option(parser)
     options = parser.parse_args()
 
     clips = jax.random.randint(jax.random.key(2), (*options.clip, 3), 0, 256, jnp.uint8)
@@ -69,6 +71,10 @@ def main():
             f"{name:24} {1e3 * statistics.median(times):10.0f} {ratio:7.3f} {compiling:10.1f} {memory / 1e6:10.0f} "
             f"{memory / plain_memory:7.3f}"
         )
+        if name != "TSN":
+            results.write(options.json, f"training step, {name}", f"{1e3 * statistics.median(times):.0f} ms", "plain TSN", ratio)
+            results.write(options.json, f"its memory, {name}", f"{memory / 1e6:.0f} MB", "plain TSN", memory / plain_memory)
+            results.write(options.json, f"its compilation, {name}", f"{compiling:.1f} s", "plain TSN", compiling / steps["TSN"][1])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""Runs the CPU benchmarks, one after another, and prints their results as one table: `make bench`.
+
+    python benchmarks/all.py                  # under 10 minutes on two cores, about half a dozen GB of memory
+
+Each ratio is of two things measured in one run. For networks it is time (or memory) over that of plain TSN, so less is better; against
+PyTorch, Pillow and FFmpeg it is how many times faster this project is, so more is better.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PROGRAMS = (  # sized to fit ten minutes together
+    ("forward.py", "--repeats", "10"),
+    ("training.py", "--repeats", "3"),
+    ("against_torch.py", "--repeats", "8"),
+    ("loader.py", "--rounds", "3", "--batches", "12", "--videos", "32"),
+    ("prepare.py", "--rounds", "3", "--videos", "2", "--frames", "32"),
+)
+PACKAGES = ("jax", "flax", "torch", "simplejpeg", "opencv-python-headless", "pillow", "av")
+
+
+def main() -> int:
+    rows, failed = [], []
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for program, *options in PROGRAMS:
+            print(f"\n== {program} {' '.join(options)}", flush=True)
+            file = Path(folder) / program
+            run = subprocess.run([sys.executable, str(HERE / program), *options, "--json", str(file)], env=environment)
+            if run.returncode:
+                failed.append(program)
+            if file.exists():
+                rows += [json.loads(line) for line in file.read_text().splitlines()]
+
+    print(f"\n{cpu_name()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {time.perf_counter() - start:.0f} s")
+    print(", ".join(f"{name} {version(name)}" for name in PACKAGES))
+    print(f"\n| {'what':52} | {'measured':26} | {'against':38} | ratio |")
+    print(f"|{'-' * 54}|{'-' * 28}|{'-' * 40}|------:|")
+    for row in rows:
+        print(f"| {row['what']:52} | {row['value']:26} | {row['against']:38} | {row['ratio']:5.2f} |")
+    for program in failed:
+        print(f"{program} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def cpu_name() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
