@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aia_jax.models.batch_norm import BatchNorm
 from aia_jax.ops import axis_pool, stencil
 from aia_jax.shapes import Array, Float
 
@@ -116,12 +117,20 @@ class AxisGate(nn.Module):
     axis: Axis
     kernel_init: Any
     bn_momentum: float
+    bn_group_size: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b i j k"]:
         pooled = axis_pool(x, self.axis.pooled)
         response = StencilConv(self.axis.kernel_order, self.kernel_init, name="conv")(*pooled)
-        norm = nn.BatchNorm(use_running_average=not train, momentum=self.bn_momentum, epsilon=1e-5, dtype=response.dtype, name="bn")
+        norm = BatchNorm(
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=1e-5,
+            dtype=response.dtype,
+            group_rows=self.bn_group_size,
+            name="bn",
+        )
         # A gate is small and every element of it is read many times: the barrier keeps XLA from computing it anew for each reader.
         return jax.lax.optimization_barrier(nn.sigmoid(norm(response[..., None])[..., 0]))
 
@@ -135,6 +144,7 @@ class AttentionModule(nn.Module):
     guide: str | None
     host: str
     bn_momentum: float = 0.9
+    bn_group_size: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
@@ -147,7 +157,7 @@ class AttentionModule(nn.Module):
         """The mean of the units' gates, each still of size 1 along its pooled axis until they meet."""
         gates = []
         for unit in UNITS[name]:
-            gate = AxisGate(AXES[unit], init, self.bn_momentum, name=unit)(x, train)
+            gate = AxisGate(AXES[unit], init, self.bn_momentum, self.bn_group_size, name=unit)(x, train)
             gates.append(jnp.expand_dims(gate.astype(x.dtype), AXES[unit].pooled))
         return functools.reduce(operator.add, gates) * (1 / len(gates)) if len(gates) > 1 else gates[0]
 
@@ -157,6 +167,7 @@ class Attention(nn.Module):
 
     expression: str
     bn_momentum: float = 0.9
+    bn_group_size: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
@@ -166,7 +177,7 @@ class Attention(nn.Module):
         if part is None:
             return x
         if isinstance(part, Module):
-            return AttentionModule(part.guide, part.host, self.bn_momentum, name=part.name)(x, train)
+            return AttentionModule(part.guide, part.host, self.bn_momentum, self.bn_group_size, name=part.name)(x, train)
         if part.kind == "->":
             for stage in part.parts:
                 x = self._run(stage, x, train)

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from aia_jax.models.attention import NONE, Attention
+from aia_jax.models.batch_norm import BatchNorm
 from aia_jax.ops import temporal_shift
 from aia_jax.shapes import Array, Float
 
@@ -30,6 +31,7 @@ class Bottleneck(nn.Module):
         temporal: "tsm" shifts the input of the first convolution, the shortcut stays unshifted ("blockres"); "tsn" does nothing.
         attention: expression, applied after the second convolution and its batch normalisation, before that ReLU.
         frozen_bn: batch normalisation by running statistics in training too; not the attention's.
+        bn_group_size: clips whose statistics are taken together in training; 0: those of all clips.
     """
 
     width: int
@@ -40,17 +42,19 @@ class Bottleneck(nn.Module):
     bn_momentum: float = 0.9
     dtype: Any = None
     frozen_bn: bool = False
+    bn_group_size: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h2 w2 c4"]:
         clips, frames = x.shape[:2]
         conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=he_normal)
         norm = functools.partial(
-            nn.BatchNorm,
+            BatchNorm,
             use_running_average=self.frozen_bn or not train,
             momentum=self.bn_momentum,
             epsilon=1e-5,
             dtype=self.dtype,
+            group_rows=self.bn_group_size * frames,
         )
         fold = lambda v: v.reshape(clips * frames, *v.shape[2:])  # noqa: E731
         unfold = lambda v: v.reshape(clips, frames, *v.shape[1:])  # noqa: E731
@@ -62,7 +66,7 @@ class Bottleneck(nn.Module):
         y = conv(self.width, (3, 3), strides=self.stride, padding=1, name="conv2")(y)
         y = norm(name="bn2")(y)
         if self.attention != NONE:
-            y = fold(Attention(self.attention, self.bn_momentum, name="attention")(unfold(y), train))
+            y = fold(Attention(self.attention, self.bn_momentum, self.bn_group_size, name="attention")(unfold(y), train))
         y = nn.relu(y)
         y = conv(EXPANSION * self.width, (1, 1), name="conv3")(y)
         y = norm(name="bn3")(y)

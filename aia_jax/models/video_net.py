@@ -6,11 +6,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from aia_jax.models.attention import NONE, parse
+from aia_jax.models.batch_norm import BatchNorm
 from aia_jax.models.resnet import STAGE_SIZES, Bottleneck, carries_temporal, he_normal
 from aia_jax.shapes import Array, Float
 
 TEMPORALS = ("tsn", "tsm")
 STEMS = ("imagenet", "small")
+_REMADE = nn.remat(Bottleneck, static_argnums=2)  # argument 2 is `train`
 
 
 class VideoNet(nn.Module):
@@ -19,6 +21,8 @@ class VideoNet(nn.Module):
     Attributes:
         partial_bn: in training too, the backbone's BatchNorm uses its running statistics and leaves them as they are, but for the first
             one (TSN's partial BatchNorm, Wang et al. 2016). The gates' BatchNorm is not concerned.
+        bn_group_size: in training, BatchNorm takes its statistics over groups of so many clips, in the batch's order; 0: over all clips.
+        remat: stages (from 1) whose activations are not kept for the gradient but computed again.
     """
 
     num_classes: int
@@ -33,6 +37,8 @@ class VideoNet(nn.Module):
     bn_momentum: float = 0.9
     dtype: Any = jnp.float32
     partial_bn: bool = False
+    bn_group_size: int = 0
+    remat: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, clips: Float[Array, "b t h w 3"], train: bool = False) -> Float[Array, "b k"]:
@@ -48,13 +54,14 @@ class VideoNet(nn.Module):
         wide = jnp.promote_types(self.dtype, jnp.float32)
         batch, frames = clips.shape[:2]
         x = clips.astype(self.dtype).reshape(batch * frames, *clips.shape[2:])  # [B·T, H, W, 3]
-        x = Stem(self.width, self.stem, self.bn_momentum, self.dtype, name="stem")(x, train)
+        x = Stem(self.width, self.stem, self.bn_momentum, self.dtype, self.bn_group_size * frames, name="stem")(x, train)
         x = x.reshape(batch, frames, *x.shape[1:])  # [B, T, H, W, C]
 
         for stage, blocks in enumerate(self.stage_sizes):
+            bottleneck = _REMADE if train and stage + 1 in self.remat else Bottleneck
             for block in range(blocks):
                 carries = carries_temporal(block, blocks)
-                x = Bottleneck(
+                x = bottleneck(
                     width=self.width * 2**stage,
                     stride=2 if block == 0 and stage > 0 else 1,
                     temporal=self.temporal if carries else "tsn",
@@ -63,6 +70,7 @@ class VideoNet(nn.Module):
                     bn_momentum=self.bn_momentum,
                     dtype=self.dtype,
                     frozen_bn=self.partial_bn,
+                    bn_group_size=self.bn_group_size,
                     name=f"stage{stage + 1}_block{block}",
                 )(x, train)
 
@@ -79,6 +87,7 @@ class Stem(nn.Module):
     kind: str
     bn_momentum: float
     dtype: Any
+    bn_group_rows: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w 3"], train: bool) -> Float[Array, "n h2 w2 c"]:
@@ -86,7 +95,14 @@ class Stem(nn.Module):
         conv = nn.Conv(
             self.width, (size, size), stride, padding=size // 2, use_bias=False, dtype=self.dtype, kernel_init=he_normal, name="conv"
         )
-        norm = nn.BatchNorm(use_running_average=not train, momentum=self.bn_momentum, epsilon=1e-5, dtype=self.dtype, name="bn")
+        norm = BatchNorm(
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            group_rows=self.bn_group_rows,
+            name="bn",
+        )
         x = nn.relu(norm(conv(x)))
         return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.kind == "imagenet" else x
 

@@ -1,5 +1,7 @@
 """The networks as a user meets them: shapes, options, what training changes, what wrong values say."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,3 +102,26 @@ def test_bfloat16_activations_keep_float32_parameters_and_logits():
 def test_wrong_options_name_the_right_ones(options, word):
     with pytest.raises(ValueError, match=word):
         create_model(5, **options)
+
+
+def test_remat_changes_neither_variables_nor_gradients():
+    x = clips(2, 2, 8, 8)
+    plain = create_model(3, attention="CinST", temporal="tsm", **NARROW)
+    again = plain.clone(remat=(2,))
+    variables = plain.init(jax.random.key(0), x)
+    assert jax.tree.structure(variables) == jax.tree.structure(again.init(jax.random.key(0), x, True))
+
+    def gradients(model):
+        def loss(params):
+            rngs = {"dropout": jax.random.key(1)}
+            logits, mutated = model.apply({**variables, "params": params}, x, train=True, rngs=rngs, mutable=["batch_stats"])
+            return (logits**2).sum(), mutated
+
+        return jax.jit(jax.grad(loss, has_aux=True))
+
+    blocks = [len(re.findall("remat|checkpoint", str(gradients(model).trace(variables["params"]).jaxpr))) for model in (plain, again)]
+    assert blocks[0] == 0 < blocks[1]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        *(gradients(model)(variables["params"]) for model in (plain, again)),
+    )

@@ -1,0 +1,122 @@
+"""BatchNorm over groups of clips: what a group sees, what the running statistics keep, what crosses between devices."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aia_jax import create_model
+from aia_jax.models.batch_norm import BatchNorm
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NET = {"width": 8, "stage_sizes": (1, 1), "stem": "small", "temporal": "tsm", "attention": "CinST", "dropout": 0.0}
+
+
+def clips(count):
+    """Clips whose brightness and contrast differ, so that it matters whom one is normalised with."""
+    rng = np.random.default_rng(0)
+    contrast, brightness = rng.uniform(0.5, 2, (count, 1, 1, 1, 3)), np.arange(count).reshape(-1, 1, 1, 1, 1)
+    return (rng.normal(size=(count, 3, 8, 10, 3)) * contrast + brightness).astype("f4")
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return create_model(5, **NET).init(jax.random.key(0), clips(1))
+
+
+def trained(variables, x, group_size):
+    model = create_model(5, **NET).clone(bn_group_size=group_size)
+    logits, mutated = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(variables, x)
+    return logits, mutated["batch_stats"]
+
+
+def assert_close(ours, theirs, rtol=2e-4):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5), ours, theirs)
+
+
+def test_one_group_of_all_clips_is_the_batch(variables):
+    assert_close(trained(variables, clips(4), 4), trained(variables, clips(4), 0))
+
+
+def test_groups_are_separate_forward_passes(variables):
+    """Backbone and gates; the running statistics are the mean of what each group alone would have made of them."""
+    x = clips(6)
+    logits, stats = trained(variables, x, 2)
+    alone = [trained(variables, x[start : start + 2], 0) for start in (0, 2, 4)]
+    assert_close(logits, np.concatenate([part for part, _ in alone]))
+    assert_close(stats, jax.tree.map(lambda *parts: np.mean(parts, axis=0), *[part for _, part in alone]))
+    assert not np.allclose(logits, trained(variables, x, 0)[0], rtol=1e-2), "groups should matter on such clips"
+
+
+def test_evaluation_does_not_know_of_groups(variables):
+    model = create_model(5, **NET)
+    np.testing.assert_array_equal(model.apply(variables, clips(3)), model.clone(bn_group_size=2).apply(variables, clips(3)))
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.float32, jnp.bfloat16])
+def test_types_and_gradients_are_those_of_flax(dtype):
+    x = jnp.asarray(np.random.default_rng(0).normal(2, 3, (6, 5, 4, 7)), jnp.bfloat16 if dtype == jnp.bfloat16 else jnp.float32)
+    settings = {"use_running_average": False, "momentum": 0.9, "dtype": dtype}
+    ours, theirs = BatchNorm(**settings, group_rows=6), nn.BatchNorm(**settings)
+    variables = theirs.init(jax.random.key(0), x)
+    assert jax.tree.structure(variables) == jax.tree.structure(ours.init(jax.random.key(0), x))
+
+    def loss(params, x, norm):
+        y, mutated = norm.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return (jnp.sin(y.astype(jnp.float32)) * jnp.arange(7)).sum(), (y, mutated)
+
+    (grads, (y, stats)), (grads2, (y2, stats2)) = (
+        jax.grad(loss, (0, 1), has_aux=True)(variables["params"], x, norm) for norm in (ours, theirs)
+    )
+    assert y.dtype == y2.dtype
+    assert_close(stats, stats2)
+    if dtype != jnp.bfloat16:  # whose roundings may fall to either side
+        assert_close((y, grads), (y2, grads2), rtol=1e-3)
+
+
+def test_rows_that_do_not_split_are_refused(variables):
+    with pytest.raises(ValueError, match="groups of 6"):
+        trained(variables, clips(3), 2)
+
+
+TWO_DEVICES = """
+    import re
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec as P
+    from aia_jax.models.batch_norm import BatchNorm
+    from aia_jax.sharding import make_mesh, replicated
+
+    mesh = make_mesh({"data": 2, "fsdp": 1, "time": 1})
+    x = np.random.default_rng(0).normal(size=(8, 4, 4, 3)).astype("f4")
+    rows = NamedSharding(mesh, P("data"))
+    on_two = jax.device_put(x, rows)
+
+    def normed(group_rows):
+        norm = BatchNorm(use_running_average=False, group_rows=group_rows)
+        variables = jax.device_put(norm.init(jax.random.key(0), x), replicated(mesh))
+        forward = jax.jit(lambda x: norm.apply(variables, x, mutable=["batch_stats"])[0], out_shardings=rows)
+        gradient = jax.jit(jax.grad(lambda x: jnp.sin(norm.apply(variables, x, mutable=["batch_stats"])[0]).sum()), out_shardings=rows)
+        text = forward.lower(on_two).compile().as_text() + gradient.lower(on_two).compile().as_text()
+        shapes = re.findall(r"= (.*) (?:all-reduce|all-gather|collective-permute|all-to-all|reduce-scatter)(?:-start)?\\(", text)
+        exchanged = [np.prod([int(n) for n in size.split(",") if n]) for shape in shapes for size in re.findall(r"\\[([\\d,]*)\\]", shape)]
+        assert np.allclose(forward(on_two), forward(x), atol=1e-5)
+        return exchanged  # elements of each
+
+    assert normed(0), "statistics over both devices need an exchange"
+    for group_rows in (2, 4):
+        assert not normed(group_rows), group_rows
+    assert max(normed(8)) <= 8 * 3  # a group on both devices: a few numbers a row cross, never the feature
+"""
+
+
+def test_groups_that_lie_on_one_device_cause_no_exchange():
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(TWO_DEVICES)], cwd=REPOSITORY, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
