@@ -15,6 +15,7 @@ import jax
 
 from aia_jax import config as configs
 from aia_jax import sharding
+from aia_jax.compile_cache import use_compile_cache
 from aia_jax.data.damage import FILE_NAME, DamageLog
 from aia_jax.data.datasets import check_against_config, open_dataset
 from aia_jax.data.manifest_check import compare_manifest
@@ -39,6 +40,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     options = configs.parse(argv, __doc__.splitlines()[0], add_flags)
     config, workdir, data = options.config, options.workdir, options.config.data
+
+    use_compile_cache(config.compile_cache)
 
     # ---- mesh
     sharding.initialise_hosts()

@@ -15,6 +15,7 @@ import jax
 
 from aia_jax import complexity, sharding
 from aia_jax import config as configs
+from aia_jax.compile_cache import use_compile_cache
 from aia_jax.data.augment import TrainTransform
 from aia_jax.data.damage import FILE_NAME, DamageLog
 from aia_jax.data.datasets import check_against_config, flip_pairs, open_dataset
@@ -33,6 +34,7 @@ from aia_jax.training.freezing import frozen_rule
 from aia_jax.training.log import METRICS_FILE, RunLog
 from aia_jax.training.loop import Course, Parts, train
 from aia_jax.training.optimizer import make_optimizer
+from aia_jax.training.profile import PROFILE_DIR, Profile
 from aia_jax.training.resume import compare_with_checkpoint
 from aia_jax.training.start import check_init_from, initial_variables
 from aia_jax.training.state import TrainState
@@ -50,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     options = configs.parse(argv, __doc__.splitlines()[0], add_flags)
     config, workdir = options.config, options.workdir
     check_init_from(config, options.config_path)
+    compile_cache = use_compile_cache(config.compile_cache)
 
     # ---- mesh: all devices of all hosts
     sharding.initialise_hosts()
@@ -83,7 +86,9 @@ def main(argv: list[str] | None = None) -> None:
     clip_shape = (data.num_frames, data.crop, data.crop, 3)
 
     # ---- model
-    model = model_from_config(config).clone(partial_bn=config.train.partial_bn)
+    model = model_from_config(config).clone(
+        partial_bn=config.train.partial_bn, bn_group_size=config.train.bn_group_size, remat=config.train.remat
+    )
     counts = complexity.count(model, clip_shape)
 
     # ---- state: made on the mesh, or restored to it
@@ -160,6 +165,7 @@ def main(argv: list[str] | None = None) -> None:
         damaged=lambda records: train_damage.add(records.ravel()),
         describe_batch=describe_batch,
         after_epoch=lambda: draw_curves(workdir / METRICS_FILE, workdir / CURVES_FILE) if first_process else None,
+        profile=Profile(workdir / PROFILE_DIR, config.profile.start, config.profile.stop),
     )
     startup.save_provenance(workdir, config, start_step)
     startup.print_table(
@@ -172,6 +178,7 @@ def main(argv: list[str] | None = None) -> None:
             mesh=mesh,
             steps_per_epoch=plan.steps_per_epoch,
             start_step=start_step,
+            compile_cache=compile_cache,
         )
     )
     batches = train_batches(train_reader, plan, transform, start_step=start_step, **loading)
@@ -187,6 +194,7 @@ def main(argv: list[str] | None = None) -> None:
             tensorboard=config.log.tensorboard,
         ) as log,
         prefetch_to_mesh(batches, mesh, data.prefetch) as batches,
+        parts.profile,
     ):
         if report is not None:
             log.message(f"from {config.init_from}:\n{report}")

@@ -56,9 +56,12 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "train.accumulate": _at_least(1),
     "train.label_smoothing": _BELOW_ONE,
     "train.ema_decay": _BELOW_ONE,
+    "train.bn_group_size": _at_least(0),
     "train.log_every": _at_least(1),
     "train.checkpoint_every": _at_least(0),
     "eval.batch_size": _at_least(1),
+    "profile.start": _at_least(0),
+    "profile.stop": _at_least(0),
     "mesh.data": (lambda size: size == -1 or size >= 1, "-1 (all remaining devices) or at least 1"),
     "mesh.fsdp": _at_least(1),
     "mesh.time": _at_least(1),
@@ -98,6 +101,21 @@ def check(config: ConfigDict) -> None:
     if train.batch_size % train.accumulate:
         raise UserError(
             f"config key train.batch_size: {train.batch_size} clips cannot be cut into {train.accumulate} equal parts (train.accumulate)"
+        )
+    if train.bn_group_size and train.batch_size // train.accumulate % train.bn_group_size:
+        parts = f" in {train.accumulate} parts (train.accumulate)" if train.accumulate > 1 else ""
+        raise UserError(
+            f"config key train.bn_group_size: {train.batch_size} clips (train.batch_size){parts} do not split into groups of "
+            f"{train.bn_group_size}"
+        )
+    stages = len(model.stage_sizes) or 4
+    if any(stage not in range(1, stages + 1) for stage in train.remat):
+        raise UserError(f"config key train.remat: found {_plain(train.remat)}, expected stages from 1 to {stages}")
+    profile = config.profile
+    if profile.stop < profile.start or (profile.stop and not profile.start):
+        raise UserError(
+            f"config key profile.stop: found {profile.stop} with profile.start={profile.start}, expected a first step from 1 and a last "
+            "step not before it, or 0 and 0"
         )
     if data.num_frames % config.mesh.time:
         raise UserError(f"config key mesh.time: {config.mesh.time} devices cannot share {data.num_frames} frames equally (data.num_frames)")

@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
     # Where the first weights come from: a folder written by convert_torch_weights.py, the workdir of another run (its best checkpoint;
     # rows of the head go to the classes of the same names), or "scratch". "" stops with a line that says how.
     config.init_from = ""
+    config.compile_cache = "~/.cache/aia_jax/compiled"  # folder in which JAX keeps compiled programs for later starts; "": none are kept
 
     config.data = data = ConfigDict()
     data.dir = ""  # folder written by prepare_data.py
@@ -68,6 +69,10 @@ def get_config() -> ConfigDict:
     train.ema_decay = 0.0  # moving average of the weights, used for evaluation; 0 is off
     train.freeze = ""  # patterns, with spaces between, for whole paths of parameters that get no updates: "stem/.* stage[12]_.*"
     train.partial_bn = False  # BatchNorm of the backbone as it is, statistics too, but for the first (TSN's; the reference's --npb: off)
+    # Clips that BatchNorm takes its training statistics over: 8 is the paper's (a GPU each); 0: all clips of the step (or of its part, if
+    # `accumulate` cuts it), on all devices. Running statistics take the mean over the groups.
+    train.bn_group_size = 0
+    train.remat = ()  # stages, 1 to 4, whose activations are computed again for the gradient: less memory, more time, the same results
     train.log_every = 20  # steps averaged in a line of metrics.jsonl
     train.checkpoint_every = 0  # steps between checkpoints inside an epoch; 0: at the ends of epochs only
 
@@ -80,6 +85,11 @@ def get_config() -> ConfigDict:
     config.mesh.data = -1  # -1: all that the other axes leave
     config.mesh.fsdp = 1
     config.mesh.time = 1  # splits the frames of long clips
+
+    # A trace into the run's folder, for TensorBoard's profile plug-in or ui.perfetto.dev.
+    config.profile = ConfigDict()
+    config.profile.start = 0  # first step traced; let the run get into its stride before; 0: none
+    config.profile.stop = 0  # last step traced; a few are enough, files grow fast
 
     config.log = ConfigDict()
     config.log.tensorboard = True  # event files in the run's folder

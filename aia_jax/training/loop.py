@@ -9,6 +9,7 @@ import jax
 from aia_jax.data.prefetch import MeshPrefetch
 from aia_jax.errors import RunFailed, Stopped
 from aia_jax.training.log import NonFiniteLoss, RunLog
+from aia_jax.training.profile import Profile
 from aia_jax.training.state import TrainState
 from aia_jax.training.stop import StopRequest
 
@@ -43,6 +44,7 @@ class Parts:
         damaged: takes a batch's `damaged` record ids; raises when they are too many.
         describe_batch: names the videos of a step's batch.
         after_epoch: called with the epoch's curves complete.
+        profile: traces the steps it was made for.
     """
 
     train_step: Callable[[TrainState, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
@@ -52,6 +54,7 @@ class Parts:
     damaged: Callable[[Any], None]
     describe_batch: Callable[[int], str]
     after_epoch: Callable[[], None]
+    profile: Profile
 
 
 def train(
@@ -90,11 +93,14 @@ def train(
             end_epoch(start, replace=True)  # the run was stopped between the epoch's last step and its validation
         waited = 0.0
         for step in range(start + 1, course.total_steps + 1):
+            parts.profile.before(step)
             batch = next(batches)
             parts.damaged(batch["damaged"])
             state, metrics = parts.train_step(state, {"clips": batch["clips"], "labels": batch["labels"]}, key)
             log.train(step, metrics, clips=batch["labels"].shape[0], data_wait=batches.wait_seconds - waited)
             waited = batches.wait_seconds
+            if parts.profile.after(step, metrics):
+                log.message(f"a trace up to step {step} is in {parts.profile.folder}")
             if course.ends_epoch(step):
                 end_epoch(step)
             elif stop.at(step):

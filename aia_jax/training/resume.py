@@ -13,7 +13,7 @@ _POSITION = ("seed", "train.batch_size", "data.train_split", "data.label")
 
 # Where and how fast the run computes, not what: no word is lost on them.
 _LOADING = ("data.dir", "data.workers", "data.threads", "data.prefetch", "data.expected")
-_FREE = (*_LOADING, "init_from", "train.log_every", "log", "mesh", "eval")
+_FREE = (*_LOADING, "init_from", "compile_cache", "train.remat", "train.log_every", "log", "profile", "mesh", "eval")
 
 
 def compare_with_checkpoint(config: ConfigDict, class_names: Sequence[str], meta: Mapping[str, Any]) -> list[str]:

@@ -50,6 +50,7 @@ def start_table(
     mesh: Mesh,
     steps_per_epoch: int,
     start_step: int = 0,
+    compile_cache: str = "off",
 ) -> Table:
     """What the run is, in one table to print.
 
@@ -62,6 +63,7 @@ def start_table(
         mesh: of all devices.
         steps_per_epoch: optimiser steps.
         start_step: last finished step of a run that goes on.
+        compile_cache: what `use_compile_cache` says.
     """
     data, model, optim, train = config.data, config.model, config.optim, config.train
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -87,12 +89,14 @@ def start_table(
     shape = " × ".join(f"{axis} {length}" for axis, length in mesh.shape.items())
     table.add_row("devices", f"{devices.size} × {devices[0].device_kind} on {hosts} host{'s' * (hosts > 1)}; mesh {shape}")
     parts = f", in {train.accumulate} parts" if train.accumulate > 1 else ""
-    table.add_row("batch", f"{train.batch_size} clips, {train.batch_size // row_shards(mesh)} a device{parts}")
+    groups = f"; BatchNorm over groups of {train.bn_group_size}" if train.bn_group_size else ""
+    table.add_row("batch", f"{train.batch_size} clips, {train.batch_size // row_shards(mesh)} a device{parts}{groups}")
     rate = optim.lr * train.batch_size / optim.lr_batch_size
     table.add_row("LR", f"{rate:.4g} (the recipe's {optim.lr:g} is for batch {optim.lr_batch_size})")
     total = steps_per_epoch * train.epochs
     resumed = f"; going on after step {start_step:,}" if start_step else ""
     table.add_row("steps", f"{steps_per_epoch:,} an epoch × {train.epochs} = {total:,}{resumed}")
+    table.add_row("compile cache", compile_cache)
     return table
 
 

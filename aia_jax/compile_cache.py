@@ -1,0 +1,37 @@
+"""JAX's persistent compilation cache: a program that this machine has compiled before is read from a folder instead."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def use_compile_cache(folder: str) -> str:
+    """Switches the cache on. Call it before anything is compiled.
+
+    An entry's key is the whole program, the versions and flags of the compiler and the devices; a damaged entry is passed over with a
+    warning. So results do not depend on the folder, several runs may share it, and it may be deleted at any time; JAX never shrinks it.
+    JAX_COMPILATION_CACHE_DIR in the environment takes the folder's place, JAX_ENABLE_COMPILATION_CACHE=false switches the cache off.
+
+    Args:
+        folder: the config's `compile_cache`: made if it is not there, "~" is the user's home, "" switches the cache off.
+
+    Returns:
+        For the eye: the folder, or that the cache is off and why. A folder that cannot be written is no error.
+    """
+    if not folder:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return "off"
+    if not jax.config.jax_enable_compilation_cache:
+        return "off (JAX_ENABLE_COMPILATION_CACHE)"
+    if jax.config.jax_compilation_cache_dir:
+        return f"{jax.config.jax_compilation_cache_dir} (JAX_COMPILATION_CACHE_DIR)"
+    try:
+        path = Path(folder).expanduser()
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
+        return f"off ({error})"
+    if not os.access(path, os.W_OK):
+        return f"off ({path} cannot be written)"
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    return str(path)
