@@ -21,6 +21,7 @@ from aia_jax.training.progress import ProgressLine
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIR = "tensorboard"
 _IN_FLIGHT = 2  # steps whose metrics are left on the device: with one running and one waiting it never idles
+_LONG_WAIT = 0.2  # share of the time from which waiting for data is worth a message
 _MUST_BE_FINITE = ("loss", "grad_norm")
 
 
@@ -70,9 +71,10 @@ class RunLog:
     """Collects the metrics of a run without making the devices wait.
 
     Rows of metrics.jsonl hold "step", "epoch" (from 1), "split" ("train" or "validation") and numbers; a number that is not finite is null.
-    A training row averages the "steps" steps up to "step" and adds "lr" (of its last step), "clips_per_s" and "data_wait" (the share of the
-    time spent waiting for data). Rows end at multiples of `log_every` and wherever `flush` was called; together they cover every step once,
-    also after restarts, if the loop calls `flush` before it saves a checkpoint.
+    A training row averages the "steps" steps up to "step" and adds "lr" (of its last step), "clips_per_s", "steps_per_s" and "data_wait"
+    (the share of the time spent waiting for data; above 20% after the first epoch, the log says once what to raise). Rows end at multiples
+    of `log_every` and wherever `flush` was called; together they cover every step once, also after restarts, if the loop calls `flush`
+    before it saves a checkpoint.
 
     All processes must make the same calls. Process 0 writes and prints; the others only watch for losses that are not finite.
     """
@@ -105,6 +107,7 @@ class RunLog:
         self._last = {row["split"]: row for row in rows}
         self._pending: deque[_Step] = deque()
         self._window: list[tuple[_Step, dict[str, float]]] = []
+        self._told_of_waiting = False
         self._mark: float | None = None  # when the last step was handed over; None: other work has come between
         self._file = self._progress = self._tensorboard = None
         if (jax.process_index() if process_index is None else process_index) == 0:
@@ -199,8 +202,19 @@ class RunLog:
     def _close_window(self) -> None:
         if self._window:
             step = self._window[-1][0].step
-            self._write({"step": step, "epoch": self._epoch(step), "split": "train", **_summary(self._window)})
+            row = {"step": step, "epoch": self._epoch(step), "split": "train", **_summary(self._window)}
+            self._write(row)
             self._window = []
+            self._tell_of_waiting(row)
+
+    def _tell_of_waiting(self, row: Mapping[str, Any]) -> None:
+        """Says once that the input is the bottleneck; in the first epoch files are still cold and workers start."""
+        if row["epoch"] > 1 and row.get("data_wait", 0.0) > _LONG_WAIT and not self._told_of_waiting:
+            self._told_of_waiting = True
+            self.message(
+                f"note: input is the bottleneck: steps {row['step'] - row['steps'] + 1:,} to {row['step']:,} waited for data for "
+                f"{row['data_wait']:.0%} of their time; raise data.workers (processes) or data.threads (of each) if there are cores for it"
+            )
 
     def _write(self, row: dict[str, Any]) -> None:
         row = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
@@ -234,6 +248,7 @@ def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]
     seconds = sum(step.elapsed for step in timed)
     if seconds > 0:
         row["clips_per_s"] = sum(step.clips for step in timed) / seconds
+        row["steps_per_s"] = len(timed) / seconds
         row["data_wait"] = min(1.0, sum(step.data_wait for step in timed) / seconds)
     return row
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from tiny_run import CLOCK
 
 from aia_jax import config as configs
 from aia_jax import sharding
@@ -50,7 +51,7 @@ def run(log, steps, save_every=10**9):
 
 def lasting(rows):
     """Rows without what the clock says."""
-    return [{name: value for name, value in row.items() if name not in ("clips_per_s", "data_wait")} for row in rows]
+    return [{name: value for name, value in row.items() if name not in CLOCK} for row in rows]
 
 
 def covered(rows):
@@ -69,7 +70,7 @@ def test_rows_average_their_steps_and_end_at_intervals_and_epochs(tmp_path):
     second = rows[1]
     assert second["loss"] == pytest.approx(np.mean([1 / 5, 1 / 6, 1 / 7, 1 / 8]), rel=1e-6)
     assert second["top1"] == pytest.approx(0.065) and second["lr"] == pytest.approx(0.8) and second["grad_norm"] == 2
-    assert second["clips_per_s"] > 0 and 0 <= second["data_wait"] <= 1
+    assert second["clips_per_s"] == pytest.approx(8 * second["steps_per_s"]) and 0 <= second["data_wait"] <= 1
     assert rows[4] == {"step": 15, "epoch": 1, "split": "validation", "loss": 0.5, "top1": 0.25}
 
 
@@ -152,6 +153,19 @@ def test_two_steps_stay_in_flight(tmp_path):
             assert fetched == list(range(1, step - 1))
         log.flush()
         assert fetched == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("wait", "told"), [(10.0, 1), (0.0, 0)])  # seconds a step, of which it lasts none
+def test_that_the_input_is_the_bottleneck_is_said_once_after_the_first_epoch(tmp_path, capsys, wait, told):
+    with open_log(tmp_path) as log:
+        for steps in (range(1, 16), range(16, 61)):
+            assert "bottleneck" not in capsys.readouterr().out
+            for step in steps:
+                log.train(step, metrics(step), clips=8, data_wait=wait)
+            log.flush()
+    said = capsys.readouterr().out
+    assert said.count("input is the bottleneck: steps 17 to 20 waited for data for 100% of their time") == said.count("bottleneck") == told
+    assert said.count("raise data.workers (processes) or data.threads") == told
 
 
 @pytest.mark.parametrize("process", [0, 1])
@@ -259,7 +273,7 @@ def test_curves(tmp_path):
 
 
 def test_the_start_table():
-    config = configs.load(REPOSITORY / "configs" / "ssv2_aia_tsn.py", ["train.batch_size=8", "train.accumulate=2"])
+    config = configs.load(REPOSITORY / "configs" / "ssv2_aia_tsn.py", ["train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4"])
     table = startup.start_table(
         config,
         found={"train": 168_900, "validation": 24_777},
@@ -269,6 +283,7 @@ def test_the_start_table():
         mesh=sharding.make_mesh(config.mesh),
         steps_per_epoch=5278,
         start_step=5278,
+        compile_cache="/home/a/compiled",
     )
     screen = io.StringIO()
     Console(file=screen, width=200).print(table)
@@ -276,7 +291,7 @@ def test_the_start_table():
     for words in (
         "ssv2 in data/ssv2", "train: 168,900 videos of 168,913 expected, 13 missing", "validation: 24,777 videos of 24,777 expected ",
         "174 classes", "TSN with CinST->STinC, ResNet-50", "23,871,726 parameters, 32.96 G", "data 1 × fsdp 1 × time 1",
-        "8 clips, 8 a device, in 2 parts", "0.0025 (the recipe's 0.01 is for batch 32)",
+        "8 clips, 8 a device, in 2 parts; BatchNorm over groups of 4", "/home/a/compiled", "0.0025 (the recipe's 0.01 is for batch 32)",
         "5,278 an epoch × 50 = 263,900; going on after step 5,278",
     ):  # fmt: skip
         assert words in text, (words, text)
