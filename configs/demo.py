@@ -1,4 +1,4 @@
-"""The demo's network and recipe: a 3-block bottleneck net of width 16 on 8 classes of drawn videos, 24 pixels.
+"""The demo's network and recipe: a 3-block bottleneck net of width 16 on 8 classes of drawn videos, 48 pixels.
 
     make demo
 
@@ -22,12 +22,11 @@ def get_config() -> ConfigDict:
     config.data.name = "demo"
     config.data.dir = "runs/demo/data"
     config.data.num_classes = 8
-    config.data.crop = 24
-    config.data.resize = (28, 28)
+    config.data.crop = 48
+    config.data.resize = (52, 52)
     config.data.scales = (1.0, 0.875)
     config.data.workers = 0
 
-    config.model.stem = "small"
     config.model.width = 16
     config.model.stage_sizes = (1, 1, 1)
     config.model.dropout = 0.1

@@ -34,7 +34,7 @@ RESNET50 = {
 
 # Every recipe in configs/ has its line here.
 CONFIG_PARAMETERS = {
-    "demo": 127_128,
+    "demo": 129_048,
     "ssv1_tsn": 23_864_558,
     "ssv1_aia_tsn": 23_871_726,
     "ssv1_tsm": 23_864_558,
