@@ -1,6 +1,6 @@
 """Runs the CPU benchmarks, one after another, and prints their results as one table: `make bench`.
 
-    python benchmarks/all.py                  # under 10 minutes on two cores, about half a dozen GB of memory
+    python benchmarks/all.py                  # sized for less than 10 minutes on two cores
 
 Each ratio is of two things measured in one run. For networks it is time (or memory) over that of plain TSN, so less is better; against
 PyTorch, Pillow and FFmpeg it is how many times faster this project is, so more is better.
