@@ -58,7 +58,8 @@ def count(model: VideoNet, clip_shape: tuple[int, int, int, int] = (8, 224, 224,
         model: from `create_model`.
         clip_shape: [T, H, W, 3].
     """
-    counts = dict.fromkeys(("conv_macs", "dense_macs", "gate_macs", "norm_elements"), 0)
+    counts = dict.fromkeys(("conv_macs", "dense_macs", "gate_macs"), 0)
+    normed: dict[tuple[str, ...], int] = {}  # by path: BatchNorm's call is recorded, and Flax's within it
 
     def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         out = call(*args, **kwargs)
@@ -73,13 +74,13 @@ def count(model: VideoNet, clip_shape: tuple[int, int, int, int] = (8, 224, 224,
             case AxisGate():
                 counts["gate_macs"] += out.size * GATE_MACS
             case nn.BatchNorm():
-                counts["norm_elements"] += out.size
+                normed[context.module.path] = out.size
         return out
 
     clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
     with nn.intercept_methods(record):
         variables = jax.eval_shape(lambda key, clips: model.init(key, clips), jax.random.key(0), clips)  # a new function is never cached
-    return Complexity(params=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), **counts)
+    return Complexity(params=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), norm_elements=sum(normed.values()), **counts)
 
 
 def main(argv: list[str] | None = None) -> None:
