@@ -114,6 +114,6 @@ def test_command():
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     config = configs.load(CONFIGS / "demo.py", ["model.attention=CinST"])
-    complexity = count(model_from_config(config), (8, 32, 32, 3))
+    complexity = count(model_from_config(config), (8, config.data.crop, config.data.crop, 3))
     assert f"demo: {complexity.params:,} parameters, {complexity.macs:,} multiply-accumulates" in result.stdout
     assert all(result.stdout.count(f" {attention} ") >= 2 for attention in EXPRESSIONS)
