@@ -110,7 +110,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(whole, tmp_path):
     process = subprocess.Popen(command("train.py", recipe, workdir), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not (workdir / "run.json").exists():
         time.sleep(0.05)
-    time.sleep(1)  # it compiles its first step now, or has just taken it
+    time.sleep(0.5)  # it compiles its first step now
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75, err
