@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.models.batch_norm import BatchNorm
-from aia_jax.ops import axis_pool, stencil
+from aia_jax.ops import gated, gated_pools, stencil
 from aia_jax.shapes import Array, Float
 
 NONE = "none"
@@ -120,9 +120,8 @@ class AxisGate(nn.Module):
     bn_group_size: int = 0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b i j k"]:
-        pooled = axis_pool(x, self.axis.pooled)
-        response = StencilConv(self.axis.kernel_order, self.kernel_init, name="conv")(*pooled)
+    def __call__(self, maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], train: bool) -> Float[Array, "b i j k"]:
+        response = StencilConv(self.axis.kernel_order, self.kernel_init, name="conv")(maximum, mean)
         norm = BatchNorm(
             use_running_average=not train,
             momentum=self.bn_momentum,
@@ -148,18 +147,21 @@ class AttentionModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
-        if self.guide is None:
-            return x * self._gate(self.host, x, train, kaiming_normal)
-        refined = x * self._gate(self.guide, x, train, kaiming_normal)
-        return x * self._gate(self.host, refined, train, xavier_normal)
+        guide = self._gates(self.guide, x, (), (), train, kaiming_normal) if self.guide else ()
+        guide_axes = _pooled(self.guide) if self.guide else ()
+        host = self._gates(self.host, x, guide, guide_axes, train, xavier_normal if self.guide else kaiming_normal)
+        return gated(x, host, _pooled(self.host))
 
-    def _gate(self, name: str, x: Array, train: bool, init: Any) -> Array:
-        """The mean of the units' gates, each still of size 1 along its pooled axis until they meet."""
-        gates = []
-        for unit in UNITS[name]:
-            gate = AxisGate(AXES[unit], init, self.bn_momentum, self.bn_group_size, name=unit)(x, train)
-            gates.append(jnp.expand_dims(gate.astype(x.dtype), AXES[unit].pooled))
-        return functools.reduce(operator.add, gates) * (1 / len(gates)) if len(gates) > 1 else gates[0]
+    def _gates(self, name: str, x: Array, guide: tuple[Array, ...], guide_axes: tuple[int, ...], train: bool, init: Any) -> tuple[Array, ...]:
+        pooled = gated_pools(x, guide, guide_axes, _pooled(name))
+        return tuple(
+            AxisGate(AXES[unit], init, self.bn_momentum, self.bn_group_size, name=unit)(*pair, train)
+            for unit, pair in zip(UNITS[name], pooled, strict=True)
+        )
+
+
+def _pooled(name: str) -> tuple[int, ...]:
+    return tuple(AXES[unit].pooled for unit in UNITS[name])
 
 
 class Attention(nn.Module):

@@ -1,4 +1,11 @@
-"""Global pooling along one axis: the contexts of AIA (paper, Eqs. 1-4)."""
+"""Gates and the pooled contexts of what they refine: the passes of AIA over a whole feature (paper, Eqs. 1-4, 9-15).
+
+Everything else in an attention works on planes, features with one axis pooled away. So does a gate: it says by how much each element of a
+plane is let through, and stretches along the pooled axis where it meets the feature. Several gates on one feature act by their mean.
+
+A refined feature is never kept for the gradient, and neither is a gate stretched to a feature's size: both are products of what is kept,
+the feature and the planes, and are cheaper computed twice than stored once.
+"""
 
 import functools
 
@@ -8,56 +15,114 @@ import jax.numpy as jnp
 from aia_jax.ops.apart import apart
 from aia_jax.shapes import Array, Float
 
+Planes = tuple[Float[Array, "b i j k"], ...]
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def axis_pool(x: Float[Array, "b t h w c"], axis: int) -> tuple[Float[Array, "b i j k"], Float[Array, "b i j k"]]:
-    """Pools one axis of a video feature to its maximum and its mean.
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def gated(x: Float[Array, "b t h w c"], gates: Planes, axes: tuple[int, ...]) -> Float[Array, "b t h w c"]:
+    """A feature times the mean of its gates (paper, Eqs. 9-15).
+
+    Args:
+        x: feature, any float dtype; the product has it too.
+        gates: planes of float32 (float64 for a float64 feature), one or more.
+        axes: of each gate, the axis of `x` that it lacks: 1, 2, 3 or 4 for T, H, W or C.
+    """
+    return _times(x, gates, axes).astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def gated_pools(
+    x: Float[Array, "b t h w c"], gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[tuple[Float[Array, "b i j k"], Float[Array, "b i j k"]], ...]:
+    """Pools a feature, or what gates leave of it, along each of some axes to its maximum and its mean (paper, Eqs. 1-4).
 
     Args:
         x: feature, any float dtype.
-        axis: 1, 2, 3 or 4 for T, H, W or C.
+        gates, gate_axes: as in `gated`; without a gate the feature itself is pooled.
+        axes: 1, 2, 3 or 4 for T, H, W or C.
 
     Returns:
-        The maximum and the mean over `axis`, that axis removed, in float32 (float64 for float64). The reference stacks them in this
-        order; the paper prints the other.
+        For each axis the maximum and the mean over it, that axis removed, in float32 (float64 for float64), of a product that was not
+        rounded to x's dtype. The reference stacks them in this order; the paper prints the other.
     """
-    return _pool(x, axis)
+    return _pools(_times(x, gates, gate_axes), axes)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _mask(gates: Planes, axes: tuple[int, ...]) -> Array:
+    return functools.reduce(jnp.add, [jnp.expand_dims(gate, axis) for gate, axis in zip(gates, axes, strict=True)]) * (1 / len(gates))
+
+
+def _times(x: Array, gates: Planes, axes: tuple[int, ...]) -> Array:
+    return _wide(x) * _mask(gates, axes) if gates else _wide(x)
+
+
+def _sum(x: Array, axis: int) -> Array:
+    """XLA's CPU backend walks an outer axis with a stride of a whole frame; slices of frames stream instead."""
+    return functools.reduce(jnp.add, [x[:, t] for t in range(x.shape[1])]) if axis == 1 else x.sum(axis)
+
+
+def _to_gates(x: Array, axes: tuple[int, ...]) -> Planes:
+    """The gradient of gates from that of their mean, stretched."""
+    return tuple(_sum(x, axis) * (1 / len(axes)) for axis in axes)
+
+
+def _pools(z: Array, axes: tuple[int, ...]) -> tuple[tuple[Array, Array], ...]:
+    return tuple(_pool(z, axis) for axis in axes)
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _pool(x: Array, axis: int) -> tuple[Array, Array]:
+def _pool(z: Array, axis: int) -> tuple[Array, Array]:
     if axis == 1:
-        # What pads the planes must not read x again, with a bounds check for every frame.
-        return apart(x[0, 0, 0, 0, 0], _pool_frames, lambda v: _reduce(v, 1), x)
-    return _reduce(x, axis)
+        # What pads the planes must not read z again, with a bounds check for every frame.
+        return apart(z[0, 0, 0, 0, 0], _pool_frames, lambda v: (v.max(1), v.mean(1)), z)
+    return z.max(axis), z.sum(axis) / z.shape[axis]
 
 
-def _reduce(x: Array, axis: int) -> tuple[Array, Array]:
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    return x.max(axis).astype(dtype), x.astype(dtype).sum(axis) / x.shape[axis]
+def _pool_frames(z: Array) -> tuple[Array, Array]:
+    return functools.reduce(jnp.maximum, [z[:, t] for t in range(z.shape[1])]), _sum(z, 1) / z.shape[1]
 
 
-def _pool_frames(x: Array) -> tuple[Array, Array]:
-    """`_reduce(x, 1)`: XLA's CPU backend walks an outer axis with a stride of a whole frame; slices of frames stream instead."""
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    frames = [x[:, t] for t in range(x.shape[1])]
-    maximum = functools.reduce(jnp.maximum, frames)
-    return maximum.astype(dtype), functools.reduce(jnp.add, [frame.astype(dtype) for frame in frames]) / x.shape[1]
+def _gated_forward(x: Array, gates: Planes, axes: tuple[int, ...]) -> tuple[Array, tuple[Array, Planes]]:
+    return gated(x, gates, axes), (x, gates)
 
 
-def _pool_forward(x: Array, axis: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    pooled = _pool(x, axis)
-    return pooled, (x, pooled[0])
+def _gated_backward(axes: tuple[int, ...], saved: tuple[Array, Planes], gradient: Array) -> tuple[Array, Planes]:
+    x, gates = saved
+    return _times(gradient, gates, axes).astype(x.dtype), _to_gates(_wide(gradient) * _wide(x), axes)
 
 
-def _pool_backward(axis: int, saved: tuple[Array, Array], gradients: tuple[Array, Array]) -> tuple[Array]:
-    x, maximum = saved
-    of_maximum, of_mean = gradients
-    # Equal maxima share the gradient, as JAX's own reduce-max does.
-    is_maximum = x == jnp.expand_dims(maximum.astype(x.dtype), axis)
-    share = of_maximum / is_maximum.sum(axis, dtype=of_maximum.dtype)
-    gradient = jnp.where(is_maximum, jnp.expand_dims(share, axis), 0) + jnp.expand_dims(of_mean / x.shape[axis], axis)
-    return (gradient.astype(x.dtype),)
+def _pools_forward(x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Array, tuple[Array, Planes, Planes]]:
+    pools = gated_pools(x, gates, gate_axes, axes)
+    return pools, (x, gates, tuple(maximum for maximum, _ in pools))
 
 
-axis_pool.defvjp(_pool_forward, _pool_backward)
+def _pools_backward(
+    gate_axes: tuple[int, ...], axes: tuple[int, ...], saved: tuple[Array, Planes, Planes], gradients: tuple[Planes, ...]
+) -> tuple[Array, Planes]:
+    # What the gradient needs of z and of its maxima could be computed in the forward pass already: it must not be, or it is kept till here.
+    operands = jax.lax.optimization_barrier((*saved, gradients))
+
+    def gradient(x: Array, gates: Planes, maxima: Planes, gradients: tuple[Planes, ...]) -> tuple[Array, Planes]:
+        z = _times(x, gates, gate_axes)
+        of_z = jnp.zeros((), z.dtype)
+        for axis, maximum, (of_maximum, of_mean) in zip(axes, maxima, gradients, strict=True):
+            # Equal maxima share the gradient, as JAX's own reduce-max does.
+            is_maximum = z == jnp.expand_dims(maximum, axis)
+            share = of_maximum / _sum(is_maximum.astype(z.dtype), axis)
+            of_z += jnp.where(is_maximum, jnp.expand_dims(share, axis), 0) + jnp.expand_dims(of_mean / z.shape[axis], axis)
+        if not gates:
+            return of_z.astype(x.dtype), ()
+        return _times(of_z, gates, gate_axes).astype(x.dtype), _to_gates(of_z * _wide(x), gate_axes)
+
+    def undefined(x: Array, gates: Planes, *_: Planes) -> tuple[Array, Planes]:
+        return jax.tree.map(lambda v: jnp.full_like(v, jnp.nan), (x, gates))
+
+    return apart(gradients[0][0][0, 0, 0, 0], gradient, undefined, *operands)
+
+
+gated.defvjp(_gated_forward, _gated_backward)
+gated_pools.defvjp(_pools_forward, _pools_backward)
