@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import operator
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -38,6 +38,13 @@ AXES = {
     "H": Axis(2, (0, 2, 1)),  # kernel (T, C, W) on (T, W, C)
     "W": Axis(3, (0, 1, 2)),  # kernel (T, H, C) on (T, H, C)
 }
+
+
+class Gates(NamedTuple):
+    """Gates that act together, by their mean; `axes` says what axis of the feature each lacks (`ops.gated`)."""
+
+    planes: tuple[Array, ...]
+    axes: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +116,7 @@ class StencilConv(nn.Module):
 
 
 class AxisGate(nn.Module):
-    """One unit: pools an axis, convolves the pooled pair, and answers with weights between 0 and 1 (paper, Eqs. 5-8).
+    """One unit: convolves the pooled pair of its axis, and answers with weights between 0 and 1 (paper, Eqs. 5-8).
 
     The convolution's batch normalisation is the reference's; the paper mentions it in section IV-B only.
     """
@@ -147,21 +154,23 @@ class AttentionModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
-        guide = self._gates(self.guide, x, (), (), train, kaiming_normal) if self.guide else ()
-        guide_axes = _pooled(self.guide) if self.guide else ()
-        host = self._gates(self.host, x, guide, guide_axes, train, xavier_normal if self.guide else kaiming_normal)
-        return gated(x, host, _pooled(self.host))
+        guide: Gates = Gates((), ())
+        init = kaiming_normal
+        if self.guide is not None:
+            guide = self._gates(self.guide, x, guide, train, init)
+            init = xavier_normal
+        host = self._gates(self.host, x, guide, train, init)
+        return gated(x, host.planes, host.axes)
 
-    def _gates(self, name: str, x: Array, guide: tuple[Array, ...], guide_axes: tuple[int, ...], train: bool, init: Any) -> tuple[Array, ...]:
-        pooled = gated_pools(x, guide, guide_axes, _pooled(name))
-        return tuple(
-            AxisGate(AXES[unit], init, self.bn_momentum, self.bn_group_size, name=unit)(*pair, train)
-            for unit, pair in zip(UNITS[name], pooled, strict=True)
-        )
-
-
-def _pooled(name: str) -> tuple[int, ...]:
-    return tuple(AXES[unit].pooled for unit in UNITS[name])
+    def _gates(self, name: str, x: Array, guide: Gates, train: bool, init: Any) -> Gates:
+        """Those of the units that `name` stands for, computed on what the guide leaves of x."""
+        axes = tuple(AXES[unit].pooled for unit in UNITS[name])
+        pools = gated_pools(x, guide.planes, guide.axes, axes)
+        planes = [
+            AxisGate(AXES[unit], init, self.bn_momentum, self.bn_group_size, name=unit)(*pooled, train)
+            for unit, pooled in zip(UNITS[name], pools, strict=True)
+        ]
+        return Gates(tuple(planes), axes)
 
 
 class Attention(nn.Module):

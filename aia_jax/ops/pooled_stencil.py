@@ -13,7 +13,6 @@ from aia_jax.ops.apart import apart
 from aia_jax.shapes import Array, Float
 
 _TAPS = tuple(itertools.product(range(3), repeat=3))
-_RING = ((0, 0), (1, 1), (1, 1), (1, 1))
 
 
 @jax.custom_vjp
@@ -26,61 +25,67 @@ def stencil(
         maximum, mean: pooled planes of one dtype.
         kernel: its first three axes run along i, j and k, the last over (maximum, mean).
     """
-    return _correlate((maximum, mean), kernel)
+    return _correlate((_ringed(maximum), _ringed(mean)), kernel[..., None])[0]
+
+
+def _ringed(plane: Array) -> Array:
+    """With a ring of zeros: planes are small, and padded in memory no tap needs a bounds check."""
+    return jax.lax.optimization_barrier(jnp.pad(plane, ((0, 0), (1, 1), (1, 1), (1, 1))))
 
 
 @jax.jit  # traced once a shape, and one program rather than hundreds where a caller does not jit
-def _correlate(planes: tuple[Array, ...], kernel: Array) -> Array:
-    """Sum over planes p and taps of plane p, shifted, times kernel[..., p]."""
-    # Padded planes are small: with them in memory no tap needs a bounds check.
-    padded = jax.lax.optimization_barrier(tuple(jnp.pad(plane, _RING) for plane in planes))
-    # Batch statistics, the gate and gradients all read the sum. NaN weights make every sum NaN.
-    return apart(kernel[0, 0, 0, 0], _taps, lambda planes, _: jnp.full_like(planes[0][:, 2:, 2:, 2:], jnp.nan), padded, kernel)
+def _correlate(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
+    """For each q the sum over planes p and taps of plane p, shifted, times kernels[..., p, q]."""
+
+    def undefined(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
+        return (jnp.full_like(ringed[0][:, 2:, 2:, 2:], jnp.nan),) * kernels.shape[-1]
+
+    # Batch statistics, the gate and gradients all read the sums. NaN weights make every sum NaN.
+    return apart(kernels[0, 0, 0, 0, 0], _taps, undefined, ringed, kernels)
 
 
-def _taps(padded: tuple[Array, ...], kernel: Array) -> Array:
-    i, j, k = (size - 2 for size in padded[0].shape[1:])
-    total = jnp.zeros((), padded[0].dtype)
-    for p, plane in enumerate(padded):
+def _taps(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
+    i, j, k = (size - 2 for size in ringed[0].shape[1:])
+    sums = [jnp.zeros((), ringed[0].dtype)] * kernels.shape[-1]
+    for p, plane in enumerate(ringed):
         for a, b, c in _TAPS:
-            total = total + plane[:, a : a + i, b : b + j, c : c + k] * kernel[a, b, c, p]
-    return total
+            shifted = plane[:, a : a + i, b : b + j, c : c + k]
+            sums = [total + shifted * kernels[a, b, c, p, q] for q, total in enumerate(sums)]
+    return tuple(sums)
 
 
 def _forward(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    return _correlate((maximum, mean), kernel), (maximum, mean, kernel)
+    ringed = _ringed(maximum), _ringed(mean)
+    return _correlate(ringed, kernel[..., None])[0], (*ringed, kernel)
 
 
 def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
     maximum, mean, kernel = saved
-    mirrored = kernel[::-1, ::-1, ::-1]
-    of_maximum = _correlate((gradient,), mirrored[..., :1])
-    of_mean = _correlate((gradient,), mirrored[..., 1:])
-    return of_maximum, of_mean, _kernel_gradient((maximum, mean), gradient)
+    ringed = _ringed(gradient)
+    of_maximum, of_mean = _correlate((ringed,), kernel[::-1, ::-1, ::-1, None])
+    return of_maximum, of_mean, _kernel_gradient((maximum, mean), ringed)
 
 
 @jax.jit
 def _kernel_gradient(planes: tuple[Array, ...], gradient: Array) -> Array:
-    """Inner products of the gradient with every shifted plane, [3, 3, 3, planes].
+    """Inner products of a ringed gradient with every shift of ringed planes, [3, 3, 3, planes].
 
-    A loop over the two outer shifts; the inner one is a matrix product. Padded and laid flat, a shift of a plane is an offset.
+    A loop over the two outer shifts; the inner one is a matrix product. Laid flat, a shift of a ringed plane is an offset.
     """
     _, _, j, k = gradient.shape
-    row, layer = k + 2, (j + 2) * (k + 2)  # offsets of a step along j and along i
-    flat = jnp.stack([jnp.pad(plane, _RING).reshape(-1) for plane in planes])  # [p, n]
-    ringed = jnp.pad(gradient, _RING).reshape(-1)  # [n], zero wherever a shift would leave the plane
+    layer, row = j * k, k  # offsets of a step along i and along j
     first = layer + row + 1
-    length = ringed.size - 2 * first
-    shifted = jnp.stack([ringed[first - c : first - c + length] for c in (-1, 0, 1)])  # [3, length]
+    length = gradient.size - 2 * first
+    gradient = gradient.reshape(-1)  # zero wherever a shift would leave the plane
+    shifted = jnp.stack([gradient[first - c : first - c + length] for c in (-1, 0, 1)])  # [3, length]
 
     def inner_shifts(outer: Array) -> Array:
         offset = first + outer[0] * layer + outer[1] * row
-        rows = jax.lax.dynamic_slice(flat, (0, offset), (len(planes), length))
-        return jax.lax.dot_general(rows, shifted, (((1,), (1,)), ((), ())), precision="highest")  # [p, 3]
+        rows = [jax.lax.dynamic_slice(plane.reshape(-1), (offset,), (length,)) for plane in planes]
+        return jnp.stack([jnp.dot(shifted, one, precision="highest") for one in rows], -1)  # [3, p]
 
     outer_shifts = jnp.array(list(itertools.product((-1, 0, 1), repeat=2)))
-    products = jax.lax.map(inner_shifts, outer_shifts)  # [9, p, 3]
-    return products.reshape(3, 3, len(planes), 3).transpose(0, 1, 3, 2)
+    return jax.lax.map(inner_shifts, outer_shifts).reshape(3, 3, 3, len(planes))
 
 
 stencil.defvjp(_forward, _backward)

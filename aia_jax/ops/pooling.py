@@ -8,6 +8,7 @@ the feature and the planes, and are cheaper computed twice than stored once.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,9 @@ import jax.numpy as jnp
 from aia_jax.ops.apart import apart
 from aia_jax.shapes import Array, Float
 
-Planes = tuple[Float[Array, "b i j k"], ...]
+Plane = Float[Array, "b _ _ _"]  # a feature without one of its axes
+Planes = tuple[Plane, ...]
+Pools = tuple[tuple[Plane, Plane], ...]  # the maximum and the mean, for each axis
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -33,7 +36,7 @@ def gated(x: Float[Array, "b t h w c"], gates: Planes, axes: tuple[int, ...]) ->
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def gated_pools(
     x: Float[Array, "b t h w c"], gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]
-) -> tuple[tuple[Float[Array, "b i j k"], Float[Array, "b i j k"]], ...]:
+) -> Pools:
     """Pools a feature, or what gates leave of it, along each of some axes to its maximum and its mean (paper, Eqs. 1-4).
 
     Args:
@@ -70,7 +73,7 @@ def _to_gates(x: Array, axes: tuple[int, ...]) -> Planes:
     return tuple(_sum(x, axis) * (1 / len(axes)) for axis in axes)
 
 
-def _pools(z: Array, axes: tuple[int, ...]) -> tuple[tuple[Array, Array], ...]:
+def _pools(z: Array, axes: tuple[int, ...]) -> Pools:
     return tuple(_pool(z, axis) for axis in axes)
 
 
@@ -95,18 +98,20 @@ def _gated_backward(axes: tuple[int, ...], saved: tuple[Array, Planes], gradient
     return _times(gradient, gates, axes).astype(x.dtype), _to_gates(_wide(gradient) * _wide(x), axes)
 
 
-def _pools_forward(x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Array, tuple[Array, Planes, Planes]]:
+def _pools_forward(
+    x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[Pools, tuple[Array, Planes, Planes]]:
     pools = gated_pools(x, gates, gate_axes, axes)
     return pools, (x, gates, tuple(maximum for maximum, _ in pools))
 
 
 def _pools_backward(
-    gate_axes: tuple[int, ...], axes: tuple[int, ...], saved: tuple[Array, Planes, Planes], gradients: tuple[Planes, ...]
+    gate_axes: tuple[int, ...], axes: tuple[int, ...], saved: tuple[Array, Planes, Planes], gradients: Pools
 ) -> tuple[Array, Planes]:
     # What the gradient needs of z and of its maxima could be computed in the forward pass already: it must not be, or it is kept till here.
     operands = jax.lax.optimization_barrier((*saved, gradients))
 
-    def gradient(x: Array, gates: Planes, maxima: Planes, gradients: tuple[Planes, ...]) -> tuple[Array, Planes]:
+    def gradient(x: Array, gates: Planes, maxima: Planes, gradients: Pools) -> tuple[Array, Planes]:
         z = _times(x, gates, gate_axes)
         of_z = jnp.zeros((), z.dtype)
         for axis, maximum, (of_maximum, of_mean) in zip(axes, maxima, gradients, strict=True):
@@ -118,7 +123,7 @@ def _pools_backward(
             return of_z.astype(x.dtype), ()
         return _times(of_z, gates, gate_axes).astype(x.dtype), _to_gates(of_z * _wide(x), gate_axes)
 
-    def undefined(x: Array, gates: Planes, *_: Planes) -> tuple[Array, Planes]:
+    def undefined(x: Array, gates: Planes, *_: Any) -> tuple[Array, Planes]:
         return jax.tree.map(lambda v: jnp.full_like(v, jnp.nan), (x, gates))
 
     return apart(gradients[0][0][0, 0, 0, 0], gradient, undefined, *operands)

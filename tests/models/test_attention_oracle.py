@@ -8,6 +8,7 @@ import torch
 import torch_nets
 
 from aia_jax.models.attention import AXES, Attention, AxisGate, kaiming_normal
+from aia_jax.ops import gated_pools
 
 B, T, H, W, C = SHAPE = (2, 3, 4, 6, 5)  # no two sizes equal, T is not 8
 MOMENTUM = 0.9
@@ -88,7 +89,8 @@ def test_unit(name, train):
     oracle = torch_nets.randomise(torch_nets.Attention("C" if name == "C" else "ST"), seed=1).train(train)
     gate = AxisGate(AXES[name], kaiming_normal, MOMENTUM)
     variables = {"params": params_of(oracle)[name], "batch_stats": statistics_of(oracle)[name]}
-    ours = gate.apply(variables, jnp.asarray(data(2)), train, mutable=["batch_stats"])[0]
+    (pooled,) = gated_pools(jnp.asarray(data(2)), (), (), (AXES[name].pooled,))
+    ours = gate.apply(variables, *pooled, train, mutable=["batch_stats"])[0]
     theirs = from_torch(oracle.gate(name, to_torch(data(2))))
     assert ours.dtype == jnp.float64
     np.testing.assert_allclose(np.expand_dims(ours, AXES[name].pooled), theirs, **TOLERANCE)
