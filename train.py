@@ -142,9 +142,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def validate(state):
         batches = eval_batches(val_reader, config.eval.batch_size, data.num_frames, data.crop, resize=data.resize, **loading)
-        result = evaluate(
-            eval_step, state.eval_variables(), prefetch_to_mesh(batches, mesh), len(val_reader), val_damage, lambda: stop.now
-        )
+        result = evaluate(eval_step, state.eval_variables(), prefetch_to_mesh(batches, mesh), len(val_reader), val_damage, lambda: stop.now)
         return result and dataclasses.asdict(result)
 
     def save(step, state, metrics, *, replace=False):

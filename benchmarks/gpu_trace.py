@@ -41,9 +41,7 @@ def _kernel_events(events: list[dict]) -> list[dict]:
     names = {(e["pid"], e.get("tid")): e["args"]["name"] for e in events if e.get("name") in ("process_name", "thread_name")}
     complete = [e for e in events if e.get("ph") == "X"]
     on_streams = [
-        e
-        for e in complete
-        if "/device:GPU" in names.get((e["pid"], None), "") and names.get((e["pid"], e["tid"]), "").startswith("Stream")
+        e for e in complete if "/device:GPU" in names.get((e["pid"], None), "") and names.get((e["pid"], e["tid"]), "").startswith("Stream")
     ]
     return on_streams or [e for e in complete if "hlo_op" in e.get("args", {})]
 

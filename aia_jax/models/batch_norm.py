@@ -1,14 +1,15 @@
 """Batch normalisation over the whole batch, or over groups of clips as the paper's runs had it."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from aia_jax.ops import batch_normalized
 from aia_jax.shapes import Array, Float
 
 
 class BatchNorm(nn.BatchNorm):
-    """Flax's BatchNorm, whose training statistics may be those of groups of rows: torch's on a GPU of 8 clips, say.
+    """Flax's BatchNorm that keeps less for the gradient (`ops.batch_normalized`), and whose training statistics may be those of groups of
+    rows: torch's on a GPU of 8 clips, say.
 
     A group's rows are normalised by the group's own mean and variance. The running statistics take the mean over groups of the mean and
     of the (biased) variance; the reference keeps those of the first GPU's group only. Variables are those of `nn.BatchNorm`.
@@ -29,29 +30,15 @@ class BatchNorm(nn.BatchNorm):
         Raises:
             ValueError: if the rows do not split into groups.
         """
-        if self.use_running_average or not self.group_rows or self.is_initializing():
+        if self.use_running_average or self.is_initializing():
             return super().__call__(x)
         rows, channels = x.shape[0], x.shape[-1]
-        if rows % self.group_rows:
+        if rows % (self.group_rows or rows):
             raise ValueError(f"{rows} rows do not split into groups of {self.group_rows} for BatchNorm")
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        inner = tuple(range(1, x.ndim - 1))
-
-        def of_groups(values: Array) -> Array:
-            """Means over a row, then over the rows of a group: x itself is never reshaped, so its sharding stays."""
-            return values.mean(inner).reshape(-1, self.group_rows, channels).mean(1)  # [groups, C]
-
-        mean = of_groups(wide)
-        variance = jnp.maximum(0.0, of_groups(wide * wide) - mean * mean)  # one pass over x, as Flax does it
-        for name, now in (("mean", mean), ("var", variance)):
-            running = self.variable("batch_stats", name, jnp.zeros, (channels,))  # there since the initialisation
-            running.value = self.momentum * running.value + (1 - self.momentum) * now.mean(0)
-
         scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
         bias = self.param("bias", self.bias_init, (channels,), self.param_dtype)
-
-        def of_rows(values: Array) -> Array:
-            return jnp.expand_dims(jnp.repeat(values, self.group_rows, axis=0), inner)  # [n, 1, ..., C]
-
-        y = (wide - of_rows(mean)) * of_rows(jax.lax.rsqrt(variance + self.epsilon) * scale) + bias
+        y, *statistics = batch_normalized(x, scale, bias, rows // (self.group_rows or rows), self.epsilon)
+        for name, now in zip(("mean", "var"), statistics, strict=True):
+            running = self.variable("batch_stats", name, jnp.zeros, (channels,))  # there since the initialisation
+            running.value = self.momentum * running.value + (1 - self.momentum) * now.mean(0)
         return y.astype(self.dtype or y.dtype)

@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from aia_jax.models.attention import NONE, Attention
 from aia_jax.models.batch_norm import BatchNorm
-from aia_jax.ops import temporal_shift
+from aia_jax.ops import residual_relu, temporal_shift
 from aia_jax.shapes import Array, Float
 
 STAGE_SIZES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -75,4 +75,4 @@ class Bottleneck(nn.Module):
         if shortcut.shape != y.shape:
             shortcut = conv(EXPANSION * self.width, (1, 1), strides=self.stride, name="shortcut_conv")(shortcut)
             shortcut = norm(name="shortcut_bn")(shortcut)
-        return unfold(nn.relu(y + shortcut))
+        return unfold(residual_relu(y, shortcut))

@@ -16,9 +16,7 @@ _TAPS = tuple(itertools.product(range(3), repeat=3))
 
 
 @jax.custom_vjp
-def stencil(
-    maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], kernel: Float[Array, "3 3 3 2"]
-) -> Float[Array, "b i j k"]:
+def stencil(maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], kernel: Float[Array, "3 3 3 2"]) -> Float[Array, "b i j k"]:
     """Correlates the pair (maximum, mean) with one kernel; zeros beyond the edges (paper, Eqs. 5-8: `3DConv`).
 
     Args:

@@ -34,9 +34,7 @@ def gated(x: Float[Array, "b t h w c"], gates: Planes, axes: tuple[int, ...]) ->
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def gated_pools(
-    x: Float[Array, "b t h w c"], gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]
-) -> Pools:
+def gated_pools(x: Float[Array, "b t h w c"], gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]) -> Pools:
     """Pools a feature, or what gates leave of it, along each of some axes to its maximum and its mean (paper, Eqs. 1-4).
 
     Args:

@@ -7,9 +7,6 @@ import jax.numpy as jnp
 
 from aia_jax.shapes import Array, Float
 
-_AT_START = ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0))
-_AT_END = ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0))
-
 
 @functools.partial(jax.jit, static_argnames="fold_div")
 def temporal_shift(x: Float[Array, "b t h w c"], fold_div: int = 8) -> Float[Array, "b t h w c"]:
@@ -27,6 +24,8 @@ def temporal_shift(x: Float[Array, "b t h w c"], fold_div: int = 8) -> Float[Arr
     fold = channels // fold_div
     if fold == 0:
         raise ValueError(f"fold_div={fold_div} leaves nothing to shift in {channels} channels; use at most {channels}")
-    later = jnp.pad(x[:, 1:, ..., :fold], _AT_END)  # t takes t + 1
-    earlier = jnp.pad(x[:, :-1, ..., fold : 2 * fold], _AT_START)  # t takes t - 1
-    return jnp.concatenate([later, earlier, x[..., 2 * fold :]], axis=-1)
+    # As a choice of neighbours this is one pass over x; built of shifted parts it would be two, the parts and then the whole.
+    frame, channel = jnp.arange(x.shape[1])[:, None, None, None], jnp.arange(channels)
+    later = jnp.where(frame < x.shape[1] - 1, jnp.roll(x, -1, axis=1), 0)
+    earlier = jnp.where(frame > 0, jnp.roll(x, 1, axis=1), 0)
+    return jnp.where(channel < fold, later, jnp.where(channel < 2 * fold, earlier, x))

@@ -121,9 +121,7 @@ class Checkpoints:
             self._manager.delete(step)
         leaves = named_leaves(state)
         digests = digest.leaf_digests(leaves)
-        described = {
-            path: {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "digest": digests[path]} for path, leaf in leaves.items()
-        }
+        described = {path: {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "digest": digests[path]} for path, leaf in leaves.items()}
         self._saving = step
         if (score := score_of(meta)) is not None:
             self._scores[step] = score

@@ -1,4 +1,5 @@
 """Makes the weights and clips that the golden outputs were computed on. NumPy only."""
+
 import zlib
 
 import numpy as np

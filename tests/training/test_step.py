@@ -136,9 +136,7 @@ def test_cross_entropy_equals_torch(smoothing):
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(5, 7)).astype("f4"), rng.integers(0, 7, 5)
     ours = metrics.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), smoothing)
-    theirs = torch.nn.functional.cross_entropy(
-        torch.tensor(logits), torch.tensor(labels), label_smoothing=smoothing, reduction="none"
-    )
+    theirs = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels), label_smoothing=smoothing, reduction="none")
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5)
 
 

@@ -30,9 +30,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     one.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="processes (default: one a core, %(default)s)"
     )
-    one = commands.add_parser(
-        "show", help="makes a page to look at of a prepared data set", description=_SHOW, formatter_class=raw_text
-    )
+    one = commands.add_parser("show", help="makes a page to look at of a prepared data set", description=_SHOW, formatter_class=raw_text)
     one.add_argument("dir", metavar="DIR", help="the prepared data set")
     one.add_argument("--out", required=True, metavar="FILE", help="the page, as page.html; an older one is replaced")
     one.add_argument("--clips", type=int, default=6, metavar="N", help="film strips of each split (default: %(default)s)")
