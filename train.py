@@ -200,6 +200,8 @@ def main(argv: list[str] | None = None) -> None:
             log.message(f"{len(too_short)} training videos have fewer than 3 frames and are not used")
         for note in notes:
             log.message(f"note: {note}")
+        if config.profile.start > course.total_steps:
+            log.message(f"note: nothing will be traced: profile.start={config.profile.start} is past the last step, {course.total_steps}")
         train(state, key, batches, course, parts, log, stop)
         best = checkpoints.best_step()
         log.message(f"finished; checkpoints in {checkpoints.directory}, the best is step {best}; curves in {workdir / CURVES_FILE}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from tiny_data import make_dataset
 
 ROOT = Path(__file__).parent.parent
-CLOCK = ("clips_per_s", "steps_per_s", "data_wait")  # what a row of metrics.jsonl has from the clock
+CLOCK = ("clips_per_s", "steps_per_s", "data_wait", "device_idle")  # what a row of metrics.jsonl has from the clock
 
 RECIPE = '''
 """A one-block network on a few frames of noise."""

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -71,8 +71,9 @@ class RunLog:
     """Collects the metrics of a run without making the devices wait.
 
     Rows of metrics.jsonl hold "step", "epoch" (from 1), "split" ("train" or "validation") and numbers; a number that is not finite is null.
-    A training row averages the "steps" steps up to "step" and adds "lr" (of its last step), "clips_per_s", "steps_per_s" and "data_wait"
-    (the share of the time spent waiting for data; above 20% after the first epoch, the log says once what to raise). Rows end at multiples
+    A training row averages the "steps" steps up to "step" and adds "lr" (of its last step), "clips_per_s", "steps_per_s", and two shares of
+    the time: "data_wait", waiting for data (above 20% after the first epoch, the log says once what to raise), and "device_idle", in which
+    the devices had no step to work on. Rows end at multiples
     of `log_every` and wherever `flush` was called; together they cover every step once, also after restarts, if the loop calls `flush`
     before it saves a checkpoint.
 
@@ -118,7 +119,9 @@ class RunLog:
         if covered != start_step:
             self.message(f"{METRICS_FILE} ends at step {covered} and the run goes on from step {start_step}: it lacks what lies between")
 
-    def train(self, step: int, metrics: Mapping[str, Any], *, clips: int, data_wait: float | int) -> None:
+    def train(
+        self, step: int, metrics: Mapping[str, Any], *, clips: int, data_wait: float | int, device_idle: Callable[[], float] = lambda: 0.0
+    ) -> None:
         """Takes the metrics of a step that was just handed to the devices.
 
         Args:
@@ -126,6 +129,7 @@ class RunLog:
             metrics: scalars, on the device or not. "loss" and "grad_norm" must be finite; "lr" is reported, the others are averaged.
             clips: of the global batch.
             data_wait: seconds for which the step waited for its batch.
+            device_idle: gives the seconds for which the devices had waited for the step; called when it has ended.
 
         Raises:
             NonFiniteLoss: for this step or one of the two before it.
@@ -135,7 +139,7 @@ class RunLog:
                 value.copy_to_host_async()
         now = time.monotonic()
         elapsed, self._mark = (None if self._mark is None else now - self._mark), now
-        self._pending.append(_Step(step, metrics, clips, data_wait, elapsed))
+        self._pending.append(_Step(step, metrics, clips, data_wait, device_idle, elapsed))
         if self._progress is not None:
             self._progress.step(step)
         while len(self._pending) > _IN_FLIGHT:
@@ -213,7 +217,8 @@ class RunLog:
             self._told_of_waiting = True
             self.message(
                 f"note: input is the bottleneck: steps {row['step'] - row['steps'] + 1:,} to {row['step']:,} waited for data for "
-                f"{row['data_wait']:.0%} of their time; raise data.workers (processes) or data.threads (of each) if there are cores for it"
+                f"{row['data_wait']:.0%} of their time (devices idle: {row['device_idle']:.0%}); raise data.workers (processes) or "
+                "data.threads (of each) if there are cores for it"
             )
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -235,6 +240,7 @@ class _Step:
     metrics: Mapping[str, Any]
     clips: int
     data_wait: float  # seconds
+    device_idle: Callable[[], float]  # seconds
     elapsed: float | None  # seconds since the step before; None after a pause, or compilation and validation would count as slow steps
 
 
@@ -250,6 +256,7 @@ def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]
         row["clips_per_s"] = sum(step.clips for step in timed) / seconds
         row["steps_per_s"] = len(timed) / seconds
         row["data_wait"] = min(1.0, sum(step.data_wait for step in timed) / seconds)
+        row["device_idle"] = min(1.0, sum(step.device_idle() for step in timed) / seconds)
     return row
 
 

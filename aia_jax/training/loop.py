@@ -8,6 +8,7 @@ import jax
 
 from aia_jax.data.prefetch import MeshPrefetch
 from aia_jax.errors import RunFailed, Stopped
+from aia_jax.training.device_idle import DeviceIdle
 from aia_jax.training.log import NonFiniteLoss, RunLog
 from aia_jax.training.profile import Profile
 from aia_jax.training.state import TrainState
@@ -91,13 +92,15 @@ def train(
         start, validated = course.start_step, log.last_row("validation")
         if start and course.ends_epoch(start) and (validated is None or validated["step"] != start):
             end_epoch(start, replace=True)  # the run was stopped between the epoch's last step and its validation
-        waited = 0.0
+        waited, idle = 0.0, DeviceIdle()
         for step in range(start + 1, course.total_steps + 1):
             parts.profile.before(step)
             batch = next(batches)
             parts.damaged(batch["damaged"])
+            idle.before_step()
             state, metrics = parts.train_step(state, {"clips": batch["clips"], "labels": batch["labels"]}, key)
-            log.train(step, metrics, clips=batch["labels"].shape[0], data_wait=batches.wait_seconds - waited)
+            idle_before = idle.after_step(metrics)
+            log.train(step, metrics, clips=batch["labels"].shape[0], data_wait=batches.wait_seconds - waited, device_idle=idle_before)
             waited = batches.wait_seconds
             if parts.profile.after(step, metrics):
                 log.message(f"a trace up to step {step} is in {parts.profile.folder}")

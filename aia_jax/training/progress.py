@@ -87,7 +87,7 @@ def _describe(row: Mapping[str, Any]) -> str:
         "lr": "LR {:.3g}",
         "top1": "top-1 {:.1%}",
         "top5": "top-5 {:.1%}",
-        "clips_per_s": "{:,.3g} clips/s",
+        "clips_per_s": "{:,.1f} clips/s",
         "data_wait": "data wait {:.0%}",
     }
     return "  ".join(text.format(row[key]) for key, text in formats.items() if row.get(key) is not None)

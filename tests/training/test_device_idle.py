@@ -1,0 +1,57 @@
+"""The gaps between steps on the devices: what counts as one, and that steps which queue up leave none."""
+
+import threading
+import time
+
+import pytest
+
+from aia_jax.training.device_idle import DeviceIdle
+
+
+class Step:
+    """Results of a step that ends when it is told to."""
+
+    def __init__(self):
+        self.end = threading.Event()
+
+    def block_until_ready(self):
+        if not self.end.wait(10):
+            raise RuntimeError("the step failed")
+        return self
+
+
+def test_a_step_handed_over_late_found_the_devices_idle():
+    idle, first, second = DeviceIdle(), Step(), Step()
+    idle.before_step()
+    before_first = idle.after_step(first)
+    first.end.set()
+    assert before_first() == 0
+    ended = time.monotonic()
+    time.sleep(0.2)
+    idle.before_step()
+    handed_over = time.monotonic()
+    before_second = idle.after_step(second)
+    second.end.set()
+    assert 0.2 <= before_second() <= handed_over - ended + 0.1
+
+
+def test_a_step_handed_over_while_one_runs_waits_for_the_devices_and_not_they_for_it():
+    idle, steps = DeviceIdle(), [Step(), Step(), Step()]
+    waits = []
+    for step in steps:
+        idle.before_step()
+        waits.append(idle.after_step(step))  # returns at once, though no step has ended
+    for step in steps:
+        step.end.set()
+    assert [wait() for wait in waits] == [0, 0, 0]
+
+
+def test_a_step_that_fails_says_so_to_whoever_asks():
+    class Failed:
+        def block_until_ready(self):
+            raise RuntimeError("out of memory")
+
+    idle = DeviceIdle()
+    idle.before_step()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        idle.after_step(Failed())()
