@@ -10,6 +10,15 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests share tiny_data.py and g
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))  # and the PyTorch networks with the benchmarks
 
+import jax
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("aia_jax", "beartype.beartype")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_go_with_their_module():
+    """What one module compiled is of no use to the next, and a process that keeps gigabytes of it is slow at everything."""
+    yield
+    jax.clear_caches()
