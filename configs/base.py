@@ -72,7 +72,7 @@ def get_config() -> ConfigDict:
     # Clips that BatchNorm takes its training statistics over: 8 is the paper's (a GPU each); 0: all clips of the step (or of its part, if
     # `accumulate` cuts it), on all devices. Running statistics take the mean over the groups.
     train.bn_group_size = 0
-    train.remat = ()  # stages, 1 to 4, whose activations are computed again for the gradient: less memory, more time, the same results
+    train.remat = ()  # stages, 1 to 4, whose activations are computed again for the gradient: less memory, more time; nothing on CPUs
     train.log_every = 20  # steps averaged in a line of metrics.jsonl
     train.checkpoint_every = 0  # steps between checkpoints inside an epoch; 0: at the ends of epochs only
 
