@@ -1,43 +1,17 @@
 """Checkpoints: what is restored is what was saved, bit for bit, or an error that says what is wrong and what is left."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import textwrap
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from tiny_state import META, assert_same, make_state
 
 from aia_jax.training import digest
 from aia_jax.training.checkpoint import Checkpoints
 from aia_jax.training.checkpoint_files import CheckpointError, best_step, committed_steps, load_weights, read_meta
-from aia_jax.training.state import TrainState
-
-META = {"metrics": {"top1": 0.5}, "position": 7, "class_names": ["left", "right"]}
-TX = optax.sgd(0.1, momentum=0.9)
-
-
-def make_state(seed=0, width=4, ema=False):
-    rng = np.random.default_rng(seed)
-    variables = {
-        "params": {"head": {"kernel": rng.normal(size=(3, width)).astype("f4"), "bias": rng.normal(size=width).astype("f4")}},
-        "batch_stats": {"bn": {"mean": rng.normal(size=3).astype("f4")}},
-    }
-    return TrainState.create(variables, TX, ema=ema).replace(step=jnp.asarray(seed, jnp.int32))
-
-
-def assert_same(ours, theirs):
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert a.dtype == b.dtype
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 def save_steps(directory, *steps, **options):
@@ -51,19 +25,6 @@ def flip(path, position, bit=0):
     data = bytearray(path.read_bytes())
     data[position] ^= 1 << bit
     path.write_bytes(bytes(data))
-
-
-def run_python(program, **environment):
-    """Runs a program with this module's names at hand, in its own process."""
-    program = "import sys; sys.path.insert(0, 'tests/training')\nfrom test_checkpoint import *\n" + textwrap.dedent(program)
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def test_what_is_restored_is_what_was_saved(tmp_path):
@@ -239,125 +200,6 @@ def test_wrong_requests_are_named(tmp_path):
             checkpoints.restore(2, make_state(1))
     with pytest.raises(CheckpointError, match=r"no checkpoint in .* has a validation top-1"):
         load_weights(tmp_path / "run", "best")
-
-
-def test_another_mesh_restores_the_same_bits(tmp_path):
-    """Saved on one device, restored and saved on two, restored on four, with parameters sharded; digests do not depend on it."""
-    program = """
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        directory, devices, step = Path(sys.argv[-1]), {devices}, {step}
-        state = make_state(1, width=8)
-        mesh = jax.make_mesh((devices,), ("fsdp",), axis_types=(AxisType.Auto,))
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(
-            mesh, P(None, "fsdp") if x.shape == (3, 8) else P("fsdp") if x.shape == (8,) else P())), state)
-        with Checkpoints(directory) as checkpoints:
-            restored, _ = checkpoints.restore_latest(abstract)
-            assert_same(restored, state)
-            assert restored.params["head"]["kernel"].sharding == abstract.params["head"]["kernel"].sharding
-            assert restored.params["head"]["kernel"].addressable_shards[0].data.shape == (3, 8 // devices)
-            checkpoints.save(step, restored, META)
-        print("same")
-    """
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, make_state(1, width=8), META)
-    for step, devices in ((2, 2), (3, 4)):
-        done = run_python(
-            program.format(devices=devices, step=step).replace("sys.argv[-1]", repr(str(tmp_path))),
-            XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
-        )
-        assert done.stdout.strip() == "same", done.stderr[-3000:]
-    leaves = [(tmp_path / str(step) / "leaves" / "metadata").read_text() for step in (2, 3)]
-    assert leaves[0] == leaves[1]
-    with Checkpoints(tmp_path) as checkpoints:
-        assert_same(checkpoints.restore_latest(make_state(0, width=8))[0], make_state(1, width=8))
-
-
-def test_a_full_disk_keeps_the_last_good_step_and_says_so(tmp_path):
-    done = run_python(
-        f"""
-        import resource
-        from aia_jax.training.checkpoint import SaveFailed
-        checkpoints = Checkpoints({str(tmp_path)!r}, keep_latest=1)
-        large = jax.tree.map(jnp.asarray, {{"w": np.random.default_rng(0).normal(size=200_000).astype("f4")}})
-        checkpoints.save(1, large, {{}})
-        checkpoints.wait()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-        try:
-            checkpoints.save(2, large, {{}})
-            checkpoints.wait()
-            print("saved")
-        except SaveFailed as error:
-            print(error)
-        assert checkpoints.steps() == [1]
-        assert_same(checkpoints.restore_latest(large)[0], large)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        checkpoints.save(3, large, {{}})  # there is room again
-        checkpoints.close()
-        print(committed_steps({str(tmp_path)!r}))
-        """
-    )
-    message = r"saving step 2 in .* failed: .*File too large.*; step 1 is the last good one and is untouched\n\[3\]\n$"
-    assert re.search(message, done.stdout), done.stdout + done.stderr[-3000:]
-
-
-def test_a_killed_save_leaves_only_whole_steps(tmp_path):
-    """SIGKILL at several points of a run that saves all the time: every step that can be seen is whole, and remains are removed."""
-    program = f"""
-        import os, threading, time
-        def die(): time.sleep(float(os.environ["DELAY"])); os.kill(os.getpid(), 9)
-        with Checkpoints({str(tmp_path)!r}) as checkpoints:
-            start = max(checkpoints.steps(), default=0)
-            checkpoints.save(start + 1, make_state(start + 1), META)
-            checkpoints.wait()
-            threading.Thread(target=die, daemon=True).start()
-            for step in range(start + 2, 10_000):
-                checkpoints.save(step, make_state(step), META)
-    """
-    for delay in (0.1, 0.15, 0.22):
-        done = run_python(program, DELAY=str(delay))
-        assert done.returncode == -9, done.stderr[-3000:]
-        (tmp_path / "9999.orbax-checkpoint-tmp").mkdir()  # what a save leaves that is killed half-way
-        with Checkpoints(tmp_path) as checkpoints:
-            for step in checkpoints.steps():
-                restored, meta = checkpoints.restore(step, make_state(0))
-                assert_same(restored, make_state(step))
-                assert meta == META
-            checkpoints.save(checkpoints.steps()[-1] + 1, make_state(checkpoints.steps()[-1] + 1), META)
-        assert all(path.name.isdecimal() for path in tmp_path.iterdir())
-
-
-def test_several_processes_save_one_checkpoint(tmp_path):
-    """Two processes, each with half of the kernel; then one process alone reads it."""
-    program = f"""
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        rank = int(os.environ["RANK"])
-        jax.distributed.initialize(os.environ["COORDINATOR"], num_processes=2, process_id=rank)
-        mesh = jax.make_mesh((2,), ("fsdp",), axis_types=(AxisType.Auto,))
-        def place(x):
-            sharding = NamedSharding(mesh, P(None, "fsdp") if x.shape == (3, 4) else P())
-            return jax.make_array_from_callback(x.shape, sharding, lambda index: np.asarray(x)[index])
-        with Checkpoints({str(tmp_path)!r}) as checkpoints:
-            for step in (1, 2, 3):
-                state = jax.tree.map(place, make_state(step))
-                checkpoints.save(step, state, META)
-            assert checkpoints.rewind(2) == [3]
-            restored, meta = checkpoints.restore_latest(state)
-            expected = jax.tree.map(place, make_state(2))
-            same = [np.array_equal(a.addressable_data(0), b.addressable_data(0)) for a, b in zip(
-                jax.tree.leaves(restored), jax.tree.leaves(expected), strict=True)]
-            assert all(same) and meta == META
-        print("same")
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    with ThreadPoolExecutor(2) as pool:
-        processes = [pool.submit(run_python, program, RANK=str(rank), COORDINATOR=coordinator) for rank in (0, 1)]
-        outcomes = [process.result() for process in processes]
-    for outcome in outcomes:
-        assert outcome.stdout.endswith("same\n"), outcome.stderr[-3000:]
-    with Checkpoints(tmp_path) as checkpoints:
-        assert_same(checkpoints.restore_latest(make_state(0))[0], make_state(2))
 
 
 def test_checkpoint_folders_are_found_by_their_names(tmp_path):
