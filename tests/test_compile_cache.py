@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tiny_run import make_recipe, rows, run
+from tiny_run import rows, run, whole_run
 
 from aia_jax.training.checkpoint_files import committed_steps
 
@@ -66,17 +66,13 @@ def test_off_and_why(tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that compiles everything itself."""
-    folder = tmp_path_factory.mktemp("whole")
-    recipe = make_recipe(folder)
-    done = run("train.py", recipe, folder / "run")
-    assert done.returncode == 0, done.stderr
-    return recipe, folder / "run"
+    """A run that compiles everything itself; it is told to trace steps that it does not have."""
+    return whole_run(tmp_path_factory.mktemp("whole"), "--config.profile.start=99", "--config.profile.stop=99")
 
 
 def test_a_run_in_two_parts_with_the_cache_is_the_run_without(whole, tmp_path):
     """The first part fills the cache, the second reads it; a trace of two steps changes nothing either."""
-    recipe, reference = whole
+    recipe, reference, _ = whole
     cache, workdir = tmp_path / "compiled", tmp_path / "run"
     settings = (f"--config.compile_cache={cache}", "--config.profile.start=2", "--config.profile.stop=3")
     first = run("train.py", recipe, workdir, *settings, "--config.train.epochs=1", **ON)
@@ -94,3 +90,9 @@ def test_a_run_in_two_parts_with_the_cache_is_the_run_without(whole, tmp_path):
     ours, theirs = (json.loads((path / "checkpoints" / str(last) / "leaves" / "metadata").read_bytes()) for path in (workdir, reference))
     assert ours == theirs  # digests of the whole state
     assert rows(workdir) == rows(reference)
+
+
+def test_a_trace_past_the_end_is_said(whole):
+    _, workdir, done = whole
+    assert "nothing will be traced: profile.start=99 is past the last step, 12" in done.stdout
+    assert not (workdir / "profile").exists()

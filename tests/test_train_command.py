@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from tiny_data import make_dataset
-from tiny_run import ROOT, command, make_recipe, rows, run
+from tiny_run import ROOT, command, make_recipe, rows, run, whole_run
 
 from aia_jax.training.checkpoint_files import committed_steps, load_weights, read_meta
 
@@ -20,11 +20,7 @@ from aia_jax.training.checkpoint_files import committed_steps, load_weights, rea
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
-    recipe = make_recipe(folder)
-    done = run("train.py", recipe, folder / "run")
-    assert done.returncode == 0, done.stderr
-    return recipe, folder / "run", done
+    return whole_run(tmp_path_factory.mktemp("whole"))
 
 
 def leaves(workdir: Path, step: int) -> dict[str, dict]:
@@ -59,6 +55,9 @@ def test_a_run_leaves_all_that_is_promised(whole):
     assert all(row["evaluated"] == row["expected"] == 9 for row in validations(workdir))
     assert covered_steps(workdir) == list(range(1, 13))
     assert {round(row["lr"], 6) for row in rows(workdir) if row["split"] == "train"} == {0.05, 0.005}
+    measured = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    shares = [row[name] for row in measured if "steps_per_s" in row for name in ("data_wait", "device_idle")]
+    assert shares and all(0 <= share <= 1 for share in shares)
     meta = read_meta(workdir / "checkpoints", 12)
     assert meta["class_names"] == ["moving left", "moving right", "standing"] and meta["position"] == 12
     assert "18 videos" in done.stdout and "3 classes" in done.stdout and "4 an epoch × 3 = 12" in done.stdout

@@ -47,6 +47,9 @@ class Gates(NamedTuple):
     axes: tuple[int, ...]
 
 
+NO_GATES = Gates((), ())
+
+
 @dataclasses.dataclass(frozen=True)
 class Module:
     """A single attention (`guide` is None) or an attention in attention: the gate of `host` computed on what `guide` refined."""
@@ -154,12 +157,11 @@ class AttentionModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
-        guide: Gates = Gates((), ())
-        init = kaiming_normal
-        if self.guide is not None:
-            guide = self._gates(self.guide, x, guide, train, init)
-            init = xavier_normal
-        host = self._gates(self.host, x, guide, train, init)
+        if self.guide is None:
+            host = self._gates(self.host, x, NO_GATES, train, kaiming_normal)
+        else:
+            guide = self._gates(self.guide, x, NO_GATES, train, kaiming_normal)
+            host = self._gates(self.host, x, guide, train, xavier_normal)
         return gated(x, host.planes, host.axes)
 
     def _gates(self, name: str, x: Array, guide: Gates, train: bool, init: Any) -> Gates:

@@ -33,11 +33,12 @@ class BatchNorm(nn.BatchNorm):
         if self.use_running_average or self.is_initializing():
             return super().__call__(x)
         rows, channels = x.shape[0], x.shape[-1]
-        if rows % (self.group_rows or rows):
-            raise ValueError(f"{rows} rows do not split into groups of {self.group_rows} for BatchNorm")
+        group_rows = self.group_rows or rows
+        if rows % group_rows:
+            raise ValueError(f"{rows} rows do not split into groups of {group_rows} for BatchNorm")
         scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
         bias = self.param("bias", self.bias_init, (channels,), self.param_dtype)
-        y, *statistics = batch_normalized(x, scale, bias, rows // (self.group_rows or rows), self.epsilon)
+        y, *statistics = batch_normalized(x, scale, bias, rows // group_rows, self.epsilon)
         for name, now in zip(("mean", "var"), statistics, strict=True):
             running = self.variable("batch_stats", name, jnp.zeros, (channels,))  # there since the initialisation
             running.value = self.momentum * running.value + (1 - self.momentum) * now.mean(0)

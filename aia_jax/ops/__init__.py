@@ -1,8 +1,8 @@
 """Pure functions on arrays; custom gradients live here."""
 
+from aia_jax.ops.gating import gated, gated_pools
 from aia_jax.ops.normalization import batch_normalized
 from aia_jax.ops.pooled_stencil import stencil
-from aia_jax.ops.pooling import gated, gated_pools
 from aia_jax.ops.residual import residual_relu
 from aia_jax.ops.shift import temporal_shift
 

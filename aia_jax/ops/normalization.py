@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from aia_jax.ops.precision import wide
 from aia_jax.shapes import Array, Float
 
 
@@ -26,12 +27,8 @@ def batch_normalized(
     """
     mean, variance = _statistics(x, groups)
     inverse = jax.lax.rsqrt(variance + epsilon)
-    y = (_wide(x) - _to_rows(mean, x)) * _to_rows(inverse * scale, x) + bias
+    y = (wide(x) - _to_rows(mean, x)) * _to_rows(inverse * scale, x) + bias
     return y.astype(x.dtype), mean, variance
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _of_groups(values: Array, groups: int) -> Array:
@@ -48,8 +45,8 @@ def _to_rows(values: Array, x: Array) -> Array:
 
 def _statistics(x: Array, groups: int) -> tuple[Array, Array]:
     count = x.size // x.shape[-1] // groups
-    mean = _of_groups(_wide(x), groups) / count
-    return mean, jnp.maximum(0.0, _of_groups(jnp.square(_wide(x)), groups) / count - jnp.square(mean))  # one pass over x
+    mean = _of_groups(wide(x), groups) / count
+    return mean, jnp.maximum(0.0, _of_groups(jnp.square(wide(x)), groups) / count - jnp.square(mean))  # one pass over x
 
 
 def _forward(x: Array, scale: Array, bias: Array, groups: int, epsilon: float) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
@@ -59,16 +56,16 @@ def _forward(x: Array, scale: Array, bias: Array, groups: int, epsilon: float) -
 
 def _backward(groups: int, epsilon: float, saved: tuple[Array, ...], gradients: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     x, scale, mean, variance = saved
-    of_y = _wide(gradients[0])
+    of_y = wide(gradients[0])
     inverse = jax.lax.rsqrt(variance + epsilon)
     of_bias = _of_groups(of_y, groups)
     # Not as a sum over of_y times the normalised x: XLA would compute that in the forward pass already, where it can, and keep it.
-    of_scale = (_of_groups(of_y * _wide(x), groups) - mean * of_bias) * inverse
+    of_scale = (_of_groups(of_y * wide(x), groups) - mean * of_bias) * inverse
     count = x.size // x.shape[-1] // groups
     # of_x = slope · (of_y − mean of of_y − normalised x · mean of (of_y · normalised x)), the last two as a line in x.
     slope, line = inverse * scale, -inverse * inverse * scale * of_scale / count
     offset = -slope * of_bias / count - line * mean
-    of_x = of_y * _to_rows(slope, x) + _wide(x) * _to_rows(line, x) + _to_rows(offset, x)
+    of_x = of_y * _to_rows(slope, x) + wide(x) * _to_rows(line, x) + _to_rows(offset, x)
     return of_x.astype(x.dtype), of_scale.sum(0), of_bias.sum(0)
 
 

@@ -73,9 +73,8 @@ class RunLog:
     Rows of metrics.jsonl hold "step", "epoch" (from 1), "split" ("train" or "validation") and numbers; a number that is not finite is null.
     A training row averages the "steps" steps up to "step" and adds "lr" (of its last step), "clips_per_s", "steps_per_s", and two shares of
     the time: "data_wait", waiting for data (above 20% after the first epoch, the log says once what to raise), and "device_idle", in which
-    the devices had no step to work on. Rows end at multiples
-    of `log_every` and wherever `flush` was called; together they cover every step once, also after restarts, if the loop calls `flush`
-    before it saves a checkpoint.
+    the devices had no step to work on. Rows end at multiples of `log_every` and wherever `flush` was called; together they cover every
+    step once, also after restarts, if the loop calls `flush` before it saves a checkpoint.
 
     All processes must make the same calls. Process 0 writes and prints; the others only watch for losses that are not finite.
     """
@@ -119,9 +118,7 @@ class RunLog:
         if covered != start_step:
             self.message(f"{METRICS_FILE} ends at step {covered} and the run goes on from step {start_step}: it lacks what lies between")
 
-    def train(
-        self, step: int, metrics: Mapping[str, Any], *, clips: int, data_wait: float | int, device_idle: Callable[[], float] = lambda: 0.0
-    ) -> None:
+    def train(self, step: int, metrics: Mapping[str, Any], *, clips: int, data_wait: float | int, device_idle: Callable[[], float]) -> None:
         """Takes the metrics of a step that was just handed to the devices.
 
         Args:

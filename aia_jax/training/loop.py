@@ -99,8 +99,13 @@ def train(
             parts.damaged(batch["damaged"])
             idle.before_step()
             state, metrics = parts.train_step(state, {"clips": batch["clips"], "labels": batch["labels"]}, key)
-            idle_before = idle.after_step(metrics)
-            log.train(step, metrics, clips=batch["labels"].shape[0], data_wait=batches.wait_seconds - waited, device_idle=idle_before)
+            log.train(
+                step,
+                metrics,
+                clips=batch["labels"].shape[0],
+                data_wait=batches.wait_seconds - waited,
+                device_idle=idle.after_step(metrics),
+            )
             waited = batches.wait_seconds
             if parts.profile.after(step, metrics):
                 log.message(f"a trace up to step {step} is in {parts.profile.folder}")

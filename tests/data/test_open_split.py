@@ -15,8 +15,6 @@ from aia_jax.data.framing import scan_records
 from aia_jax.data.tfrecord import DamagedRecord, open_split
 from aia_jax.errors import DataError
 
-REPOSITORY = Path(__file__).parents[2]
-
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:

@@ -28,6 +28,7 @@ from aia_jax.training.log import METRICS_FILE, TENSORBOARD_DIR, NonFiniteLoss, R
 from aia_jax.training.progress import ProgressLine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+NO_WAIT = {"data_wait": 0.0, "device_idle": lambda: 0.0}
 
 
 def open_log(workdir, start_step=0, **settings):
@@ -42,7 +43,7 @@ def metrics(step):
 def run(log, steps, save_every=10**9):
     """The training loop's calls: flush before a checkpoint and at the end of an epoch, then validate."""
     for step in steps:
-        log.train(step, metrics(step), clips=8, data_wait=0.0)
+        log.train(step, metrics(step), clips=8, **NO_WAIT)
         if step % save_every == 0 or step % 15 == 0:
             log.flush()
         if step % 15 == 0:
@@ -101,7 +102,7 @@ KILLED = """
     from aia_jax.training.log import RunLog
     log = RunLog(sys.argv[1], total_steps=20, steps_per_epoch=20, log_every=2, tensorboard=False)
     for step in range(1, 12):
-        log.train(step, {"loss": 1.0 / step}, clips=1, data_wait=0.0)
+        log.train(step, {"loss": 1.0 / step}, clips=1, data_wait=0.0, device_idle=lambda: 0.0)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -150,7 +151,7 @@ def test_two_steps_stay_in_flight(tmp_path):
     fetched = []
     with open_log(tmp_path) as log:
         for step in range(1, 7):
-            log.train(step, {"loss": OnDevice(fetched, step)}, clips=1, data_wait=0.0)
+            log.train(step, {"loss": OnDevice(fetched, step)}, clips=1, **NO_WAIT)
             assert fetched == list(range(1, step - 1))
         log.flush()
         assert fetched == [1, 2, 3, 4, 5, 6]
@@ -162,11 +163,11 @@ def test_that_the_input_is_the_bottleneck_is_said_once_after_the_first_epoch(tmp
         for steps in (range(1, 16), range(16, 61)):
             assert "bottleneck" not in capsys.readouterr().out
             for step in steps:
-                log.train(step, metrics(step), clips=8, data_wait=wait)
+                log.train(step, metrics(step), clips=8, data_wait=wait, device_idle=lambda: wait)
             log.flush()
     said = capsys.readouterr().out
     assert (
-        said.count("input is the bottleneck: steps 17 to 20 waited for data for 100% of their time (devices idle: 0%)")
+        said.count("input is the bottleneck: steps 17 to 20 waited for data for 100% of their time (devices idle: 100%)")
         == said.count("bottleneck")
         == told
     )
@@ -178,7 +179,7 @@ def test_that_the_input_is_the_bottleneck_is_said_once_after_the_first_epoch(tmp
 def test_a_loss_that_is_not_finite_stops_at_its_step_on_every_process(tmp_path, quantity, value, process):
     with pytest.raises(NonFiniteLoss) as stop, open_log(tmp_path, process_index=process) as log:
         for step in range(1, 20):
-            log.train(step, metrics(step) | ({quantity: jnp.float32(value)} if step >= 6 else {}), clips=8, data_wait=0.0)
+            log.train(step, metrics(step) | ({quantity: jnp.float32(value)} if step >= 6 else {}), clips=8, **NO_WAIT)
     assert (stop.value.step, stop.value.quantity, step) == (6, quantity, 8)
     assert "step 6" in str(stop.value)
     if process:
@@ -191,7 +192,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_on_every_process(tmp_path, 
 
 def test_flush_finds_a_loss_that_is_not_finite(tmp_path):
     log = open_log(tmp_path)
-    log.train(1, {"loss": math.nan}, clips=1, data_wait=0.0)
+    log.train(1, {"loss": math.nan}, clips=1, **NO_WAIT)
     with pytest.raises(NonFiniteLoss):
         log.flush()
     log.close()

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.ops.apart import apart
+from aia_jax.ops.precision import wide
 from aia_jax.shapes import Array, Float
 
 Plane = Float[Array, "b _ _ _"]  # a feature without one of its axes
@@ -49,16 +50,12 @@ def gated_pools(x: Float[Array, "b t h w c"], gates: Planes, gate_axes: tuple[in
     return _pools(_times(x, gates, gate_axes), axes)
 
 
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def _mask(gates: Planes, axes: tuple[int, ...]) -> Array:
     return functools.reduce(jnp.add, [jnp.expand_dims(gate, axis) for gate, axis in zip(gates, axes, strict=True)]) * (1 / len(gates))
 
 
 def _times(x: Array, gates: Planes, axes: tuple[int, ...]) -> Array:
-    return _wide(x) * _mask(gates, axes) if gates else _wide(x)
+    return wide(x) * _mask(gates, axes) if gates else wide(x)
 
 
 def _sum(x: Array, axis: int) -> Array:
@@ -93,7 +90,7 @@ def _gated_forward(x: Array, gates: Planes, axes: tuple[int, ...]) -> tuple[Arra
 
 def _gated_backward(axes: tuple[int, ...], saved: tuple[Array, Planes], gradient: Array) -> tuple[Array, Planes]:
     x, gates = saved
-    return _times(gradient, gates, axes).astype(x.dtype), _to_gates(_wide(gradient) * _wide(x), axes)
+    return _times(gradient, gates, axes).astype(x.dtype), _to_gates(wide(gradient) * wide(x), axes)
 
 
 def _pools_forward(
@@ -119,7 +116,7 @@ def _pools_backward(
             of_z += jnp.where(is_maximum, jnp.expand_dims(share, axis), 0) + jnp.expand_dims(of_mean / z.shape[axis], axis)
         if not gates:
             return of_z.astype(x.dtype), ()
-        return _times(of_z, gates, gate_axes).astype(x.dtype), _to_gates(of_z * _wide(x), gate_axes)
+        return _times(of_z, gates, gate_axes).astype(x.dtype), _to_gates(of_z * wide(x), gate_axes)
 
     def undefined(x: Array, gates: Planes, *_: Any) -> tuple[Array, Planes]:
         return jax.tree.map(lambda v: jnp.full_like(v, jnp.nan), (x, gates))

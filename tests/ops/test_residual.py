@@ -1,0 +1,25 @@
+"""The end of a block: its value, its gradient, and what is not a number."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aia_jax.ops import residual_relu
+
+
+def test_a_block_s_end_and_its_gradient():
+    rng = np.random.default_rng(2)
+    a, b, weights = rng.normal(size=(3, 2, 3, 3, 4)).astype("f4")
+    np.testing.assert_array_equal(jax.jit(residual_relu)(a, b), np.maximum(a + b, 0))
+    ours = jax.jit(jax.grad(lambda *v: jnp.vdot(residual_relu(*v), weights), (0, 1)))(a, b)
+    for gradient in ours:
+        np.testing.assert_array_equal(gradient, np.where(a + b > 0, weights, 0))
+
+
+def test_what_is_not_a_number_stays_so():
+    """The end of a block looks at one element to decide how it computes; a NaN there or elsewhere must reach the loss."""
+    a = np.zeros((1, 2, 2, 1), "f4")
+    for where in [(0, 0, 0, 0), (0, 1, 1, 0)]:
+        broken = a.copy()
+        broken[where] = np.nan
+        assert np.isnan(jax.jit(residual_relu)(broken, a)[where])
