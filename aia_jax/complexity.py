@@ -1,6 +1,6 @@
 """Parameters and multiply-accumulates of a network, counted by running it on shapes alone.
 
-python -m aia_jax.complexity --config configs/ssv2_aia_tsm.py [--config.key=value …]
+    python -m aia_jax.complexity --config configs/ssv2_aia_tsm.py [--config.key=value …]
 """
 
 import dataclasses
