@@ -15,6 +15,7 @@ import optax
 
 from aia_jax.errors import UserError
 from aia_jax.training.freezing import Frozen, nothing_frozen
+from aia_jax.training.gradient_norm import global_norm
 
 _TORCH_CLIP_EPSILON = 1e-6  # clip_grad_norm_ divides by norm + 1e-6
 _LISTED = 8  # parameters that an error names before it says how many more there are
@@ -125,7 +126,7 @@ def make_optimizer(
 
     def clip(updates: Any, params: Any) -> Any:
         updates = jax.tree.map(lambda u, held: jnp.zeros_like(u) if held else u, updates, frozen(params))
-        factor = jnp.minimum(1.0, optim.clip_norm / (optax.global_norm(updates) + _TORCH_CLIP_EPSILON)) if optim.clip_norm else 1.0
+        factor = jnp.minimum(1.0, optim.clip_norm / (global_norm(updates) + _TORCH_CLIP_EPSILON)) if optim.clip_norm else 1.0
         return jax.tree.map(lambda u: u * factor, updates)
 
     def add_decay(updates: Any, params: Any) -> Any:

@@ -13,6 +13,7 @@ from aia_jax.errors import UserError
 from aia_jax.shapes import Array, PyTree
 from aia_jax.training import metrics
 from aia_jax.training.freezing import Frozen, nothing_frozen
+from aia_jax.training.gradient_norm import global_norm
 from aia_jax.training.state import TrainState
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of RGB on 0…1
@@ -98,7 +99,7 @@ def make_train_step(
         if ema is not None:
             new = {"params": params, "batch_stats": batch_stats}
             ema = jax.tree.map(lambda old, now: ema_decay * old + (1 - ema_decay) * now, ema, new)
-        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), {**means, "grad_norm": optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), {**means, "grad_norm": global_norm(grads)}
 
     return train_step
 
