@@ -35,6 +35,7 @@ def gated(x: Float[Array, "b t h w c"], gates: Planes, axes: tuple[int, ...]) ->
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.jit, static_argnums=(2, 3))  # traced once a shape, as its gradient
 def gated_pools(x: Float[Array, "b t h w c"], gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]) -> Pools:
     """Pools a feature, or what gates leave of it, along each of some axes to its maximum and its mean (paper, Eqs. 1-4).
 
@@ -72,7 +73,6 @@ def _pools(z: Array, axes: tuple[int, ...]) -> Pools:
     return tuple(_pool(z, axis) for axis in axes)
 
 
-@functools.partial(jax.jit, static_argnums=1)
 def _pool(z: Array, axis: int) -> tuple[Array, Array]:
     if axis == 1:
         # What pads the planes must not read z again, with a bounds check for every frame.
@@ -100,6 +100,7 @@ def _pools_forward(
     return pools, (x, gates, tuple(maximum for maximum, _ in pools))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _pools_backward(
     gate_axes: tuple[int, ...], axes: tuple[int, ...], saved: tuple[Array, Planes, Planes], gradients: Pools
 ) -> tuple[Array, Planes]:

@@ -10,6 +10,7 @@ from aia_jax.shapes import Array, Float
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@functools.partial(jax.jit, static_argnums=(3, 4))  # traced once a shape, as its gradient
 def batch_normalized(
     x: Float[Array, "n ... c"], scale: Float[Array, " c"], bias: Float[Array, " c"], groups: int, epsilon: float
 ) -> tuple[Float[Array, "n ... c"], Float[Array, "g c"], Float[Array, "g c"]]:
@@ -54,6 +55,7 @@ def _forward(x: Array, scale: Array, bias: Array, groups: int, epsilon: float) -
     return (y, mean, variance), (x, scale, mean, variance)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _backward(groups: int, epsilon: float, saved: tuple[Array, ...], gradients: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     x, scale, mean, variance = saved
     of_y = wide(gradients[0])

@@ -54,11 +54,16 @@ def _taps(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
 
 
 def _forward(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    # On CPUs the taps of all units and of their gradients are half of what a training step takes to compile.
-    out = jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded_stencil, default=stencil)
-    return out, (maximum, mean, kernel)
+    return _with_gradient_to_come(maximum, mean, kernel), (maximum, mean, kernel)
 
 
+@jax.jit
+def _with_gradient_to_come(maximum: Array, mean: Array, kernel: Array) -> Array:
+    # On CPUs the taps of all units and of their gradients would be half of what a training step takes to compile.
+    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded_stencil, default=stencil)
+
+
+@jax.jit
 def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
     def of_banded(gradient: Array, *operands: Array) -> tuple[Array, Array, Array]:
         return jax.vjp(banded_stencil, *operands)[1](gradient)
