@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.ops.apart import apart
+from aia_jax.ops.one_pass import maximum_and_sum
 from aia_jax.ops.precision import wide
 from aia_jax.shapes import Array, Float
 
@@ -74,14 +75,10 @@ def _pools(z: Array, axes: tuple[int, ...]) -> Pools:
 
 
 def _pool(z: Array, axis: int) -> tuple[Array, Array]:
-    if axis == 1:
-        # What pads the planes must not read z again, with a bounds check for every frame.
-        return apart(z[0, 0, 0, 0, 0], _pool_frames, lambda v: (v.max(1), v.mean(1)), z)
-    return z.max(axis), z.sum(axis) / z.shape[axis]
-
-
-def _pool_frames(z: Array) -> tuple[Array, Array]:
-    return functools.reduce(jnp.maximum, [z[:, t] for t in range(z.shape[1])]), _sum(z, 1) / z.shape[1]
+    maximum, total = jax.lax.platform_dependent(
+        z, cpu=functools.partial(maximum_and_sum, axis=axis), default=lambda z: (z.max(axis), z.sum(axis))
+    )
+    return maximum, total / z.shape[axis]
 
 
 def _gated_forward(x: Array, gates: Planes, axes: tuple[int, ...]) -> tuple[Array, tuple[Array, Planes]]:
