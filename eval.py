@@ -16,6 +16,7 @@ import jax
 from aia_jax import config as configs
 from aia_jax import sharding
 from aia_jax.compile_cache import use_compile_cache
+from aia_jax.cpu_compiler import compiler_options
 from aia_jax.data.damage import FILE_NAME, DamageLog
 from aia_jax.data.datasets import check_against_config, open_dataset
 from aia_jax.data.manifest_check import compare_manifest
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     # ---- every video once
     own_file = FILE_NAME if jax.process_index() == 0 else f"{jax.process_index()}_{FILE_NAME}"
     damage = DamageLog(workdir / own_file, reader, data.damaged_share)
-    eval_step = jax.jit(make_eval_step(model), out_shardings=whole)
+    eval_step = jax.jit(make_eval_step(model), out_shardings=whole, compiler_options=compiler_options())
     result = evaluate(eval_step, variables, prefetch_to_mesh(batches, mesh, data.prefetch), len(reader), damage)
     report = dataclasses.asdict(result) | {
         "step": step,

@@ -16,6 +16,7 @@ import jax
 from aia_jax import complexity, sharding
 from aia_jax import config as configs
 from aia_jax.compile_cache import use_compile_cache
+from aia_jax.cpu_compiler import compiler_options
 from aia_jax.data.augment import TrainTransform
 from aia_jax.data.damage import FILE_NAME, DamageLog
 from aia_jax.data.datasets import check_against_config, flip_pairs, open_dataset
@@ -132,8 +133,8 @@ def main(argv: list[str] | None = None) -> None:
         new_state, metrics = step(state, batch, key)
         return new_state, metrics | {"lr": learning_rate(state.step)}
 
-    train_step = jax.jit(step_and_rate, out_shardings=(places, whole), donate_argnums=0)
-    eval_step = jax.jit(make_eval_step(model), out_shardings=whole)
+    train_step = jax.jit(step_and_rate, out_shardings=(places, whole), donate_argnums=0, compiler_options=compiler_options())
+    eval_step = jax.jit(make_eval_step(model), out_shardings=whole, compiler_options=compiler_options())
 
     # ---- loop: until the last step, a request to stop, or a loss that is not finite
     course = Course(start_step, plan.steps_per_epoch, plan.steps_per_epoch * config.train.epochs, config.train.checkpoint_every)

@@ -29,13 +29,14 @@ def prepared_calls(arguments, clips):
     import torch_nets
 
     from aia_jax import create_model
+    from aia_jax.cpu_compiler import compiler_options
     from aia_jax.weights import from_torch
 
     torch.manual_seed(0)
     net = torch_nets.VideoNet(174, **arguments).eval()
     model = create_model(174, **arguments)
     variables = jax.device_put(from_torch({key: value.numpy() for key, value in net.state_dict().items()}, model))
-    forward = jax.jit(lambda v, x: model.apply(v, x)).lower(variables, clips).compile()
+    forward = jax.jit(lambda v, x: model.apply(v, x), compiler_options=compiler_options()).lower(variables, clips).compile()
     on_device = jax.device_put(clips)
     last = torch.from_numpy(clips)
     first = last.movedim(-1, 2).contiguous().movedim(2, -1)  # the same numbers, the frames' channels outermost in memory
@@ -62,7 +63,6 @@ def main():
     results.add_option(parser)
     options = parser.parse_args()
 
-    # XLA makes a thread for every core that it finds at its start.
     # XLA makes a thread for every core that it finds at its start.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     os.environ["JAX_PLATFORMS"] = "cpu"

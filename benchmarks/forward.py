@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import results
 
 from aia_jax import create_model
+from aia_jax.cpu_compiler import compiler_options
 
 
 def compiled_forward(model, clips):
     """The compiled network with its variables bound, and the seconds that compiling took."""
     variables = jax.jit(model.init)(jax.random.key(0), clips[:1, :1, :64, :64])
     start = time.perf_counter()
-    forward = jax.jit(lambda v, x: model.apply(v, x)).lower(variables, clips).compile()
+    forward = jax.jit(lambda v, x: model.apply(v, x), compiler_options=compiler_options()).lower(variables, clips).compile()
     return lambda: forward(variables, clips).block_until_ready(), time.perf_counter() - start
 
 

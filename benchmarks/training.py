@@ -15,6 +15,7 @@ import optax
 import results
 
 from aia_jax import create_model
+from aia_jax.cpu_compiler import compiler_options
 from aia_jax.training.state import TrainState
 from aia_jax.training.step import make_train_step
 
@@ -28,7 +29,7 @@ def prepared_step(temporal, attention, clips, dtype):
     batch = {"clips": clips, "labels": jnp.arange(clips.shape[0], dtype=jnp.int32)}
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
     state = jax.jit(lambda v: TrainState.create(v, optimizer))(variables)
-    step = jax.jit(make_train_step(model, optimizer), donate_argnums=0)
+    step = jax.jit(make_train_step(model, optimizer), donate_argnums=0, compiler_options=compiler_options())
     key = jax.random.key(1)
     start = time.perf_counter()
     compiled = step.lower(state, batch, key).compile()

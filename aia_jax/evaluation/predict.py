@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import simplejpeg
 
+from aia_jax.cpu_compiler import compiler_options
 from aia_jax.data.prepare.decode import UnreadableVideo, decode, estimated_count
 from aia_jax.data.prepare.frame_size import FrameSize
 from aia_jax.data.prepare.write import Storage
@@ -153,7 +154,9 @@ class Classifier:
         self.seconds: list[float] = []
         self._shape = (batch, *run.clip_shape)
         self._variables = jax.device_put(run.variables)
-        self._apply = jax.jit(lambda variables, clips: run.model.apply(variables, normalize(clips), train=False))
+        self._apply = jax.jit(
+            lambda variables, clips: run.model.apply(variables, normalize(clips), train=False), compiler_options=compiler_options()
+        )
 
     def __call__(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Logits float32 [len(clips), K] of at most `batch` clips uint8 [T, H, W, 3]."""

@@ -68,10 +68,11 @@ def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array
     def of_banded(gradient: Array, *operands: Array) -> tuple[Array, Array, Array]:
         return jax.vjp(banded_stencil, *operands)[1](gradient)
 
-    return jax.lax.platform_dependent(gradient, *saved, cpu=of_banded, default=_taps_backward)
+    return jax.lax.platform_dependent(gradient, *saved, cpu=of_banded, default=gradient_by_taps)
 
 
-def _taps_backward(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
+def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
+    """The gradient of maximum, mean and kernel from that of their correlation, for backends other than CPUs."""
     ringed = _ringed(gradient)
     of_maximum, of_mean = _correlate((ringed,), kernel[::-1, ::-1, ::-1, None])
     return of_maximum, of_mean, _kernel_gradient((_ringed(maximum), _ringed(mean)), ringed)

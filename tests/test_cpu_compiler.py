@@ -1,0 +1,41 @@
+"""Convolutions go to the library that the compiler's options name, and give the same numbers there."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aia_jax import cpu_compiler
+from aia_jax.cpu_compiler import compiler_options
+
+
+@pytest.fixture(autouse=True)
+def asked_anew():
+    compiler_options.cache_clear()
+    yield
+    compiler_options.cache_clear()
+
+
+def convolve(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def test_a_convolution_is_not_given_to_ynnpack():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(8, 56, 56, 64)).astype("f4"), rng.normal(size=(3, 3, 64, 64)).astype("f4")
+    usual = jax.jit(convolve).lower(x, kernel).compile()
+    chosen = jax.jit(convolve, compiler_options=compiler_options()).lower(x, kernel).compile()
+    assert "ynn_fusion" in usual.as_text()  # where this no longer holds the option has had its time
+    assert "ynn_fusion" not in chosen.as_text()
+    np.testing.assert_allclose(chosen(x, kernel), usual(x, kernel), atol=1e-3)
+
+
+def test_an_option_that_this_jaxlib_does_not_know_is_left_out(monkeypatch):
+    monkeypatch.setattr(cpu_compiler, "_CONVOLUTIONS_BY_EIGEN", {"xla_cpu_no_such_option": "1"})
+    assert compiler_options() == {}
+    assert jax.jit(jnp.sin, compiler_options=compiler_options())(0.0) == 0
+
+
+def test_other_backends_get_none(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert compiler_options() == {}
