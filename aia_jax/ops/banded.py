@@ -13,11 +13,12 @@ GROUP = 8
 def banded_stencil(
     maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], kernel: Float[Array, "3 3 3 2"]
 ) -> Float[Array, "b i j k"]:
-    """What `stencil` computes, for a library of convolutions.
+    """What `stencil` computes of finite values, for a library of convolutions.
 
     Eight neighbouring rows along i are the outputs' channels, these with one more on either side, of both planes, the inputs'; the taps
     along i are a band in the kernel, [3, 3, 20, 8], the rest of which is zero. That is three times the multiplications, but a handful of
-    operations where the taps are hundreds, also in the gradient, which is autodiff's.
+    operations where the taps are hundreds, also in the gradient, which is autodiff's. An infinity or NaN spreads to the rows that share its
+    inputs, where zero times it is NaN.
     """
     b, i, j, k = maximum.shape
     groups = -(-i // GROUP)

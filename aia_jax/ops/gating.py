@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.ops.apart import apart
-from aia_jax.ops.one_pass import maximum_and_sum
+from aia_jax.ops.one_pass import maximum_and_sum, maximum_sum_and_ties
 from aia_jax.ops.precision import wide
 from aia_jax.shapes import Array, Float
 
@@ -49,7 +49,7 @@ def gated_pools(x: Float[Array, "b t h w c"], gates: Planes, gate_axes: tuple[in
         For each axis the maximum and the mean over it, that axis removed, in float32 (float64 for float64), of a product that was not
         rounded to x's dtype. The reference stacks them in this order; the paper prints the other.
     """
-    return _pools(_times(x, gates, gate_axes), axes)
+    return tuple(_pool(_times(x, gates, gate_axes), axis) for axis in axes)
 
 
 def _mask(gates: Planes, axes: tuple[int, ...]) -> Array:
@@ -70,15 +70,22 @@ def _to_gates(x: Array, axes: tuple[int, ...]) -> Planes:
     return tuple(_sum(x, axis) * (1 / len(axes)) for axis in axes)
 
 
-def _pools(z: Array, axes: tuple[int, ...]) -> Pools:
-    return tuple(_pool(z, axis) for axis in axes)
-
-
-def _pool(z: Array, axis: int) -> tuple[Array, Array]:
+def _pool(z: Array, axis: int) -> tuple[Plane, Plane]:
     maximum, total = jax.lax.platform_dependent(
         z, cpu=functools.partial(maximum_and_sum, axis=axis), default=lambda z: (z.max(axis), z.sum(axis))
     )
     return maximum, total / z.shape[axis]
+
+
+def _pool_and_ties(z: Array, axis: int) -> tuple[Plane, Plane, Plane]:
+    """And how many elements equal the maximum."""
+
+    def separately(z: Array) -> tuple[Plane, Plane, Plane]:
+        maximum = z.max(axis)
+        return maximum, z.sum(axis), (z == jnp.expand_dims(maximum, axis)).astype(z.dtype).sum(axis)
+
+    maximum, total, ties = jax.lax.platform_dependent(z, cpu=functools.partial(maximum_sum_and_ties, axis=axis), default=separately)
+    return maximum, total / z.shape[axis], ties
 
 
 def _gated_forward(x: Array, gates: Planes, axes: tuple[int, ...]) -> tuple[Array, tuple[Array, Planes]]:
@@ -90,28 +97,35 @@ def _gated_backward(axes: tuple[int, ...], saved: tuple[Array, Planes], gradient
     return _times(gradient, gates, axes).astype(x.dtype), _to_gates(wide(gradient) * wide(x), axes)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _pools_and_ties(
+    x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[tuple[Plane, Plane, Plane], ...]:
+    return tuple(_pool_and_ties(_times(x, gates, gate_axes), axis) for axis in axes)
+
+
 def _pools_forward(
     x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]
-) -> tuple[Pools, tuple[Array, Planes, Planes]]:
-    pools = gated_pools(x, gates, gate_axes, axes)
-    return pools, (x, gates, tuple(maximum for maximum, _ in pools))
+) -> tuple[Pools, tuple[Array, Planes, Pools]]:
+    results = _pools_and_ties(x, gates, gate_axes, axes)
+    pools = tuple((maximum, mean) for maximum, mean, _ in results)
+    return pools, (x, gates, tuple((maximum, ties) for maximum, _, ties in results))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _pools_backward(
-    gate_axes: tuple[int, ...], axes: tuple[int, ...], saved: tuple[Array, Planes, Planes], gradients: Pools
+    gate_axes: tuple[int, ...], axes: tuple[int, ...], saved: tuple[Array, Planes, Pools], gradients: Pools
 ) -> tuple[Array, Planes]:
     # What the gradient needs of z and of its maxima could be computed in the forward pass already: it must not be, or it is kept till here.
     operands = jax.lax.optimization_barrier((*saved, gradients))
 
-    def gradient(x: Array, gates: Planes, maxima: Planes, gradients: Pools) -> tuple[Array, Planes]:
+    def gradient(x: Array, gates: Planes, maxima: Pools, gradients: Pools) -> tuple[Array, Planes]:
         z = _times(x, gates, gate_axes)
         of_z = jnp.zeros((), z.dtype)
-        for axis, maximum, (of_maximum, of_mean) in zip(axes, maxima, gradients, strict=True):
+        for axis, (maximum, ties), (of_maximum, of_mean) in zip(axes, maxima, gradients, strict=True):
             # Equal maxima share the gradient, as JAX's own reduce-max does.
-            is_maximum = z == jnp.expand_dims(maximum, axis)
-            share = of_maximum / _sum(is_maximum.astype(z.dtype), axis)
-            of_z += jnp.where(is_maximum, jnp.expand_dims(share, axis), 0) + jnp.expand_dims(of_mean / z.shape[axis], axis)
+            share = jnp.expand_dims(of_maximum / ties, axis)
+            of_z += jnp.where(z == jnp.expand_dims(maximum, axis), share, 0) + jnp.expand_dims(of_mean / z.shape[axis], axis)
         if not gates:
             return of_z.astype(x.dtype), ()
         return _times(of_z, gates, gate_axes).astype(x.dtype), _to_gates(of_z * wide(x), gate_axes)

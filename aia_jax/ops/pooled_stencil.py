@@ -22,7 +22,7 @@ def stencil(maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], ker
 
     Args:
         maximum, mean: pooled planes of one dtype.
-        kernel: its first three axes run along i, j and k, the last over (maximum, mean).
+        kernel: its first three axes run along i, j and k, the last over (maximum, mean); of the planes' dtype.
     """
     return _correlate((_ringed(maximum), _ringed(mean)), kernel[..., None])[0]
 
@@ -60,7 +60,8 @@ def _forward(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, tuple[A
 @jax.jit
 def _with_gradient_to_come(maximum: Array, mean: Array, kernel: Array) -> Array:
     # On CPUs the taps of all units and of their gradients would be half of what a training step takes to compile. Planes of several groups
-    # of rows (the large ones, of frames pooled over T) stay with their taps, which take a third of the time there.
+    # of rows (the large ones of frames pooled over T; all, where clips have more than eight frames) stay with their taps, which take a
+    # third of the time of large ones.
     on_cpus = banded_stencil if maximum.shape[1] <= GROUP else stencil
     return jax.lax.platform_dependent(maximum, mean, kernel, cpu=on_cpus, default=stencil)
 
@@ -84,22 +85,23 @@ def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array
 def _kernel_gradient(planes: tuple[Array, ...], gradient: Array) -> Array:
     """Inner products of a ringed gradient with every shift of ringed planes, [3, 3, 3, planes].
 
-    A loop over the two outer shifts; the inner one is a matrix product. Laid flat, a shift of a ringed plane is an offset.
+    A loop over the two outer shifts; the inner one is a matrix product. Laid flat, a shift of a ringed plane is an offset. Clips stay apart
+    until the loop has ended: on a mesh each device sums its own, and one sum over devices is all that moves.
     """
-    _, _, j, k = gradient.shape
+    clips, _, j, k = gradient.shape
     layer, row = j * k, k  # offsets of a step along i and along j
     first = layer + row + 1
-    length = gradient.size - 2 * first
-    gradient = gradient.reshape(-1)  # zero wherever a shift would leave the plane
-    shifted = jnp.stack([gradient[first - c : first - c + length] for c in (-1, 0, 1)])  # [3, length]
+    flat = gradient.reshape(clips, -1)  # zero wherever a shift would leave the plane
+    length = flat.shape[1] - 2 * first
+    shifted = jnp.stack([flat[:, first - c : first - c + length] for c in (-1, 0, 1)], 1)  # [b, 3, length]
 
     def inner_shifts(outer: Array) -> Array:
         offset = first + outer[0] * layer + outer[1] * row
-        rows = [jax.lax.dynamic_slice(plane.reshape(-1), (offset,), (length,)) for plane in planes]
-        return jnp.stack([jnp.dot(shifted, one, precision="highest") for one in rows], -1)  # [3, p]
+        rows = [jax.lax.dynamic_slice_in_dim(plane.reshape(clips, -1), offset, length, 1) for plane in planes]
+        return jnp.einsum("bcl,bpl->bcp", shifted, jnp.stack(rows, 1), precision="highest")  # [b, 3, p]
 
     outer_shifts = jnp.array(list(itertools.product((-1, 0, 1), repeat=2)))
-    return jax.lax.map(inner_shifts, outer_shifts).reshape(3, 3, 3, len(planes))
+    return jax.lax.map(inner_shifts, outer_shifts).sum(1).reshape(3, 3, 3, len(planes))
 
 
 stencil.defvjp(_forward, _backward)
