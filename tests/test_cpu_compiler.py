@@ -1,4 +1,4 @@
-"""Convolutions go to the library that the compiler's options name, and give the same numbers there."""
+"""Convolutions go to the library that the compiler's options name, and give the same numbers there; reductions stay where they are."""
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,13 @@ def test_a_convolution_is_not_given_to_ynnpack():
     assert "ynn_fusion" in usual.as_text()  # where this no longer holds the option has had its time
     assert "ynn_fusion" not in chosen.as_text()
     np.testing.assert_allclose(chosen(x, kernel), usual(x, kernel), atol=1e-3)
+
+
+def test_a_reduction_stays_with_ynnpack():
+    """Eigen's would make some training steps 2.8 times slower."""
+    x = jnp.zeros((8, 56, 56, 64))
+    chosen = jax.jit(lambda x: x.sum((0, 1, 2)), compiler_options=compiler_options()).lower(x).compile()
+    assert "ynn_fusion" in chosen.as_text()
 
 
 def test_an_option_that_this_jaxlib_does_not_know_is_left_out(monkeypatch):

@@ -1,5 +1,6 @@
 """Weights of a run as the start of another: other classes, other clip lengths, other networks; and out to PyTorch."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -18,8 +19,9 @@ sys.path.insert(0, str(ROOT))
 import eval as eval_command
 import train as train_command
 from aia_jax import config as configs
-from aia_jax import weights_command
+from aia_jax import cpu_compiler, weights_command
 from aia_jax.errors import UserError, exit_status
+from aia_jax.evaluation.predict import Classifier
 from aia_jax.evaluation.trained import open_run
 from aia_jax.models.from_config import model_from_config
 from aia_jax.training.start import check_init_from, load_start
@@ -30,13 +32,29 @@ NET = {"width": 8, "stage_sizes": (1,), "stem": "small", "attention": "C"}
 CLASSES = ("moving left", "moving right", "standing")  # of tiny_data
 
 
+@contextlib.contextmanager
+def options_that_dump(folder):
+    """Inside, `compiler_options()` makes XLA write each program that is compiled with them to the folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_compiler, "_CONVOLUTIONS_BY_EIGEN", {"xla_dump_to": str(folder)})
+        cpu_compiler.compiler_options.cache_clear()
+        yield
+    cpu_compiler.compiler_options.cache_clear()
+
+
+def dumped(folder):
+    """The names of the programs there."""
+    return {path.name.split(".")[1] for path in folder.glob("*.before_optimizations.txt")}
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A recipe, and the workdir of its run at T = 8, with a moving average."""
     folder = tmp_path_factory.mktemp("finetune")
     recipe = make_recipe(folder, frames=(16, 5))
     arguments = ["--config", str(recipe), "--workdir", str(folder / "run"), "--config.train.epochs=1", "--config.data.num_frames=8"]
-    train_command.main([*arguments, "--config.train.ema_decay=0.5"])
+    with options_that_dump(folder / "programs"):
+        train_command.main([*arguments, "--config.train.ema_decay=0.5"])
     return recipe, folder / "run"
 
 
@@ -101,6 +119,18 @@ def test_a_run_at_8_frames_is_tested_at_others(trained, frames, capsys):
     assert f"note: trained with 8 frames a clip, tested with {frames}" in capsys.readouterr().out
     result = json.loads((workdir / "eval.json").read_text())
     assert result["num_frames"] == frames and result["evaluated"] == result["expected"] == 9 and np.isfinite(result["loss"])
+
+
+def test_every_command_compiles_its_network_with_the_compiler_options(trained, tmp_path):
+    recipe, workdir = trained
+    assert dumped(workdir.parent / "programs") >= {"jit_step_and_rate", "jit_eval_step"}
+    with options_that_dump(tmp_path / "eval"):
+        eval_command.main(["--config", str(recipe), "--workdir", str(workdir)])
+    assert "jit_eval_step" in dumped(tmp_path / "eval")
+    run = open_run(workdir)
+    with options_that_dump(tmp_path / "predict"):
+        Classifier(run, 1)([np.zeros(run.clip_shape, np.uint8)])
+    assert "jit__lambda" in dumped(tmp_path / "predict")
 
 
 def test_a_run_at_8_frames_is_fine_tuned_at_16_on_other_classes(trained, tmp_path, capfd):

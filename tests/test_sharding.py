@@ -87,6 +87,42 @@ def test_every_mesh_gives_the_results_of_one_device_and_names_batches_that_fit()
         assert f"train.batch_size: {batch} clips" in line and "over 4 devices" in line and line.endswith(f"use {fits}")
 
 
+ATTENTION_ON_FOUR_DEVICES = """
+    import jax, numpy as np, optax
+    from aia_jax import create_model
+    from aia_jax.sharding import batch_shardings, make_mesh, replicated, state_shardings
+    from aia_jax.training.state import TrainState
+    from aia_jax.training.step import make_train_step
+
+    model = create_model(3, temporal="tsm", attention="CinST->STinC", width=8, stage_sizes=(1,), stem="small")
+    optimizer = optax.sgd(10.0)  # large, so that each update shows beside its parameter
+    rng = np.random.default_rng(0)
+    batch = {"clips": rng.integers(0, 256, (4, 4, 8, 8, 3), np.uint8), "labels": rng.integers(3, size=4)}
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 4, 8, 8, 3), np.float32))
+    variables = jax.tree.map(lambda leaf: rng.uniform(-0.2, 0.8, leaf.shape).astype(np.float32), shapes)
+    state = TrainState.create(variables | {"batch_stats": jax.tree.map(np.abs, variables["batch_stats"])}, optimizer)
+    step, key = make_train_step(model, optimizer), jax.random.key(1)
+    expected, metrics = jax.jit(step)(state, batch, key)
+    gates = expected.params["stage1_block0"]["attention"], state.params["stage1_block0"]["attention"]
+    assert min(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), *gates))) > 5e-5
+
+    mesh = make_mesh({"data": 1, "fsdp": 2, "time": 2})
+    places, whole = state_shardings(mesh, state, small=64), replicated(mesh)
+    put = jax.device_put(state, places), jax.device_put(batch, batch_shardings(mesh, batch)), jax.device_put(key, whole)
+    assert put[0].params["head"]["kernel"].addressable_shards[0].data.shape == (16, 3)
+    assert put[1]["clips"].addressable_shards[0].data.shape == (2, 2, 8, 8, 3)
+    found, sharded_metrics = jax.jit(step, out_shardings=(places, whole))(*put)
+    for ours, theirs in ((found.params, expected.params), (found.batch_stats, expected.batch_stats), (sharded_metrics, metrics)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
+"""
+
+
+def test_a_training_step_with_attention_is_the_same_on_a_mesh():
+    """Rows and parameters over `fsdp`, frames over `time`; BatchNorm, pools over T and temporal shift exchange what they need."""
+    # Without optimisations XLA compiles in two thirds of the time, and still partitions.
+    output(start(ATTENTION_ON_FOUR_DEVICES, 4, JAX_DISABLE_MOST_OPTIMIZATIONS="true"))
+
+
 TWO_HOSTS = """
     import jax, numpy as np
     from aia_jax.sharding import batch_shardings, host_block, initialise_hosts, make_mesh

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from tiny_state import META, assert_same, make_state
 
 from aia_jax.training.checkpoint import Checkpoints
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 _NAMES = """
 import os, sys
 from pathlib import Path
@@ -30,6 +32,7 @@ def run_python(program, **environment):
     program = _NAMES + textwrap.dedent(program)
     return subprocess.run(
         [sys.executable, "-c", program],
+        cwd=REPOSITORY,
         env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
         capture_output=True,
         text=True,
