@@ -6,6 +6,7 @@ Each ratio is of two things measured in one run. For networks it is time (or mem
 PyTorch, Pillow and FFmpeg it is how many times faster this project is, so more is better.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -28,6 +29,7 @@ PACKAGES = ("jax", "flax", "torch", "simplejpeg", "opencv-python-headless", "pil
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rows, failed = [], []
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     start = time.perf_counter()
@@ -42,7 +44,7 @@ def main() -> int:
                 rows += [json.loads(line) for line in file.read_text().splitlines()]
 
     print(f"\n{cpu_name()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {time.perf_counter() - start:.0f} s")
-    print(", ".join(f"{name} {version(name)}" for name in PACKAGES))
+    print(", ".join(f"{name} {installed(name)}" for name in PACKAGES))
     print(f"\n| {'what':52} | {'measured':26} | {'against':38} | ratio |")
     print(f"|{'-' * 54}|{'-' * 28}|{'-' * 40}|------:|")
     for row in rows:
@@ -50,6 +52,14 @@ def main() -> int:
     for program in failed:
         print(f"{program} failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def installed(name: str) -> str:
+    """The package's version; the same module may also come from a package of another name."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def cpu_name() -> str:

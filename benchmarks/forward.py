@@ -19,11 +19,11 @@ from aia_jax import create_model
 from aia_jax.cpu_compiler import compiler_options
 
 
-def compiled_forward(model, clips):
+def compiled_forward(model, clips, compiler):
     """The compiled network with its variables bound, and the seconds that compiling took."""
     variables = jax.jit(model.init)(jax.random.key(0), clips[:1, :1, :64, :64])
     start = time.perf_counter()
-    forward = jax.jit(lambda v, x: model.apply(v, x), compiler_options=compiler_options()).lower(variables, clips).compile()
+    forward = jax.jit(lambda v, x: model.apply(v, x), compiler_options=compiler).lower(variables, clips).compile()
     return lambda: forward(variables, clips).block_until_ready(), time.perf_counter() - start
 
 
@@ -33,6 +33,7 @@ def main():
     parser.add_argument("--clip", type=int, nargs=4, default=[1, 8, 224, 224], metavar=("B", "T", "H", "W"))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--xla_defaults", action="store_true", help="compile as a plain jax.jit does, not as eval.py does")
     results.add_option(parser)
     options = parser.parse_args()
 
@@ -41,9 +42,10 @@ def main():
     networks = {"TSN": create_model(174, dtype=dtype), "TSM": create_model(174, temporal="tsm", dtype=dtype)}
     networks |= {f"TSN + {a}": create_model(174, attention=a, dtype=dtype) for a in options.attention}
 
+    compiler = {} if options.xla_defaults else compiler_options()
     calls, compile_seconds = {}, {}
     for name, model in networks.items():
-        calls[name], compile_seconds[name] = compiled_forward(model, clips)
+        calls[name], compile_seconds[name] = compiled_forward(model, clips, compiler)
         calls[name]()
     seconds = {name: [] for name in networks}
     for _ in range(options.repeats):

@@ -89,13 +89,18 @@ def _cell(value: float | None, form: str) -> str:
 
 
 def profiles(rows: list[dict]) -> list[str]:
-    """The kernels of every profiled step, those that took longest first."""
+    """The kernels of every profiled step, those that took longest first, or why there are none."""
     lines = []
     for row in rows:
+        if "kernels" not in row and "profile_failed" not in row:
+            continue
+        job = f"\n{row['network']}, {row['mode']}, batch {row['batch']}:"
         if not row.get("kernels"):
+            reason = f"the profile failed: {row['profile_failed']}" if "profile_failed" in row else "no kernels in the trace"
+            lines.append(f"{job} {reason}")
             continue
         total = row["kernel_seconds"]
-        lines.append(f"\n{row['network']}, {row['mode']}, batch {row['batch']}: {1e3 * total:.2f} ms of kernels a step")
+        lines.append(f"{job} {1e3 * total:.2f} ms of kernels a step")
         lines.append(f"{'ms a step':>10}{'share':>7}{'calls':>7}{'MB a call':>11}{'GB/s':>7}  operation")
         for kernel in row["kernels"]:
             size, seconds, calls = kernel["bytes"], kernel["seconds"], kernel["calls"]

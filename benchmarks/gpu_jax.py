@@ -51,7 +51,7 @@ class Measurer:
         row["peak_bytes"] = peak if peak and peak > (peak_before or 0) else None
         if self.wanted.profile and batch == min(self.wanted.batches):
             folder = Path(self.wanted.profile) / f"{network.replace('(', '_').replace(')', '')}_{mode}"
-            row["kernels"], row["kernel_seconds"] = _profile(folder, step, wait, compiled.as_text())
+            row |= _profile(folder, step, wait, compiled.as_text())
         return row
 
     def peak_bytes(self):
@@ -90,12 +90,16 @@ def _runner(mode, compiled, arguments):
 
 
 def _profile(folder, step, wait, program, steps=3):
-    """Traces a few steps; the kernels that take longest, per step, and the seconds of all."""
-    with jax.profiler.trace(str(folder)):
-        for _ in range(steps):
-            step()
-        wait()
-    return gpu_trace.top_kernels(folder, program, steps)
+    """Traces a few steps; the kernels that take longest, per step, and the seconds of all, or a note of what went wrong."""
+    try:
+        with jax.profiler.trace(str(folder)):
+            for _ in range(steps):
+                step()
+            wait()
+        kernels, seconds = gpu_trace.top_kernels(folder, program, steps)
+    except Exception as error:  # whatever a profiler lacks on this machine, the times are measured and worth keeping
+        return {"profile_failed": f"{type(error).__name__}: {error}".splitlines()[0]}
+    return {"kernels": kernels, "kernel_seconds": seconds}
 
 
 def _is_out_of_memory(error):

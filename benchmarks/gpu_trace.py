@@ -21,9 +21,14 @@ def top_kernels(folder: Path, program: str, steps: int, count: int = 15) -> tupl
     Returns:
         [{"name", "seconds", "calls", "bytes" (inputs and output of the operation once a call; None if the program has no such name)}],
         and the seconds of all kernels together, also those not listed.
+
+    Raises:
+        FileNotFoundError: the folder holds no trace.
     """
-    newest = max(folder.glob("plugins/profile/*/*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
-    with gzip.open(newest, "rt") as file:
+    traces = list(folder.glob("plugins/profile/*/*.trace.json.gz"))
+    if not traces:
+        raise FileNotFoundError(f"no trace in {folder}")
+    with gzip.open(max(traces, key=lambda path: path.stat().st_mtime), "rt") as file:
         events = json.load(file)["traceEvents"]
     seconds, calls = defaultdict(float), defaultdict(int)
     for event in _kernel_events(events):

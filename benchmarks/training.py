@@ -22,14 +22,14 @@ from aia_jax.training.step import make_train_step
 NETWORKS = {"TSN": ("tsn", "none"), "TSM": ("tsm", "none"), "TSN + CinST->STinC": ("tsn", "CinST->STinC")}
 
 
-def prepared_step(temporal, attention, clips, dtype):
+def prepared_step(temporal, attention, clips, dtype, compiler):
     """A call that takes one step, the seconds that compiling took, and the bytes of temporary memory."""
     model = create_model(174, temporal=temporal, attention=attention, dtype=dtype)
     optimizer = optax.sgd(0.01, 0.9)
     batch = {"clips": clips, "labels": jnp.arange(clips.shape[0], dtype=jnp.int32)}
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
     state = jax.jit(lambda v: TrainState.create(v, optimizer))(variables)
-    step = jax.jit(make_train_step(model, optimizer), donate_argnums=0, compiler_options=compiler_options())
+    step = jax.jit(make_train_step(model, optimizer), donate_argnums=0, compiler_options=compiler)
     key = jax.random.key(1)
     start = time.perf_counter()
     compiled = step.lower(state, batch, key).compile()
@@ -48,11 +48,13 @@ def main():
     parser.add_argument("--clip", type=int, nargs=4, default=[2, 8, 224, 224], metavar=("B", "T", "H", "W"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--xla_defaults", action="store_true", help="compile as a plain jax.jit does, not as train.py does")
     results.add_option(parser)
     options = parser.parse_args()
 
     clips = jax.random.randint(jax.random.key(2), (*options.clip, 3), 0, 256, jnp.uint8)
-    steps = {name: prepared_step(*fields, clips, jnp.dtype(options.dtype)) for name, fields in NETWORKS.items()}
+    compiler = {} if options.xla_defaults else compiler_options()
+    steps = {name: prepared_step(*fields, clips, jnp.dtype(options.dtype), compiler) for name, fields in NETWORKS.items()}
     seconds = {name: [] for name in steps}
     for call, _, _ in steps.values():
         call()

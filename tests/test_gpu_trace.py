@@ -1,10 +1,14 @@
 """The reading of a profiler's trace that benchmarks/gpu.py prints."""
 
+import contextlib
 import gzip
 import json
 
 import gpu
+import gpu_jax
+import gpu_torch
 import gpu_trace
+import jax
 import pytest
 
 PROGRAM = """
@@ -51,6 +55,27 @@ def test_kernels_of_the_streams_are_counted_once_per_step(tmp_path):
         {"name": "fusion.2", "seconds": pytest.approx(300e-6), "calls": 1, "bytes": 176},
         {"name": "sm90_kernel", "seconds": pytest.approx(200e-6), "calls": 2, "bytes": None},
     ]
+
+
+def test_a_profile_without_kernels_says_why_and_loses_no_row(tmp_path, monkeypatch):
+    def no_permission():
+        raise PermissionError("CUPTI: not permitted\nand more")
+
+    monkeypatch.setattr(jax.profiler, "trace", contextlib.nullcontext)  # it runs, and writes nothing
+    refused = gpu_jax._profile(tmp_path, no_permission, lambda: None, PROGRAM)
+    lost = gpu_jax._profile(tmp_path, lambda: None, lambda: None, PROGRAM)
+    job = {"network": "TSN", "mode": "training", "batch": 8, "seconds": 0.1}
+    rows = [job, job | refused, job | lost, job | {"kernels": [], "kernel_seconds": 0}]
+    assert gpu.profiles(rows) == [
+        "\nTSN, training, batch 8: the profile failed: PermissionError: CUPTI: not permitted",
+        f"\nTSN, training, batch 8: the profile failed: FileNotFoundError: no trace in {tmp_path}",
+        "\nTSN, training, batch 8: no kernels in the trace",
+    ]
+
+
+def test_out_of_memory_is_known_when_it_is_wrapped():
+    assert gpu_torch.is_out_of_memory(RuntimeError("InductorError: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"))
+    assert not gpu_torch.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_table_sets_each_row_beside_plain_tsn_and_pytorch():
