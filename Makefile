@@ -1,4 +1,4 @@
-# make setup, demo, test, lint, bench. Needs Python 3.11 or newer, git and make; everything else goes into .venv.
+# make setup, demo, test, lint, bench; make clean removes .venv. Needs Python 3.11 or newer, git and make; all else goes into .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,4 +29,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/all.py
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV)

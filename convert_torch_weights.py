@@ -29,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = configs.parse(argv, __doc__.splitlines()[0], add_flags)
+    options = configs.parse(argv, __doc__.splitlines()[0], add_flags, workdir=False)
     data, model = options.config.data, model_from_config(options.config)
     state_dict = read_state_dict(options.torch)
     print(f"{options.torch}: {recognise(state_dict)}")

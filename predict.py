@@ -21,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from aia_jax.compile_cache import use_compile_cache
 from aia_jax.data.prepare.decode import UnreadableVideo
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
 from aia_jax.evaluation.overlay import check_overlay, write_overlay
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     # ---- the run
     started = time.perf_counter()
     run = open_run(Path(options.workdir), options.step)
+    use_compile_cache(run.config.compile_cache)
     views = views or Views.of_protocol(run.config.eval.protocol)
     storage = storage_of(run, options.size)
     classifier = Classifier(run, batch_for(len(sources) * len(views)))
@@ -88,7 +90,9 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--overlay", metavar="FILE", help="write the video with its classes below it: .mp4 or .gif; one video only")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line instead of a table")
-    parser.add_argument("--size", metavar="SIZE", help="of the stored frames, where neither recipe nor manifest says it: 240x320, short256")
+    parser.add_argument(
+        "--size", metavar="SIZE", help="of the stored frames, as 240x320 or short256 (default: by the data's manifest, else the recipe)"
+    )
     parser.add_argument("--timing", action="store_true", help="say on the error stream how long each part took")
     return parser.parse_args(argv)
 
@@ -123,8 +127,8 @@ def _print_timing(opened: float, results: list[Prediction], classifier: Classifi
     reading = sum(result.seconds for result in results) / len(results)
     a_video = warm * len(classifier.seconds[:-1]) / len(results)
     print(
-        f"timing: checkpoint {opened:.2f} s; reading {reading * 1e3:.1f} ms a video; network {first:.2f} s the first time (it compiles), "
-        f"then {warm * 1e3:.1f} ms for {classifier.batch} clip{'s' * (classifier.batch > 1)}; "
+        f"timing: checkpoint {opened:.2f} s; reading {reading * 1e3:.1f} ms a video; network {first:.2f} s the first time (it compiles, or "
+        f"reads the compiled program), then {warm * 1e3:.1f} ms for {classifier.batch} clip{'s' * (classifier.batch > 1)}; "
         f"warm, {reading / (reading + a_video):.0%} of a video's time is reading",
         file=sys.stderr,
     )

@@ -3,8 +3,9 @@
     python train.py --config configs/ssv2_aia_tsm.py --config.init_from=weights/imagenet
     python train.py --config configs/demo.py --workdir runs/mine --config.optim.lr=0.05
 
-The same command on the same workdir goes on exactly where the last checkpoint is. Exit status: 0 finished, 2 the input is wrong (nothing
-was done), 75 stopped by SIGTERM or Ctrl-C and saved, 1 anything else.
+The same command on the same workdir goes on exactly where the last checkpoint is. Exit status: 0 finished, 2 the input is wrong (one line
+says what to change; checkpoints that were saved before stay), 75 stopped by SIGTERM or Ctrl-C and saved, 1 anything else. SIGTERM and
+Ctrl-C save once steps are being taken; on several hosts SIGTERM alone does.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import jax
 
 
 def use_compile_cache(folder: str) -> str:
-    """Switches the cache on. Call it before anything is compiled.
+    """Switches the cache on. Call it before anything large is compiled: what was compiled before is not kept.
 
     An entry's key is the whole program, the versions and flags of the compiler and the devices; a damaged entry is passed over with a
     warning. So results do not depend on the folder, several runs may share it, and it may be deleted at any time; JAX never shrinks it.

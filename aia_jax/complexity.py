@@ -93,7 +93,8 @@ def main(argv: list[str] | None = None) -> None:
     from aia_jax import config as configs
     from aia_jax.models.from_config import model_from_config
 
-    options = configs.parse(argv, "Parameters and multiply-accumulates of a recipe's network, and of all its variants.")
+    about = "Parameters and multiply-accumulates of a recipe's network, and of all its variants."
+    options = configs.parse(argv, about, workdir=False)
     data, model = options.config.data, model_from_config(options.config)
     clip_shape = (data.num_frames, data.crop, data.crop, 3)
     mine = count(model, clip_shape)

@@ -70,15 +70,12 @@ def from_json(text: str) -> ConfigDict:
     return ConfigDict(_tuples(json.loads(text))).lock()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--config` and `--workdir` to a command; `parse` also takes the `--config.key=value` that belong to them."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="recipe, such as configs/ssv2_aia_tsm.py")
-    parser.add_argument("--workdir", metavar="DIR", help="the run's folder (default: runs/<config name>)")
-    parser.epilog = "--config.KEY=VALUE sets a field of the recipe, such as --config.train.batch_size=16; configs/base.py has them all."
-
-
 def parse(
-    argv: Sequence[str] | None, description: str, extra: Callable[[argparse.ArgumentParser], None] | None = None
+    argv: Sequence[str] | None,
+    description: str,
+    extra: Callable[[argparse.ArgumentParser], None] | None = None,
+    *,
+    workdir: bool = True,
 ) -> argparse.Namespace:
     """Reads the command line of a command that works on a recipe.
 
@@ -86,21 +83,27 @@ def parse(
         argv: arguments without the program's name; None takes the process's.
         description: the first lines of `--help`.
         extra: adds the command's own arguments to the parser.
+        workdir: whether the command works on a run, and so takes `--workdir`.
 
     Returns:
-        A namespace with `config` (loaded and locked), `config_path` (as given), `config_name`, `workdir` (a Path) and what `extra` added.
+        A namespace with `config` (loaded and locked), `config_path` (as given), `config_name`, `workdir` (a Path; only for a command that
+        takes one) and what `extra` added.
 
     Raises:
         UserError: see `load`. Arguments that the command does not have end the process with argparse's line and status 2.
     """
     arguments, overrides = _take_overrides(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    add_arguments(parser)
+    epilog = "--config.KEY=VALUE sets a field of the recipe, such as --config.train.batch_size=16; configs/base.py has them all."
+    parser = argparse.ArgumentParser(description=description, epilog=epilog, allow_abbrev=False)
+    parser.add_argument("--config", required=True, metavar="FILE", help="recipe, such as configs/ssv2_aia_tsm.py")
+    if workdir:
+        parser.add_argument("--workdir", metavar="DIR", help="the run's folder (default: runs/<config name>)")
     if extra is not None:
         extra(parser)
     parsed = parser.parse_args(arguments)
     parsed.config_path, parsed.config_name = parsed.config, name(parsed.config)
-    parsed.workdir = Path(parsed.workdir or Path("runs") / parsed.config_name)
+    if workdir:
+        parsed.workdir = Path(parsed.workdir or Path("runs") / parsed.config_name)
     parsed.config = load(parsed.config, overrides)
     return parsed
 

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from aia_jax import config as configs
 from aia_jax import synthetic
+from aia_jax.cores import cores
 from aia_jax.data.sampling import frame_indices
 from aia_jax.errors import EXIT_STOPPED, Stopped, exit_status
 from aia_jax.evaluation.report import Curve, Level, ModelResult, Strip, write_report
@@ -167,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
         return failure.status
 
     models = [read_result(out / contestant.folder, contestant.name) for contestant in CONTESTANTS]
-    took = f"{_duration(time.monotonic() - started)} on {_cores()} cores"
+    took = f"{_duration(time.monotonic() - started)} on {cores()} cores"
     write_report(
         out / REPORT,
         title="Can it tell a video from its reverse?",
@@ -208,10 +209,6 @@ def _shown(command: Sequence[str]) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _versions() -> str:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 EXIT_FAILED = 1
-EXIT_WRONG_INPUT = 2  # nothing was done; the message says what to change
+EXIT_WRONG_INPUT = 2  # one line says what to change; what was saved before stays
 EXIT_STOPPED = 75  # saved before the end; the same command goes on (EX_TEMPFAIL of sysexits.h)
 
 

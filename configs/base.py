@@ -30,8 +30,10 @@ def get_config() -> ConfigDict:
     data.flip = 0.5  # probability of a mirrored clip; left/right classes swap with it
     data.workers = 4  # decoding processes a host; 0 decodes in the training process
     data.threads = 2  # decoding threads of each of them
-    data.prefetch = 2  # batches that wait on the devices
-    data.damaged_share = 0.001  # share of damaged videos that stops the run; fewer are listed in bad_records.txt
+    data.prefetch = 2  # batches that wait on the devices; and finished ones that wait in each decoding process
+    # Share of a split's videos, rounded down, that may be damaged; they are listed in bad_records.txt, and one more stops the run. Of fewer
+    # than 1,000 videos the default allows none.
+    data.damaged_share = 0.001
     data.expected = ConfigDict({"train": 0, "validation": 0})  # videos of the official splits, shown beside what is found; 0: not known
 
     config.model = model = ConfigDict()

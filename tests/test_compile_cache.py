@@ -8,7 +8,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tiny_run import rows, run, whole_run
+from raw_videos import numbered_frames, write_frames
+from tiny_checkpoint import make_run
+from tiny_run import make_recipe, rows, run, whole_run
 
 from aia_jax.training.checkpoint_files import committed_steps
 
@@ -62,6 +64,20 @@ def test_off_and_why(tmp_path):
     said = compile_something(tmp_path / "file" / "folder")[0]
     assert said.startswith("off (") and "Not a directory" in said
     assert compile_something(tmp_path / "x", JAX_COMPILATION_CACHE_DIR=str(elsewhere))[0] == f"{elsewhere} (JAX_COMPILATION_CACHE_DIR)"
+
+
+def test_predicting_keeps_its_program_where_the_run_says(tmp_path):
+    cache, video = tmp_path / "compiled", write_frames(tmp_path / "video", numbered_frames(6, 16, 16))
+    make_run(tmp_path / "run", make_recipe(tmp_path), [f"compile_cache={cache}"], ["a", "b", "c"], {})
+    command = [sys.executable, REPOSITORY / "predict.py", video, "--workdir", tmp_path / "run", "--json"]
+    env = os.environ | ON | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # this network compiles in less than what JAX keeps
+    first = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert first.returncode == 0, first.stderr
+    entries = set(cache.glob("*-cache"))
+    assert any("lambda" in entry.name for entry in entries)  # the network: the only function without a name
+    second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert (second.returncode, second.stdout) == (0, first.stdout)
+    assert set(cache.glob("*-cache")) == entries
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import convert_torch_weights
+from aia_jax import complexity, create_model
 from aia_jax import config as configs
-from aia_jax import create_model
 from aia_jax.errors import UserError, exit_status
 from aia_jax.training.optimizer import assign_groups, parse_groups
 
@@ -294,6 +295,15 @@ def test_unknown_flags_end_with_status_2(capsys):
         configs.parse(["--config", str(SSV1_TSN), "--workdri", "x"], "test")
     assert stop.value.code == 2
     assert "--workdri" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [convert_torch_weights, complexity], ids=lambda command: command.__name__)
+def test_a_command_that_works_on_no_run_takes_no_workdir(command, tmp_path, capsys):
+    needed = [] if command is complexity else ["--torch", str(tmp_path / "a.pth"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stop:
+        command.main(["--config", str(SSV1_TSN), *needed, "--workdir", "x"])
+    assert stop.value.code == 2
+    assert "unrecognized arguments: --workdir x" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -12,7 +12,7 @@ from aia_jax.data.index import NO_LABEL, Index
 from aia_jax.errors import DataError
 
 _METADATA = ("dataset_info.json", "features.json")
-_PREPARE = "python prepare_data.py folders --raw RAW_FOLDER --out"
+_PREPARE = "make one: python prepare_data.py DATA_SET --raw RAW_FOLDER --out {} (DATA_SET is folders for own videos; --help has the others)"
 _SIDE = re.compile(r"(?<![^\W\d_])(left|right)(?![^\W\d_])", re.IGNORECASE)  # between letters it is part of another word ("upright")
 
 
@@ -112,12 +112,12 @@ def _builder(folder: Path) -> Any:
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"the data folder {folder} {what}; set data.dir to a prepared data set, or make one: {_PREPARE} {folder}")
+        raise DataError(f"the data folder {folder} {what}; set data.dir to a prepared data set, or {_PREPARE.format(folder)}")
     if all((folder / name).is_file() for name in _METADATA):
         return
     names = sorted(path.name for path in folder.iterdir())
     has = f"it has {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}" if names else "it is empty"
-    hint = f"make one: {_PREPARE} {folder}"
+    hint = _PREPARE.format(folder)
     if ".prepare" in names:
         hint = "its preparation has not ended: run the same prepare_data.py command again"
     elif inside := next((path.parent for path in sorted(folder.glob("*/dataset_info.json"))), None):

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import simplejpeg
 
+from aia_jax.cores import cores
 from aia_jax.cpu_compiler import compiler_options
 from aia_jax.data.prepare.decode import UnreadableVideo, decode, estimated_count
 from aia_jax.data.prepare.frame_size import FrameSize
@@ -219,7 +220,7 @@ def _finished(waiting: deque, logits: deque, views: int) -> Iterator[Prediction 
 
 def _read_ahead(run: TrainedRun, sources: Sequence[Path], views: Views, storage: Storage) -> Iterator[_Read | Unreadable]:
     """Reads videos beside one another, in their order; at most one waits for each reader."""
-    readers = min(len(sources), os.cpu_count() or 1, _MOST_READERS)
+    readers = min(len(sources), cores(), _MOST_READERS)
     threads = 1 if len(sources) > 1 else 0  # a single video has all cores to itself
 
     def read(source: Path) -> _Read | Unreadable:

@@ -131,9 +131,8 @@ def test_what_a_data_set_says(dataset):
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(
-        DataError, match=r"data folder .*/nothing does not exist; .* python prepare_data.py folders --raw \S+ --out .*/nothing$"
-    ):
+    command = r"python prepare_data.py DATA_SET --raw \S+ --out .*/nothing \(DATA_SET is folders for own videos; .*\)$"
+    with pytest.raises(DataError, match=rf"data folder .*/nothing does not exist; .* {command}"):
         open_dataset(tmp_path / "nothing")
 
 

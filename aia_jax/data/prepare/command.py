@@ -1,7 +1,6 @@
 """The command `prepare_data.py`: its words, its options, what it prints."""
 
 import argparse
-import os
 import re
 import shlex
 import signal
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from aia_jax.cores import cores
 from aia_jax.data.prepare import (
     csv_file,
     diving48,
@@ -59,7 +59,10 @@ _HELP = """Brings raw videos to the form that training reads: TFRecord shards of
 Stopped or killed at any moment, the same command goes on where it was, and the result is the same to the byte. Videos that cannot be
 read are listed in OUT/bad.txt. What was found is in OUT/manifest.json.
 """
-_STATUS = "exit status: 0 done; 1 done, but some videos could not be read; 2 wrong input, nothing done; 75 stopped, run again to go on"
+_STATUS = """exit status: 0 done; 1 done, but some videos are missing or could not be read; 2 wrong input, nothing done; 75 stopped, run
+again to go on. 1 also if it could not be finished: a worker process died or the disk is full (run again to go on), or no video of a
+split could be read. Then there is no OUT/dataset_info.json, which is written last.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,9 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--quality", type=int, default=90, metavar="N", help="of the stored JPEGs, 1 to 100 (default: %(default)s)")
         one.add_argument("--splits", nargs="+", metavar="SPLIT", help="prepare only these splits; class ids stay those of all")
         one.add_argument("--name", metavar="NAME", help="of the data set, in its file names (default: as the data set, or the raw folder)")
-        one.add_argument(
-            "--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="processes (default: one a core, %(default)s)"
-        )
+        one.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes (default: one a core, %(default)s)")
         one.add_argument(
             "--scheduler",
             metavar="ADDRESS",
@@ -210,7 +211,8 @@ def _say_what_was_made(manifest: dict[str, Any], out: Path) -> int:
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
     if gaps := sum(len(facts["missing_frame_numbers"]) for facts in manifest["splits"].values()):
         print(f"note: videos with gaps in their frame numbers: {gaps:,} (listed in manifest.json)")
-    print(f"next: python train.py --config {_recipe(manifest)} --config.data.dir={shlex.quote(str(out))} {_classes(manifest)}".rstrip())
+    options = f"--config.init_from=WEIGHTS --config.data.dir={shlex.quote(str(out))} {_classes(manifest)}".rstrip()
+    print(f"next: python train.py --config {_recipe(manifest)} {options}")
     expected, bad, missing = (sum(facts[key] for facts in manifest["splits"].values()) for key in ("expected", "bad", "missing"))
     faults = {"could not be read": bad, "are missing": missing}
     said = " and ".join(f"{count:,} of {expected:,} videos {fault}" for fault, count in faults.items() if count)

@@ -1,9 +1,9 @@
 """The commands for a data set that is prepared: `prepare_data.py verify DIR` and `prepare_data.py show DIR --out page.html`."""
 
 import argparse
-import os
 from pathlib import Path
 
+from aia_jax.cores import cores
 from aia_jax.data.prepare.show import write_page
 from aia_jax.data.prepare.verify import verify
 from aia_jax.errors import UserError
@@ -27,9 +27,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         "verify", help="checks a prepared data set: every byte, every picture", description=_VERIFY, epilog=status, formatter_class=raw_text
     )
     one.add_argument("dir", metavar="DIR", help="the prepared data set")
-    one.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="processes (default: one a core, %(default)s)"
-    )
+    one.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes (default: one a core, %(default)s)")
     one = commands.add_parser("show", help="makes a page to look at of a prepared data set", description=_SHOW, formatter_class=raw_text)
     one.add_argument("dir", metavar="DIR", help="the prepared data set")
     one.add_argument("--out", required=True, metavar="FILE", help="the page, as page.html; an older one is replaced")
