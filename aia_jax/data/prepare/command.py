@@ -193,7 +193,7 @@ def _say_what_was_found(dataset: RawDataset, plan: dict[str, Any]) -> None:
     classes = "; ".join(f"{len(names):,} ({some(names)})" for names in dataset.class_names.values())
     listed, missing = len(dataset.videos), sum(video.missing for video in dataset.videos)
     found = f"{listed - missing:,} of {listed:,}" if missing else f"{listed:,}"
-    print(f"found {found} videos ({counts}); classes: {classes}")
+    print(f"found {found} video{'s' * (listed != 1)} ({counts}); classes: {classes}")
     for remark in dataset.remarks:
         print(f"note: {remark}")
     sys.stdout.flush()
