@@ -17,6 +17,8 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from aia_jax.cores import cores
+
 HERE = Path(__file__).parent
 PROGRAMS = (  # sized to fit ten minutes together
     ("forward.py", "--repeats", "10"),
@@ -43,7 +45,7 @@ def main() -> int:
             if file.exists():
                 rows += [json.loads(line) for line in file.read_text().splitlines()]
 
-    print(f"\n{cpu_name()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {time.perf_counter() - start:.0f} s")
+    print(f"\n{cpu_name()}, {cores()} cores, Python {platform.python_version()}, {time.perf_counter() - start:.0f} s")
     print(", ".join(f"{name} {installed(name)}" for name in PACKAGES))
     print(f"\n| {'what':52} | {'measured':26} | {'against':38} | ratio |")
     print(f"|{'-' * 54}|{'-' * 28}|{'-' * 40}|------:|")

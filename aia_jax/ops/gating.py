@@ -78,7 +78,7 @@ def _pool(z: Array, axis: int) -> tuple[Plane, Plane]:
 
 
 def _pool_and_ties(z: Array, axis: int) -> tuple[Plane, Plane, Plane]:
-    """And how many elements equal the maximum."""
+    """As `_pool`, and how many elements equal the maximum."""
 
     def separately(z: Array) -> tuple[Plane, Plane, Plane]:
         maximum = z.max(axis)

@@ -34,12 +34,12 @@ def _in_one_pass(x: Results, axis: int) -> Results:
     if axis < len(shape) - 1:
         return _in_steps(x, axis)
     if shape[axis] % _LANES:
-        return _apart(x)
-    return _apart(_in_steps(tuple(part.reshape(*shape[:-1], -1, _LANES) for part in x), axis))
+        return _over_the_last_axis(x)
+    return _over_the_last_axis(_in_steps(tuple(part.reshape(*shape[:-1], -1, _LANES) for part in x), axis))
 
 
-def _apart(x: Results) -> Results:
-    """Over the last axis, by one reduction a result."""
+def _over_the_last_axis(x: Results) -> Results:
+    """By one reduction a result."""
     maximum = x[0].max(-1)
     ties = (jnp.where(x[0] == maximum[..., None], of, 0).sum(-1) for of in x[2:])
     return maximum, x[1].sum(-1), *ties
