@@ -13,6 +13,7 @@ from aia_jax.ops.apart import apart
 from aia_jax.ops.banded import GROUP, banded_stencil
 from aia_jax.shapes import Array, Float
 
+_INNER_SHIFTS = tuple(itertools.product(range(3), repeat=2))
 _TAPS = tuple(itertools.product(range(3), repeat=3))
 
 
@@ -78,30 +79,26 @@ def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array
     """The gradient of maximum, mean and kernel from that of their correlation, for backends other than CPUs."""
     ringed = _ringed(gradient)
     of_maximum, of_mean = _correlate((ringed,), kernel[::-1, ::-1, ::-1, None])
-    return of_maximum, of_mean, _kernel_gradient((_ringed(maximum), _ringed(mean)), ringed)
+    return of_maximum, of_mean, _kernel_gradient((_ringed(maximum), _ringed(mean)), gradient)
 
 
 @jax.jit
-def _kernel_gradient(planes: tuple[Array, ...], gradient: Array) -> Array:
-    """Inner products of a ringed gradient with every shift of ringed planes, [3, 3, 3, planes].
+def _kernel_gradient(ringed: tuple[Array, ...], gradient: Array) -> Array:
+    """Inner products of a gradient with every shift of ringed planes, [3, 3, 3, planes].
 
-    A loop over the two outer shifts; the inner one is a matrix product. Laid flat, a shift of a ringed plane is an offset. Clips stay apart
-    until the loop has ended: on a mesh each device sums its own, and one sum over devices is all that moves.
+    One reduction for all products of an outer shift, so that it reads the planes once; for more at once XLA would write products to memory.
+    It sums over a layer of a clip; clips stay apart until the end: on a mesh each device sums its own, and one sum over devices of these few
+    numbers is all that moves.
     """
-    clips, _, j, k = gradient.shape
-    layer, row = j * k, k  # offsets of a step along i and along j
-    first = layer + row + 1
-    flat = gradient.reshape(clips, -1)  # zero wherever a shift would leave the plane
-    length = flat.shape[1] - 2 * first
-    shifted = jnp.stack([flat[:, first - c : first - c + length] for c in (-1, 0, 1)], 1)  # [b, 3, length]
+    i, j, k = gradient.shape[1:]
 
-    def inner_shifts(outer: Array) -> Array:
-        offset = first + outer[0] * layer + outer[1] * row
-        rows = [jax.lax.dynamic_slice_in_dim(plane.reshape(clips, -1), offset, length, 1) for plane in planes]
-        return jnp.einsum("bcl,bpl->bcp", shifted, jnp.stack(rows, 1), precision="highest")  # [b, 3, p]
+    def inner_shifts(a: int) -> Array:
+        products = [gradient * plane[:, a : a + i, b : b + j, c : c + k] for b, c in _INNER_SHIFTS for plane in ringed]
+        zeros = [jnp.zeros((), gradient.dtype)] * len(products)
+        sums = jax.lax.reduce(products, zeros, lambda one, other: list(map(jnp.add, one, other)), (2, 3))
+        return jnp.stack(sums, -1).sum(1)  # [b, 9 · planes]
 
-    outer_shifts = jnp.array(list(itertools.product((-1, 0, 1), repeat=2)))
-    return jax.lax.map(inner_shifts, outer_shifts).sum(1).reshape(3, 3, 3, len(planes))
+    return jnp.stack([inner_shifts(a) for a in range(3)], 1).sum(0).reshape(3, 3, 3, len(ringed))
 
 
 stencil.defvjp(_forward, _backward)
