@@ -192,8 +192,11 @@ class Attention(nn.Module):
         if isinstance(part, Module):
             return AttentionModule(part.guide, part.host, self.bn_momentum, self.bn_group_size, name=part.name)(x, train)
         if part.kind == "->":
-            for stage in part.parts:
-                x = self._run(stage, x, train)
+            first, *rest = part.parts
+            x = self._run(first, x, train)
+            for stage in rest:
+                # Half a dozen passes read what lies between. Left to itself XLA for GPUs keeps it in float32, or a product of it.
+                x = self._run(stage, jax.lax.optimization_barrier(x), train)
             return x
         branches = [self._run(branch, x, train) for branch in part.parts]
         return functools.reduce(operator.add, branches) * (1 / len(branches))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from aia_jax.ops.apart import apart
 from aia_jax.ops.one_pass import maximum_and_sum, maximum_sum_and_ties
-from aia_jax.ops.precision import wide
+from aia_jax.ops.precision import rounded, wide
 from aia_jax.shapes import Array, Float
 
 Plane = Float[Array, "b _ _ _"]  # a feature without one of its axes
@@ -32,7 +32,7 @@ def gated(x: Float[Array, "b t h w c"], gates: Planes, axes: tuple[int, ...]) ->
         gates: planes of float32 (float64 for a float64 feature), one or more.
         axes: of each gate, the axis of `x` that it lacks: 1, 2, 3 or 4 for T, H, W or C.
     """
-    return _times(x, gates, axes).astype(x.dtype)
+    return rounded(_times(x, gates, axes), x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -133,7 +133,9 @@ def _pools_backward(
     def undefined(x: Array, gates: Planes, *_: Any) -> tuple[Array, Planes]:
         return jax.tree.map(lambda v: jnp.full_like(v, jnp.nan), (x, gates))
 
-    return apart(gradients[0][0][0, 0, 0, 0], gradient, undefined, *operands)
+    return jax.lax.platform_dependent(
+        *operands, cpu=functools.partial(apart, gradients[0][0][0, 0, 0, 0], gradient, undefined), default=gradient
+    )
 
 
 gated.defvjp(_gated_forward, _gated_backward)
