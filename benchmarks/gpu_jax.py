@@ -33,7 +33,7 @@ class Measurer:
         """Seconds a step and to compile; multiply-accumulates a clip; bytes that a step accesses, the program holds, the process held."""
         model = create_model(gpu_jobs.NUM_CLASSES, dtype=jnp.bfloat16, **gpu_jobs.NETWORKS[network])
         peak_before = self.peak_bytes()
-        step, arguments = _step(model, mode, (batch, *self.wanted.clip))
+        step, arguments = step_and_arguments(model, mode, (batch, *self.wanted.clip))
         start = time.perf_counter()
         compiled = step.lower(*arguments).compile()
         compile_seconds = time.perf_counter() - start
@@ -59,7 +59,7 @@ class Measurer:
         return (self.device.memory_stats() or {}).get("peak_bytes_in_use")
 
 
-def _step(model, mode, shape):
+def step_and_arguments(model, mode, shape):
     """The jitted step and its first arguments."""
     clips = jax.random.randint(jax.random.key(2), (*shape, 3), 0, 256, jnp.uint8)
     batch = {"clips": clips, "labels": jnp.arange(shape[0], dtype=jnp.int32) % gpu_jobs.NUM_CLASSES}

@@ -2,13 +2,10 @@
 
 import gzip
 import json
-import math
-import re
 from collections import defaultdict
 from pathlib import Path
 
-_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*?) [a-z][\w\-]*\((.*)$")
-_SHAPE = re.compile(r"\b([a-z]+[0-9]+[a-z0-9]*|pred)\[([\d,]*)\]")
+from gpu_program import operation_bytes
 
 
 def top_kernels(folder: Path, program: str, steps: int, count: int = 15) -> tuple[list[dict], float]:
@@ -49,26 +46,3 @@ def _kernel_events(events: list[dict]) -> list[dict]:
         e for e in complete if "/device:GPU" in names.get((e["pid"], None), "") and names.get((e["pid"], e["tid"]), "").startswith("Stream")
     ]
     return on_streams or [e for e in complete if "hlo_op" in e.get("args", {})]
-
-
-def operation_bytes(program: str) -> dict[str, int]:
-    """Operation → bytes of its inputs and its output, from the text of a compiled program.
-
-    What a fusion reads only a part of, or reads twice, is counted once and whole.
-    """
-    lines = [match.groups() for line in program.splitlines() if (match := _INSTRUCTION.match(line))]
-    output = {name: _shape_bytes(shape) for name, shape, _ in lines}
-    sizes = {}
-    for name, _, rest in lines:
-        inputs = re.findall(r"%([\w.\-]+)", rest.split(")", 1)[0])
-        sizes[name] = output[name] + sum(output.get(each, 0) for each in inputs)
-    return sizes
-
-
-def _shape_bytes(text: str) -> int:
-    """Of all arrays that a type names, "(bf16[8,56]{1,0}, f32[])" say."""
-    total = 0
-    for kind, sizes in _SHAPE.findall(text):
-        bits = 8 if kind == "pred" else int(re.search(r"\d+", kind).group())
-        total += math.prod(int(size) for size in sizes.split(",") if size) * bits // 8
-    return total

@@ -6,6 +6,7 @@ import json
 
 import gpu
 import gpu_jax
+import gpu_program
 import gpu_torch
 import gpu_trace
 import jax
@@ -22,7 +23,7 @@ ENTRY %main.9 (x.1: bf16[4,8], w.1: f32[8]) -> (f32[4], bf16[4,8]) {
 
 
 def test_bytes_of_an_operation_are_its_inputs_and_outputs():
-    sizes = gpu_trace.operation_bytes(PROGRAM)
+    sizes = gpu_program.operation_bytes(PROGRAM)
     assert sizes["fusion.2"] == (64 + 32) + (16 + 64)
     assert sizes["copy-start"] == 128
 

@@ -86,9 +86,9 @@ def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array
 def _kernel_gradient(ringed: tuple[Array, ...], gradient: Array) -> Array:
     """Inner products of a gradient with every shift of ringed planes, [3, 3, 3, planes].
 
-    One reduction for all products of an outer shift, so that it reads the planes once; for more at once XLA would write products to memory.
-    It sums over a layer of a clip; clips stay apart until the end: on a mesh each device sums its own, and one sum over devices of these few
-    numbers is all that moves.
+    One reduction for all products of an outer shift, so that it reads the planes once; for more at once XLA would write products to
+    memory. It sums over a layer of a clip; clips stay apart until the end: on a mesh each device sums its own, and one sum over devices
+    of these few numbers is all that moves.
     """
     i, j, k = gradient.shape[1:]
 

@@ -1,4 +1,4 @@
-"""The precision of sums and statistics."""
+"""The precision of sums and statistics, and of what is kept of them."""
 
 import jax
 import jax.numpy as jnp
@@ -17,5 +17,7 @@ def rounded(x: Array, dtype: jnp.dtype) -> Array:
     XLA may leave out a rounding to half precision where it writes the cast into its reader, and keep it where it does not. What is compared
     with its maximum in another pass must be the same number in both.
     """
+    if x.dtype == dtype:
+        return x
     info = jnp.finfo(dtype)
     return jax.lax.reduce_precision(x, info.nexp, info.nmant).astype(dtype)

@@ -88,3 +88,19 @@ def test_no_refined_feature_and_no_stretched_gate_is_kept_for_the_gradient():
 
     kept = jax.tree.leaves(jax.vjp(attention, jnp.asarray(x), gates)[1])
     assert [leaf.shape for leaf in {id(leaf): leaf for leaf in kept}.values()].count(x.shape) == 1  # x itself
+
+
+def test_maxima_of_a_half_precision_product_are_found_again():
+    """The gradient of a maximum goes where the product equals it. A product rounded in one of two passes equals nothing."""
+    x = jax.random.normal(jax.random.key(0), (2, 3, 6, 5, 16)).astype(jnp.bfloat16)
+    gate = jax.random.uniform(jax.random.key(1), x.shape[:-1])
+    axes = (1, 2, 3, 4)
+
+    def sum_of_maxima(x):
+        return sum(maximum.sum() for maximum, _ in gated_pools(gated(x, (gate,), (4,)), (), (), axes))
+
+    gradient = jax.jit(jax.grad(sum_of_maxima))
+    shares = gradient(x).astype("f4") / gate[..., None]
+    np.testing.assert_allclose(shares.sum(), sum(x.size / x.shape[axis] for axis in axes), rtol=1e-3)
+    # XLA for GPUs may leave out a cast; not this.
+    assert "reduce_precision" in gradient.trace(x).lower(lowering_platforms=("cuda",)).as_text()

@@ -38,3 +38,4 @@ def test_numbers_are_those_of_a_cpu(variables_and_feature, monkeypatch):
 def test_only_cpus_convolve(platform, variables_and_feature):
     text = jax.jit(value_and_gradients).trace(*variables_and_feature).lower(lowering_platforms=(platform,)).as_text()
     assert ("stablehlo.convolution" in text) == (platform == "cpu")
+    assert "stablehlo.while" not in text  # every round of a loop would copy planes, and start kernels

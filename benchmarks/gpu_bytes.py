@@ -1,0 +1,98 @@
+"""What a step costs an H100 in bytes and kernels, counted in the program that XLA compiles for it: no GPU is needed.
+
+    python benchmarks/gpu_bytes.py                                  # TSN and AIA(TSN), training and evaluation, 32 clips
+    python benchmarks/gpu_bytes.py --modes evaluation --batch 8 --top 20
+
+Needs JAX's CUDA plug-in of jax's version: the packages jax-cuda12-plugin and jax-cuda12-pjrt, without NVIDIA's libraries.
+Convolutions are a library's: their inputs and outputs are counted, algorithms are not tuned. Caches spare a GPU a part
+of the bytes. Compiling for the networks with attention takes minutes.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # the process computes nothing
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_autotune_level=0"  # tuning would need the device
+
+import gpu_jobs
+import gpu_program
+import jax
+import jax.numpy as jnp
+from gpu_jax import step_and_arguments
+from jax.experimental import topologies
+
+from aia_jax import create_model
+
+# XLA's GpuTargetConfigProto of an H100 with 80 GB.
+H100 = """
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+  memory_bandwidth: 3352320000000 device_memory_size: 84978434048 l2_cache_size: 52428800
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 8 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+
+
+def described_gpu() -> jax.sharding.Sharding:
+    """A device that can be compiled for, not run on."""
+    jax.devices()  # registers the plug-ins
+    try:
+        gpu = topologies.get_topology_desc("gpu", "cuda", topology="1x1x1", target_config=H100)
+    except (NotImplementedError, RuntimeError) as error:
+        sys.exit(
+            f"error: no program for a GPU can be compiled here ({str(error).splitlines()[0]}); "
+            f"install jax-cuda12-plugin and jax-cuda12-pjrt {jax.__version__}"
+        )
+    return jax.sharding.SingleDeviceSharding(gpu.devices[0])
+
+
+def compiled(network: str, mode: str, shape: list[int], device: jax.sharding.Sharding):
+    """The compiled step and the seconds that compiling took."""
+    model = create_model(gpu_jobs.NUM_CLASSES, dtype=jnp.bfloat16, **gpu_jobs.NETWORKS[network])
+    step, arguments = step_and_arguments(model, mode, shape)
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), arguments)
+    start = time.perf_counter()
+    program = step.lower(*shapes).compile()
+    return program, time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["TSN", "AIA(TSN)"], choices=list(gpu_jobs.NETWORKS), metavar="NETWORK")
+    parser.add_argument("--modes", nargs="+", default=list(gpu_jobs.MODES), choices=gpu_jobs.MODES, metavar="MODE")
+    parser.add_argument("--batch", type=int, default=32, help="clips")
+    parser.add_argument("--clip", type=int, nargs=3, default=[8, 224, 224], metavar=("T", "H", "W"))
+    parser.add_argument("--top", type=int, default=0, metavar="N", help="list the N kernels that move most, too")
+    options = parser.parse_args()
+
+    device = described_gpu()
+    print(f"jax {jax.__version__}, compiled for an H100, {options.batch} clips of {options.clip}, bfloat16")
+    print(f"{'network':10} {'mode':10} {'kernels':>8} {'GB':>8} {'x first':>8} {'temporary GB':>13} {'x first':>8} {'compile s':>10}")
+    for mode in options.modes:
+        first = None
+        for network in options.networks:
+            program, seconds = compiled(network, mode, [options.batch, *options.clip], device)
+            rows = list(gpu_program.kernels(program.as_text()))
+            moved = sum(row.bytes * row.runs for row in rows)
+            held = program.memory_analysis().temp_size_in_bytes
+            first = first or (moved, held)
+            print(
+                f"{network:10} {mode:10} {sum(row.runs for row in rows):8} {moved / 1e9:8.1f} {moved / first[0]:8.2f} "
+                f"{held / 1e9:13.2f} {held / first[1]:8.2f} {seconds:10.1f}",
+                flush=True,
+            )
+            for row in sorted(rows, key=lambda row: -row.bytes * row.runs)[: options.top]:
+                print(f"    {row.bytes * row.runs / 1e6:9.1f} MB in {row.runs:3} runs  {row.name:40} {row.source[-80:]}")
+
+
+if __name__ == "__main__":
+    main()
