@@ -133,6 +133,7 @@ def _pools_backward(
     def undefined(x: Array, gates: Planes, *_: Any) -> tuple[Array, Planes]:
         return jax.tree.map(lambda v: jnp.full_like(v, jnp.nan), (x, gates))
 
+    # Elsewhere it may be fused: gradients of several pools then are added up as they are computed.
     return jax.lax.platform_dependent(
         *operands, cpu=functools.partial(apart, gradients[0][0][0, 0, 0, 0], gradient, undefined), default=gradient
     )
