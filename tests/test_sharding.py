@@ -112,8 +112,9 @@ ATTENTION_ON_FOUR_DEVICES = """
     assert put[0].params["head"]["kernel"].addressable_shards[0].data.shape == (16, 3)
     assert put[1]["clips"].addressable_shards[0].data.shape == (2, 2, 8, 8, 3)
     found, sharded_metrics = jax.jit(step, out_shardings=(places, whole))(*put)
+    # Sums in another order: how far they are apart depends on the processor (1.3e-6 for numbers around 1 on an Intel Xeon).
     for ours, theirs in ((found.params, expected.params), (found.batch_stats, expected.batch_stats), (sharded_metrics, metrics)):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=3e-6), ours, theirs)
 """
 
 
