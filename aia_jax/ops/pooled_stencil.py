@@ -29,7 +29,7 @@ def stencil(maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], ker
 
 
 def _ringed(plane: Array) -> Array:
-    """With a ring of zeros: planes are small, and padded in memory no tap needs a bounds check."""
+    """With a ring of zeros, so that every tap is a slice."""
     return jnp.pad(plane, ((0, 0), (1, 1), (1, 1), (1, 1)))
 
 
