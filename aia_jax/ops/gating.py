@@ -8,7 +8,6 @@ the feature and the planes, and are cheaper computed twice than stored once.
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,15 +97,11 @@ def _gated_backward(axes: tuple[int, ...], saved: tuple[Array, Planes], gradient
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _pools_and_ties(
-    x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]
-) -> tuple[tuple[Plane, Plane, Plane], ...]:
+def _pools_and_ties(x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[Plane, Plane, Plane], ...]:
     return tuple(_pool_and_ties(_times(x, gates, gate_axes), axis) for axis in axes)
 
 
-def _pools_forward(
-    x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]
-) -> tuple[Pools, tuple[Array, Planes, Pools]]:
+def _pools_forward(x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Pools, tuple[Array, Planes, Pools]]:
     results = _pools_and_ties(x, gates, gate_axes, axes)
     pools = tuple((maximum, mean) for maximum, mean, _ in results)
     return pools, (x, gates, tuple((maximum, ties) for maximum, _, ties in results))
@@ -130,13 +125,8 @@ def _pools_backward(
             return of_z.astype(x.dtype), ()
         return _times(of_z, gates, gate_axes).astype(x.dtype), _to_gates(of_z * wide(x), gate_axes)
 
-    def undefined(x: Array, gates: Planes, *_: Any) -> tuple[Array, Planes]:
-        return jax.tree.map(lambda v: jnp.full_like(v, jnp.nan), (x, gates))
-
     # Elsewhere it may be fused: gradients of several pools then are added up as they are computed.
-    return jax.lax.platform_dependent(
-        *operands, cpu=functools.partial(apart, gradients[0][0][0, 0, 0, 0], gradient, undefined), default=gradient
-    )
+    return jax.lax.platform_dependent(*operands, cpu=functools.partial(apart, gradient), default=gradient)
 
 
 gated.defvjp(_gated_forward, _gated_backward)

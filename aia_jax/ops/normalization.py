@@ -27,13 +27,15 @@ def batch_normalized(
         differentiated.
     """
     mean, variance = _statistics(x, groups)
-    inverse = jax.lax.rsqrt(variance + epsilon)
-    y = (wide(x) - _to_rows(mean, x)) * _to_rows(inverse * scale, x) + bias
+    slope = jax.lax.rsqrt(variance + epsilon) * scale
+    y = wide(x) * _to_rows(slope, x) + _to_rows(bias - mean * slope, x)
     return y.astype(x.dtype), mean, variance
 
 
 def _of_groups(values: Array, groups: int) -> Array:
     """Sums over the rows of a group, [g, C]. First over a row: x itself is never reshaped, so its sharding stays."""
+    if groups == 1:
+        return values.sum(tuple(range(values.ndim - 1)))[None]
     rows = values.sum(tuple(range(1, values.ndim - 1)))  # [n, C]
     return rows.reshape(groups, -1, rows.shape[-1]).sum(1)
 

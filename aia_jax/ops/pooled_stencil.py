@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.ops.apart import apart
-from aia_jax.ops.banded import GROUP, banded_stencil
+from aia_jax.ops.banded import GROUP, banded_gradient, banded_stencil
 from aia_jax.shapes import Array, Float
 
 _INNER_SHIFTS = tuple(itertools.product(range(3), repeat=2))
@@ -36,21 +36,21 @@ def _ringed(plane: Array) -> Array:
 @jax.jit  # traced once a shape, and one program rather than hundreds where a caller does not jit
 def _correlate(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
     """For each q the sum over planes p and taps of plane p, shifted, times kernels[..., p, q]."""
-
-    def undefined(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
-        return (jnp.full_like(ringed[0][:, 2:, 2:, 2:], jnp.nan),) * kernels.shape[-1]
-
-    # Batch statistics, the gate and gradients all read the sums. NaN weights make every sum NaN.
-    return apart(kernels[0, 0, 0, 0, 0], _taps, undefined, ringed, kernels)
+    # Batch statistics, the gate and gradients all read the sums.
+    return apart(_taps, ringed, kernels)
 
 
 def _taps(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
-    i, j, k = (size - 2 for size in ringed[0].shape[1:])
-    sums = [jnp.zeros((), ringed[0].dtype)] * kernels.shape[-1]
-    for p, plane in enumerate(ringed):
-        for a, b, c in _TAPS:
-            shifted = plane[:, a : a + i, b : b + j, c : c + k]
-            sums = [total + shifted * kernels[a, b, c, p, q] for q, total in enumerate(sums)]
+    # In `lax`: these are most of the operations of a network with attention, and JAX traces indexing and operators half as fast.
+    batch, i, j, k = (size - 2 * (axis > 0) for axis, size in enumerate(ringed[0].shape))
+    planes, results = kernels.shape[3:]
+    weights = kernels.reshape(-1)
+    sums = [jax.lax.full_like(ringed[0], 0, shape=(batch, i, j, k))] * results
+    for p, (tap, (a, b, c)) in itertools.product(range(planes), enumerate(_TAPS)):
+        shifted = jax.lax.slice(ringed[p], (0, a, b, c), (batch, a + i, b + j, c + k))
+        for q in range(results):
+            weight = jax.lax.index_in_dim(weights, (tap * planes + p) * results + q, keepdims=False)
+            sums[q] = jax.lax.add(sums[q], jax.lax.mul(shifted, jax.lax.broadcast(weight, shifted.shape)))
     return tuple(sums)
 
 
@@ -60,25 +60,22 @@ def _forward(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, tuple[A
 
 @jax.jit
 def _with_gradient_to_come(maximum: Array, mean: Array, kernel: Array) -> Array:
-    # On CPUs the taps of all units and of their gradients would be half of what a training step takes to compile. Planes of several groups
-    # of rows (the large ones of frames pooled over T; all, where clips have more than eight frames) stay with their taps, which take a
-    # third of the time of large ones.
-    on_cpus = banded_stencil if maximum.shape[1] <= GROUP else stencil
-    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=on_cpus, default=stencil)
+    if maximum.shape[1] > GROUP:
+        # Planes of several groups of rows (the large ones of frames pooled over T; all, where clips have more than eight frames) stay with
+        # their taps, which take a third of the time of large ones.
+        return stencil(maximum, mean, kernel)
+    # On CPUs the taps of all units and of their gradients would be half of what a training step takes to compile.
+    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded_stencil, default=stencil)
 
 
 @jax.jit
 def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
-    def of_banded(gradient: Array, *operands: Array) -> tuple[Array, Array, Array]:
-        return jax.vjp(banded_stencil, *operands)[1](gradient)
-
-    return jax.lax.platform_dependent(gradient, *saved, cpu=of_banded, default=gradient_by_taps)
+    return jax.lax.platform_dependent(gradient, *saved, cpu=banded_gradient, default=gradient_by_taps)
 
 
 def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
     """The gradient of maximum, mean and kernel from that of their correlation, for backends other than CPUs."""
-    ringed = _ringed(gradient)
-    of_maximum, of_mean = _correlate((ringed,), kernel[::-1, ::-1, ::-1, None])
+    of_maximum, of_mean = _correlate((_ringed(gradient),), kernel[::-1, ::-1, ::-1, None])
     return of_maximum, of_mean, _kernel_gradient((_ringed(maximum), _ringed(mean)), gradient)
 
 

@@ -17,7 +17,7 @@ def test_a_block_s_end_and_its_gradient():
 
 
 def test_what_is_not_a_number_stays_so():
-    """The end of a block looks at one element to decide how it computes; a NaN there or elsewhere must reach the loss."""
+    """A NaN must reach the loss."""
     a = np.zeros((1, 2, 2, 1), "f4")
     for where in [(0, 0, 0, 0), (0, 1, 1, 0)]:
         broken = a.copy()
