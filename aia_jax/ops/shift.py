@@ -1,6 +1,7 @@
 """TSM's temporal shift."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,12 @@ def temporal_shift(x: Float[Array, "b t h w c"], fold_div: int = 8) -> Float[Arr
     fold = channels // fold_div
     if fold == 0:
         raise ValueError(f"fold_div={fold_div} leaves nothing to shift in {channels} channels; use at most {channels}")
-    # As a choice of neighbours this is one pass over x; built of shifted parts it would be two, the parts and then the whole.
-    frame, channel = jnp.arange(x.shape[1])[:, None, None, None], jnp.arange(channels)
-    later = jnp.where(frame < x.shape[1] - 1, jnp.roll(x, -1, axis=1), 0)
-    earlier = jnp.where(frame > 0, jnp.roll(x, 1, axis=1), 0)
-    return jnp.where(channel < fold, later, jnp.where(channel < 2 * fold, earlier, x))
+    # As a choice of neighbours this is one pass over x; built of shifted parts it would be two, the parts and then the whole. Channels that
+    # move together have an axis of their own: the choice is made once for all of them, and only what it takes is read.
+    together = math.gcd(fold, channels)
+    grouped = x.reshape(*x.shape[:-1], -1, together)
+    frame, group = jnp.arange(x.shape[1])[:, None, None, None, None], jnp.arange(channels // together)[:, None]
+    later = jnp.where(frame < x.shape[1] - 1, jnp.roll(grouped, -1, axis=1), 0)
+    earlier = jnp.where(frame > 0, jnp.roll(grouped, 1, axis=1), 0)
+    moving = fold // together
+    return jnp.where(group < moving, later, jnp.where(group < 2 * moving, earlier, grouped)).reshape(x.shape)
