@@ -76,9 +76,12 @@ def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array
 
 
 def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
-    """The gradient of maximum, mean and kernel from that of their correlation, for backends other than CPUs."""
+    """The gradient of maximum, mean and kernel from that of their correlation, for backends other than CPUs.
+
+    The first two have one reader each, the gradient of the pools, and are not kept apart from it.
+    """
     ringed = _ringed(gradient)
-    of_maximum, of_mean = _correlate((ringed,), kernel[::-1, ::-1, ::-1, None])
+    of_maximum, of_mean = _taps((ringed,), kernel[::-1, ::-1, ::-1, None])
     return of_maximum, of_mean, _kernel_gradient((_ringed(maximum), _ringed(mean)), gradient)
 
 
