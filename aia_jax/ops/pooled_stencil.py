@@ -40,8 +40,12 @@ def _correlate(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
     def undefined(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
         return (jnp.full_like(ringed[0][:, 2:, 2:, 2:], jnp.nan),) * kernels.shape[-1]
 
-    # Batch statistics, the gate and gradients all read the sums. NaN weights make every sum NaN.
-    return apart(kernels[0, 0, 0, 0, 0], _taps, undefined, ringed, kernels)
+    def on_cpus(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
+        # NaN weights make every sum NaN.
+        return apart(kernels[0, 0, 0, 0, 0], _taps, undefined, ringed, kernels)
+
+    # Elsewhere readers see to it that they are one, or read the sums behind a barrier.
+    return jax.lax.platform_dependent(ringed, kernels, cpu=on_cpus, default=_taps)
 
 
 def _taps(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
@@ -76,12 +80,9 @@ def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array
 
 
 def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
-    """The gradient of maximum, mean and kernel from that of their correlation, for backends other than CPUs.
-
-    The first two have one reader each, the gradient of the pools, and are not kept apart from it.
-    """
+    """The gradient of maximum, mean and kernel from that of their correlation, for backends other than CPUs."""
     ringed = _ringed(gradient)
-    of_maximum, of_mean = _taps((ringed,), kernel[::-1, ::-1, ::-1, None])
+    of_maximum, of_mean = _correlate((ringed,), kernel[::-1, ::-1, ::-1, None])
     return of_maximum, of_mean, _kernel_gradient((_ringed(maximum), _ringed(mean)), gradient)
 
 
