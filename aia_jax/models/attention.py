@@ -106,6 +106,19 @@ def xavier_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) 
     return jax.random.normal(key, shape, dtype) * (2 / (54 + 27)) ** 0.5
 
 
+@jax.custom_vjp
+def _kept(x: Array) -> Array:
+    """x behind a barrier: half a dozen passes read what lies between two modules.
+
+    Left to itself XLA for GPUs keeps it in float32, or a product of it. Its gradient is left to XLA, which writes it in the pass that
+    reads it first.
+    """
+    return jax.lax.optimization_barrier(x)
+
+
+_kept.defvjp(lambda x: (_kept(x), None), lambda _, gradient: (gradient,))
+
+
 class StencilConv(nn.Module):
     """Holds the 54 weights of one unit's convolution, in the reference's order (d, h, w, pooled pair)."""
 
@@ -137,11 +150,12 @@ class AxisGate(nn.Module):
             momentum=self.bn_momentum,
             epsilon=1e-5,
             dtype=response.dtype,
+            sigmoid=True,
             group_rows=self.bn_group_size,
             name="bn",
         )
         # A gate is small and every element of it is read many times: the barrier keeps XLA from computing it anew for each reader.
-        return jax.lax.optimization_barrier(nn.sigmoid(norm(response[..., None])[..., 0]))
+        return jax.lax.optimization_barrier(norm(response[..., None])[..., 0])
 
 
 class AttentionModule(nn.Module):
@@ -195,8 +209,7 @@ class Attention(nn.Module):
             first, *rest = part.parts
             x = self._run(first, x, train)
             for stage in rest:
-                # Half a dozen passes read what lies between. Left to itself XLA for GPUs keeps it in float32, or a product of it.
-                x = self._run(stage, jax.lax.optimization_barrier(x), train)
+                x = self._run(stage, _kept(x), train)
             return x
         branches = [self._run(branch, x, train) for branch in part.parts]
         return functools.reduce(operator.add, branches) * (1 / len(branches))

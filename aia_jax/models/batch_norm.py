@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from aia_jax.ops import batch_normalized
+from aia_jax.ops import batch_normalized, batch_normalized_sigmoid
 from aia_jax.shapes import Array, Float
 
 
@@ -19,9 +19,11 @@ class BatchNorm(nn.BatchNorm):
 
     Attributes:
         group_rows: rows (of the first axis) of a group; 0: all rows are one.
+        sigmoid: whether to return the sigmoid of what is normalised.
     """
 
     group_rows: int = 0
+    sigmoid: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "n ... c"]) -> Float[Array, "n ... c"]:
@@ -31,14 +33,16 @@ class BatchNorm(nn.BatchNorm):
             ValueError: if the rows do not split into groups.
         """
         if self.use_running_average or self.is_initializing():
-            return super().__call__(x)
+            y = super().__call__(x)
+            return nn.sigmoid(y) if self.sigmoid else y
         rows, channels = x.shape[0], x.shape[-1]
         group_rows = self.group_rows or rows
         if rows % group_rows:
             raise ValueError(f"{rows} rows do not split into groups of {group_rows} for BatchNorm")
         scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
         bias = self.param("bias", self.bias_init, (channels,), self.param_dtype)
-        y, *statistics = batch_normalized(x, scale, bias, rows // group_rows, self.epsilon)
+        normalized = batch_normalized_sigmoid if self.sigmoid else batch_normalized
+        y, *statistics = normalized(x, scale, bias, rows // group_rows, self.epsilon)
         for name, now in zip(("mean", "var"), statistics, strict=True):
             running = self.variable("batch_stats", name, jnp.zeros, (channels,))  # there since the initialisation
             running.value = self.momentum * running.value + (1 - self.momentum) * now.mean(0)

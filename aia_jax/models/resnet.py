@@ -66,8 +66,9 @@ class Bottleneck(nn.Module):
         y = conv(self.width, (3, 3), strides=self.stride, padding=1, name="conv2")(y)
         y = norm(name="bn2")(y)
         if self.attention != NONE:
-            y = fold(Attention(self.attention, self.bn_momentum, self.bn_group_size, name="attention")(unfold(y), train))
-        y = nn.relu(y)
+            y = fold(nn.relu(Attention(self.attention, self.bn_momentum, self.bn_group_size, name="attention")(unfold(y), train)))
+        else:
+            y = nn.relu(y)
         y = conv(EXPANSION * self.width, (1, 1), name="conv3")(y)
         y = norm(name="bn3")(y)
 

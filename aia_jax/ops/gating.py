@@ -8,6 +8,8 @@ the feature and the planes, and are cheaper computed twice than stored once.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,25 +68,43 @@ def _sum(x: Array, axis: int) -> Array:
 
 def _to_gates(x: Array, axes: tuple[int, ...]) -> Planes:
     """The gradient of gates from that of their mean, stretched."""
-    return tuple(_sum(x, axis) * (1 / len(axes)) for axis in axes)
+    return tuple(_to_one_of(len(axes), x, axis) for axis in axes)
+
+
+def _to_one_of(gates: int, x: Array, axis: int) -> Plane:
+    # On GPUs what follows a sum over H, W or C is a kernel of its own.
+    return jax.lax.platform_dependent(x, cpu=lambda x: _sum(x, axis) * (1 / gates), default=lambda x: (x * (1 / gates)).sum(axis))
 
 
 def _pool(z: Array, axis: int) -> tuple[Plane, Plane]:
-    maximum, total = jax.lax.platform_dependent(
-        z, cpu=functools.partial(maximum_and_sum, axis=axis), default=lambda z: (z.max(axis), z.sum(axis))
-    )
-    return maximum, total / z.shape[axis]
+    def on_cpus(z: Array) -> tuple[Plane, Plane]:
+        maximum, total = maximum_and_sum(z, axis)
+        return maximum, total / z.shape[axis]
+
+    return jax.lax.platform_dependent(z, cpu=on_cpus, default=functools.partial(_maximum_and_mean, axis=axis))
 
 
-def _pool_and_ties(z: Array, axis: int) -> tuple[Plane, Plane, Plane]:
-    """As `_pool`, and how many elements equal the maximum."""
+def _maximum_and_mean(z: Array, axis: int) -> tuple[Plane, Plane]:
+    return z.max(axis), (z / z.shape[axis]).sum(axis)
 
-    def separately(z: Array) -> tuple[Plane, Plane, Plane]:
-        maximum = z.max(axis)
-        return maximum, z.sum(axis), (z == jnp.expand_dims(maximum, axis)).astype(z.dtype).sum(axis)
 
-    maximum, total, ties = jax.lax.platform_dependent(z, cpu=functools.partial(maximum_sum_and_ties, axis=axis), default=separately)
-    return maximum, total / z.shape[axis], ties
+def _pool_and_ties(x: Array, gates: Planes, gate_axes: tuple[int, ...], axis: int) -> tuple[Plane, Plane, Plane]:
+    """As `_pool` of what gates leave of x, and how many elements equal the maximum."""
+
+    def on_cpus(x: Array, gates: Planes) -> tuple[Plane, Plane, Plane]:
+        maximum, total, ties = maximum_sum_and_ties(_times(x, gates, gate_axes), axis)
+        return maximum, total / x.shape[axis], ties
+
+    def elsewhere(x: Array, gates: Planes) -> tuple[Plane, Plane, Plane]:
+        # Counting needs the maximum first, so it would be a pass of its own. With operands that no other pass has but x, XLA counts in any
+        # later pass that reads x and sums over this axis, as the gradient of a gate does. The barrier around maximum and mean keeps the
+        # two in one pass.
+        maximum, mean = jax.lax.optimization_barrier(_maximum_and_mean(_times(x, gates, gate_axes), axis))
+        gates, found = jax.lax.optimization_barrier((gates, maximum))
+        z = _times(x, gates, gate_axes)
+        return maximum, mean, jax.lax.optimization_barrier((z == jnp.expand_dims(found, axis)).astype(z.dtype).sum(axis))
+
+    return jax.lax.platform_dependent(x, gates, cpu=on_cpus, default=elsewhere)
 
 
 def _gated_forward(x: Array, gates: Planes, axes: tuple[int, ...]) -> tuple[Array, tuple[Array, Planes]]:
@@ -98,7 +118,7 @@ def _gated_backward(axes: tuple[int, ...], saved: tuple[Array, Planes], gradient
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _pools_and_ties(x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[Plane, Plane, Plane], ...]:
-    return tuple(_pool_and_ties(_times(x, gates, gate_axes), axis) for axis in axes)
+    return tuple(_pool_and_ties(x, gates, gate_axes, axis) for axis in axes)
 
 
 def _pools_forward(x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Pools, tuple[Array, Planes, Pools]]:
@@ -111,22 +131,36 @@ def _pools_forward(x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tu
 def _pools_backward(
     gate_axes: tuple[int, ...], axes: tuple[int, ...], saved: tuple[Array, Planes, Pools], gradients: Pools
 ) -> tuple[Array, Planes]:
-    # What the gradient needs of z and of its maxima could be computed in the forward pass already: it must not be, or it is kept till here.
-    operands = jax.lax.optimization_barrier((*saved, gradients))
+    def gradient(anew: Callable[[Any], Any], x: Array, gates: Planes, maxima: Pools, gradients: Pools) -> tuple[Array, Planes]:
+        # Equal maxima share the gradient, as JAX's own reduce-max does.
+        pools = [
+            (maximum, of_maximum / ties, of_mean / x.shape[axis])
+            for axis, (maximum, ties), (of_maximum, of_mean) in zip(axes, maxima, gradients, strict=True)
+        ]
 
-    def gradient(x: Array, gates: Planes, maxima: Pools, gradients: Pools) -> tuple[Array, Planes]:
-        z = _times(x, gates, gate_axes)
-        of_z = jnp.zeros((), z.dtype)
-        for axis, (maximum, ties), (of_maximum, of_mean) in zip(axes, maxima, gradients, strict=True):
-            # Equal maxima share the gradient, as JAX's own reduce-max does.
-            share = jnp.expand_dims(of_maximum / ties, axis)
-            of_z += jnp.where(z == jnp.expand_dims(maximum, axis), share, 0) + jnp.expand_dims(of_mean / z.shape[axis], axis)
-        if not gates:
-            return of_z.astype(x.dtype), ()
-        return _times(of_z, gates, gate_axes).astype(x.dtype), _to_gates(of_z * wide(x), gate_axes)
+        def of_z() -> Array:
+            z = _times(x, gates, gate_axes)
+            total = jnp.zeros((), z.dtype)
+            for axis, planes in zip(axes, pools, strict=True):
+                maximum, share, of_mean = (jnp.expand_dims(plane, axis) for plane in planes)
+                total += jnp.where(z == maximum, share, 0) + of_mean
+            return total
 
-    # Elsewhere it may be fused: gradients of several pools then are added up as they are computed.
-    return jax.lax.platform_dependent(*operands, cpu=functools.partial(apart, gradient), default=gradient)
+        of_gates = []
+        for axis in gate_axes:
+            gates, pools = anew((gates, pools))
+            of_gates.append(_to_one_of(len(gates), of_z() * wide(x), axis))
+        gates, pools = anew((gates, pools))
+        return _times(of_z(), gates, gate_axes).astype(x.dtype), tuple(of_gates)
+
+    def on_cpus(*operands: Any) -> tuple[Array, Planes]:
+        # What the gradient needs of z and of its maxima could be computed in the forward pass already: it must not be, or it is kept till
+        # here.
+        return apart(functools.partial(gradient, lambda planes: planes), *jax.lax.optimization_barrier(operands))
+
+    # Elsewhere it may be fused: gradients of several pools then are added up as they are computed. What passes have in common XLA would
+    # compute once and keep, in the size of the feature; planes behind a barrier of its own make each pass compute it.
+    return jax.lax.platform_dependent(*saved, gradients, cpu=on_cpus, default=functools.partial(gradient, jax.lax.optimization_barrier))
 
 
 gated.defvjp(_gated_forward, _gated_backward)

@@ -27,9 +27,20 @@ def batch_normalized(
         differentiated.
     """
     mean, variance = _statistics(x, groups)
+    return _normalized(x, scale, bias, mean, variance, epsilon), mean, variance
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_normalized_sigmoid(
+    x: Float[Array, "n ... c"], scale: Float[Array, " c"], bias: Float[Array, " c"], groups: int, epsilon: float
+) -> tuple[Float[Array, "n ... c"], Float[Array, "g c"], Float[Array, "g c"]]:
+    """As `batch_normalized`, but of what is normalised the sigmoid."""
+    return _sigmoid_forward(x, scale, bias, groups, epsilon)[0]
+
+
+def _normalized(x: Array, scale: Array, bias: Array, mean: Array, variance: Array, epsilon: float) -> Array:
     slope = jax.lax.rsqrt(variance + epsilon) * scale
-    y = wide(x) * _to_rows(slope, x) + _to_rows(bias - mean * slope, x)
-    return y.astype(x.dtype), mean, variance
+    return (wide(x) * _to_rows(slope, x) + _to_rows(bias - mean * slope, x)).astype(x.dtype)
 
 
 def _of_groups(values: Array, groups: int) -> Array:
@@ -60,17 +71,60 @@ def _forward(x: Array, scale: Array, bias: Array, groups: int, epsilon: float) -
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _backward(groups: int, epsilon: float, saved: tuple[Array, ...], gradients: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     x, scale, mean, variance = saved
-    of_y = wide(gradients[0])
-    inverse = jax.lax.rsqrt(variance + epsilon)
-    of_bias = _of_groups(of_y, groups)
+    of_y = gradients[0]
+    of_scale, of_bias = _of_parameters(of_y, x, mean, variance, epsilon)
+    return _of_x(of_y, x, scale, mean, variance, of_scale, of_bias, epsilon), of_scale.sum(0), of_bias.sum(0)
+
+
+def _of_parameters(of_y: Array, x: Array, mean: Array, variance: Array, epsilon: float) -> tuple[Array, Array]:
+    """Each group's gradients of scale and bias."""
+    of_bias = _of_groups(wide(of_y), len(mean))
     # Not as a sum over of_y times the normalised x: XLA would compute that in the forward pass already, where it can, and keep it.
-    of_scale = (_of_groups(of_y * wide(x), groups) - mean * of_bias) * inverse
-    count = x.size // x.shape[-1] // groups
+    return (_of_groups(wide(of_y) * wide(x), len(mean)) - mean * of_bias) * jax.lax.rsqrt(variance + epsilon), of_bias
+
+
+def _of_x(
+    of_y: Array, x: Array, scale: Array, mean: Array, variance: Array, of_scale: Array, of_bias: Array, epsilon: float
+) -> Array:
+    inverse = jax.lax.rsqrt(variance + epsilon)
+    count = x.size // x.shape[-1] // len(mean)
     # of_x = slope · (of_y − mean of of_y − normalised x · mean of (of_y · normalised x)), the last two as a line in x.
     slope, line = inverse * scale, -inverse * inverse * scale * of_scale / count
     offset = -slope * of_bias / count - line * mean
-    of_x = of_y * _to_rows(slope, x) + wide(x) * _to_rows(line, x) + _to_rows(offset, x)
-    return of_x.astype(x.dtype), of_scale.sum(0), of_bias.sum(0)
+    of_x = wide(of_y) * _to_rows(slope, x) + wide(x) * _to_rows(line, x) + _to_rows(offset, x)
+    return of_x.astype(x.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _sigmoid_forward(
+    x: Array, scale: Array, bias: Array, groups: int, epsilon: float
+) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    x = jax.lax.optimization_barrier(x)  # several passes read it, here and in the gradient
+    mean, variance = _statistics(x, groups)
+    y = jax.nn.sigmoid(_normalized(x, scale, bias, mean, variance, epsilon))
+    return (y, mean, variance), (x, scale, bias, mean, variance, y)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sigmoid_backward(
+    groups: int, epsilon: float, saved: tuple[Array, ...], gradients: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
+    def on_cpus(of_y: Array, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, y: Array) -> tuple[Array, Array, Array]:
+        return _backward(groups, epsilon, (x, scale, mean, variance), (of_y * (y * (1 - y)), *gradients[1:]))
+
+    def elsewhere(of_y: Array, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, _: Array) -> tuple[Array, Array, Array]:
+        def of_normalized(x: Array) -> Array:
+            y = jax.nn.sigmoid(_normalized(x, scale, bias, mean, variance, epsilon))
+            return of_y * (y * (1 - y))
+
+        # Each of two passes computes y from x, which it reads anyway: behind a barrier of its own, or XLA would write a plane for both.
+        x = jax.lax.optimization_barrier(x)
+        of_scale, of_bias = _of_parameters(of_normalized(x), x, mean, variance, epsilon)
+        x = jax.lax.optimization_barrier(x)
+        return _of_x(of_normalized(x), x, scale, mean, variance, of_scale, of_bias, epsilon), of_scale.sum(0), of_bias.sum(0)
+
+    return jax.lax.platform_dependent(gradients[0], *saved, cpu=on_cpus, default=elsewhere)
 
 
 batch_normalized.defvjp(_forward, _backward)
+batch_normalized_sigmoid.defvjp(_sigmoid_forward, _sigmoid_backward)

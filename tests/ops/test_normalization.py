@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aia_jax.ops import batch_normalized
+from aia_jax.ops import batch_normalized, batch_normalized_sigmoid
 
 EPSILON = 1e-5
 
@@ -42,6 +42,27 @@ def test_a_constant_channel_is_normalised_to_its_bias_with_finite_gradients():
     assert (variance >= 0).all()
     gradient = jax.grad(lambda v: jnp.vdot(batch_normalized(v, jnp.ones(2), jnp.zeros(2), 1, EPSILON)[0], x))(x)
     assert jnp.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_sigmoid_of_what_is_normalised_and_its_gradient(groups):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(2)
+        x, weights = jnp.asarray(rng.normal(3, 2, (2, 4, 3, 2, 5, 1)))
+        operands = x, jnp.array([1.5]), jnp.array([-0.5])
+
+        def ours(*operands):
+            return batch_normalized_sigmoid(*operands, groups, EPSILON)
+
+        def theirs(*operands):
+            y, *statistics = by_definition(*operands, groups)
+            return jax.nn.sigmoid(y), *statistics
+
+        for a, b in zip(ours(*operands), theirs(*operands), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9)
+        gradients = [jax.grad(lambda *a, f=f: jnp.vdot(f(*a)[0], weights), (0, 1, 2))(*operands) for f in (ours, theirs)]
+        for a, b in zip(*gradients, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from aia_jax.models.attention import Attention
-from aia_jax.ops import residual_relu
+from aia_jax.ops import gated_pools, residual_relu
 
 
 @pytest.fixture
 def variables_and_feature():
-    x = jax.random.normal(jax.random.key(0), (2, 3, 9, 5, 8))
+    x = jnp.round(jax.random.normal(jax.random.key(0), (2, 3, 9, 5, 8)), 1)  # with equal maxima
     return jax.jit(Attention("STinC").init, static_argnums=2)(jax.random.key(1), x, False), x
 
 
@@ -24,14 +24,37 @@ def value_and_gradients(variables, x):
     return value, updates, gradients
 
 
-def test_numbers_are_those_of_a_cpu(variables_and_feature, monkeypatch):
-    here = jax.jit(value_and_gradients)(*variables_and_feature)
-    jax.clear_caches()  # operations are traced once a shape
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *operands, cpu, default: default(*operands))
-    elsewhere = jax.jit(value_and_gradients)(*variables_and_feature)
-    jax.clear_caches()
-    for a, b in zip(jax.tree.leaves(elsewhere), jax.tree.leaves(here), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+@pytest.fixture
+def here_and_elsewhere(monkeypatch):
+    """The results of a function as a CPU computes them, and as other backends do."""
+
+    def results(function, *operands):
+        here = jax.jit(function)(*operands)
+        jax.clear_caches()  # operations are traced once a shape
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *operands, cpu, default: default(*operands))
+        elsewhere = jax.jit(function)(*operands)
+        jax.clear_caches()
+        return zip(jax.tree.leaves(here), jax.tree.leaves(elsewhere), strict=True)
+
+    return results
+
+
+def test_numbers_are_those_of_a_cpu(variables_and_feature, here_and_elsewhere):
+    for a, b in here_and_elsewhere(value_and_gradients, *variables_and_feature):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("gate_axes", [(), (4,), (1, 2, 3)])
+def test_equal_maxima_share_the_gradient_as_on_a_cpu(gate_axes, here_and_elsewhere):
+    x = jax.random.randint(jax.random.key(0), (2, 3, 4, 5, 6), -2, 3).astype("f4")  # three of four maxima are not alone
+    gates = tuple(jax.random.randint(jax.random.key(axis), np.delete(x.shape, axis), 1, 3).astype("f4") for axis in gate_axes)
+
+    def gradients(x, gates):
+        pools, gradient_of = jax.vjp(lambda x, gates: gated_pools(x, gates, gate_axes, (1, 2, 3, 4)), x, gates)
+        return pools, gradient_of(jax.tree.map(jnp.sin, pools))
+
+    for a, b in here_and_elsewhere(gradients, x, gates):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
