@@ -45,13 +45,12 @@ def _taps(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
     # In `lax`: these are most of the operations of a network with attention, and JAX traces indexing and operators half as fast.
     batch, i, j, k = (size - 2 * (axis > 0) for axis, size in enumerate(ringed[0].shape))
     planes, results = kernels.shape[3:]
-    weights = kernels.reshape(-1)
     sums = [jax.lax.full_like(ringed[0], 0, shape=(batch, i, j, k))] * results
-    for p, (tap, (a, b, c)) in itertools.product(range(planes), enumerate(_TAPS)):
+    for p, (a, b, c) in itertools.product(range(planes), _TAPS):
         shifted = jax.lax.slice(ringed[p], (0, a, b, c), (batch, a + i, b + j, c + k))
         for q in range(results):
-            weight = jax.lax.index_in_dim(weights, (tap * planes + p) * results + q, keepdims=False)
-            sums[q] = jax.lax.add(sums[q], jax.lax.mul(shifted, jax.lax.broadcast(weight, shifted.shape)))
+            weight = jax.lax.slice(kernels, (a, b, c, p, q), (a + 1, b + 1, c + 1, p + 1, q + 1))
+            sums[q] = jax.lax.add(sums[q], jax.lax.mul(shifted, jax.lax.broadcast(weight.reshape(()), shifted.shape)))
     return tuple(sums)
 
 
