@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.models.batch_norm import BatchNorm
-from aia_jax.ops import gated, gated_pools, stencil
+from aia_jax.ops import gated, gated_pools, kept, stencil
 from aia_jax.shapes import Array, Float
 
 NONE = "none"
@@ -104,19 +104,6 @@ def kaiming_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32)
 def xavier_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """Xavier normal over fan-in 54 and fan-out 27: the reference's start of a host's convolutions."""
     return jax.random.normal(key, shape, dtype) * (2 / (54 + 27)) ** 0.5
-
-
-@jax.custom_vjp
-def _kept(x: Array) -> Array:
-    """x behind a barrier: half a dozen passes read what lies between two modules.
-
-    Left to itself XLA for GPUs keeps it in float32, or a product of it. Its gradient is left to XLA, which writes it in the pass that
-    reads it first.
-    """
-    return jax.lax.optimization_barrier(x)
-
-
-_kept.defvjp(lambda x: (_kept(x), None), lambda _, gradient: (gradient,))
 
 
 class StencilConv(nn.Module):
@@ -209,7 +196,7 @@ class Attention(nn.Module):
             first, *rest = part.parts
             x = self._run(first, x, train)
             for stage in rest:
-                x = self._run(stage, _kept(x), train)
+                x = self._run(stage, kept(x), train)
             return x
         branches = [self._run(branch, x, train) for branch in part.parts]
         return functools.reduce(operator.add, branches) * (1 / len(branches))

@@ -66,6 +66,7 @@ class Bottleneck(nn.Module):
         y = conv(self.width, (3, 3), strides=self.stride, padding=1, name="conv2")(y)
         y = norm(name="bn2")(y)
         if self.attention != NONE:
+            # ReLU before the reshape: XLA for GPUs computes nothing twice across one, so it would write the ReLU's mask.
             y = fold(nn.relu(Attention(self.attention, self.bn_momentum, self.bn_group_size, name="attention")(unfold(y), train)))
         else:
             y = nn.relu(y)

@@ -1,9 +1,10 @@
 """Pure functions on arrays; custom gradients live here."""
 
+from aia_jax.ops.apart import kept
 from aia_jax.ops.gating import gated, gated_pools
 from aia_jax.ops.normalization import batch_normalized, batch_normalized_sigmoid
 from aia_jax.ops.pooled_stencil import stencil
 from aia_jax.ops.residual import residual_relu
 from aia_jax.ops.shift import temporal_shift
 
-__all__ = ["batch_normalized", "batch_normalized_sigmoid", "gated", "gated_pools", "residual_relu", "stencil", "temporal_shift"]
+__all__ = ["batch_normalized", "batch_normalized_sigmoid", "gated", "gated_pools", "kept", "residual_relu", "stencil", "temporal_shift"]

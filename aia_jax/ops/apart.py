@@ -1,4 +1,4 @@
-"""Keeping a computation apart from its readers."""
+"""Keeping results in memory that XLA would compute again, or keep in another form."""
 
 import functools
 from collections.abc import Callable
@@ -7,14 +7,15 @@ from typing import Any
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from aia_jax.shapes import Array
+
 
 def apart(function: Callable[..., Any], *operands: Any) -> Any:
-    """`function(*operands)`, computed once and kept in memory, whatever reads it.
+    """`function(*operands)`, on CPUs computed once and kept in memory, whatever reads it.
 
     XLA likes to write a producer into each of its readers. For a small result with many readers (a pooled plane, the 54 taps of a stencil)
-    that multiplies the work and the time to compile. A barrier prevents it on GPUs and TPUs. The CPU backend drops barriers before it
-    fuses; there the computation is a call that XLA is told not to write out, which nothing is fused with. Calls of one trace are one
-    computation to most of XLA's passes.
+    that multiplies the work and the time to compile. The CPU backend drops barriers before it fuses. So the computation is a call that XLA
+    is told not to write out, which nothing is fused with; calls of one trace are one computation to most of XLA's passes.
     """
     traced = jax.jit(functools.partial(_inlineable, function))  # once, not for each platform
 
@@ -22,9 +23,22 @@ def apart(function: Callable[..., Any], *operands: Any) -> Any:
         with set_xla_metadata(inlineable="false"):
             return traced(*operands)
 
-    return jax.lax.platform_dependent(*operands, cpu=called, default=lambda *operands: jax.lax.optimization_barrier(traced(*operands)))
+    return jax.lax.platform_dependent(*operands, cpu=called, default=traced)
 
 
 def _inlineable(function: Callable[..., Any], *operands: Any) -> Any:
     with set_xla_metadata(inlineable=None):
         return function(*operands)
+
+
+@jax.custom_vjp
+def kept(x: Array) -> Array:
+    """x behind a barrier: for what many passes read, such as the feature between two attention modules.
+
+    Left to itself XLA for GPUs keeps it in float32, or a product of it. Its gradient is left to XLA, which writes it in the pass that
+    reads it first.
+    """
+    return jax.lax.optimization_barrier(x)
+
+
+kept.defvjp(lambda x: (kept(x), None), lambda _, gradient: (gradient,))

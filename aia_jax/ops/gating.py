@@ -72,6 +72,7 @@ def _to_gates(x: Array, axes: tuple[int, ...]) -> Planes:
 
 
 def _to_one_of(gates: int, x: Array, axis: int) -> Plane:
+    """The same for one of so many gates."""
     # On GPUs what follows a sum over H, W or C is a kernel of its own.
     return jax.lax.platform_dependent(x, cpu=lambda x: _sum(x, axis) * (1 / gates), default=lambda x: (x * (1 / gates)).sum(axis))
 

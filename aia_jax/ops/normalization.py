@@ -45,8 +45,6 @@ def _normalized(x: Array, scale: Array, bias: Array, mean: Array, variance: Arra
 
 def _of_groups(values: Array, groups: int) -> Array:
     """Sums over the rows of a group, [g, C]. First over a row: x itself is never reshaped, so its sharding stays."""
-    if groups == 1:
-        return values.sum(tuple(range(values.ndim - 1)))[None]
     rows = values.sum(tuple(range(1, values.ndim - 1)))  # [n, C]
     return rows.reshape(groups, -1, rows.shape[-1]).sum(1)
 
@@ -83,9 +81,7 @@ def _of_parameters(of_y: Array, x: Array, mean: Array, variance: Array, epsilon:
     return (_of_groups(wide(of_y) * wide(x), len(mean)) - mean * of_bias) * jax.lax.rsqrt(variance + epsilon), of_bias
 
 
-def _of_x(
-    of_y: Array, x: Array, scale: Array, mean: Array, variance: Array, of_scale: Array, of_bias: Array, epsilon: float
-) -> Array:
+def _of_x(of_y: Array, x: Array, scale: Array, mean: Array, variance: Array, of_scale: Array, of_bias: Array, epsilon: float) -> Array:
     inverse = jax.lax.rsqrt(variance + epsilon)
     count = x.size // x.shape[-1] // len(mean)
     # of_x = slope · (of_y − mean of of_y − normalised x · mean of (of_y · normalised x)), the last two as a line in x.

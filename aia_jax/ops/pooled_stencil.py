@@ -4,7 +4,6 @@ A convolution from two channels to one leaves matrix units and convolution libra
 a CPU). As 54 shifted multiply-adds over planes that are small after pooling it is one pass of vector arithmetic.
 """
 
-import functools
 import itertools
 
 import jax
@@ -38,7 +37,7 @@ def _ringed(plane: Array) -> Array:
 def _correlate(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
     """For each q the sum over planes p and taps of plane p, shifted, times kernels[..., p, q]."""
     # Batch statistics, the gate and gradients all read the sums. On other backends than CPUs these readers are one, or behind a barrier.
-    return jax.lax.platform_dependent(ringed, kernels, cpu=functools.partial(apart, _taps), default=_taps)
+    return apart(_taps, ringed, kernels)
 
 
 def _taps(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:

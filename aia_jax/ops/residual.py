@@ -14,7 +14,7 @@ def residual_relu(branch: Float[Array, "n h w c"], shortcut: Float[Array, "n h w
     Left to itself, XLA's CPU backend writes this sum into each reader, one of which is the next block's sum: the sixth block of a stage
     would compute the outputs of all before it again. The gradient keeps the output alone.
     """
-    return apart(lambda a, b: jnp.maximum(a + b, 0), branch, shortcut)
+    return jax.lax.optimization_barrier(apart(lambda a, b: jnp.maximum(a + b, 0), branch, shortcut))
 
 
 def _forward(branch: Array, shortcut: Array) -> tuple[Array, Array]:

@@ -1,11 +1,11 @@
-"""What is kept apart from its readers is computed once for all of them, here as on other backends."""
+"""What is kept apart from its readers is computed once for all of them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aia_jax.ops.apart import apart
+from aia_jax.ops.apart import apart, kept
 
 
 def read_twice(keep):
@@ -26,9 +26,17 @@ def test_on_a_cpu_it_is_a_call_that_nothing_is_fused_with():
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_elsewhere_it_is_behind_a_barrier(platform):
+def test_elsewhere_readers_may_be_fused_with_it(platform):
     text = jax.jit(read_twice(apart)).trace(jnp.ones((4, 4))).lower(lowering_platforms=(platform,)).as_text()
-    assert text.count("optimization_barrier") == 1 and 'inlineable = "false"' not in text
+    assert "optimization_barrier" not in text and 'inlineable = "false"' not in text
+
+
+def test_what_is_kept_is_behind_a_barrier_and_its_gradient_is_not():
+    x = jnp.ones(3)
+    assert jax.jit(kept).lower(x).as_text().count("optimization_barrier") == 1
+    value_and_gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sin(kept(x)).sum()))
+    assert value_and_gradient.lower(x).as_text().count("optimization_barrier") == 1
+    np.testing.assert_allclose(value_and_gradient(x)[1], jnp.cos(x), rtol=1e-6)
 
 
 def test_it_has_the_function_s_value_and_gradient_and_can_be_mapped():
