@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.models.batch_norm import BatchNorm
-from aia_jax.ops import gated, gated_pools, kept, stencil
+from aia_jax.ops import attend, gated, gated_pools, kept, stencil, use_gpu_kernels
 from aia_jax.shapes import Array, Float
 
 NONE = "none"
@@ -149,21 +149,25 @@ class AttentionModule(nn.Module):
     """C, ST, CinST or STinC.
 
     The guide's gates refine what the host pools; the host's gates alone multiply x (paper, Eqs. 12-15).
+
+    Attributes:
+        relu: whether max(., 0) of the refined feature is returned.
     """
 
     guide: str | None
     host: str
     bn_momentum: float = 0.9
     bn_group_size: int = 0
+    relu: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
-        if self.guide is None:
-            host = self._gates(self.host, x, NO_GATES, train, kaiming_normal)
-        else:
-            guide = self._gates(self.guide, x, NO_GATES, train, kaiming_normal)
-            host = self._gates(self.host, x, guide, train, xavier_normal)
-        return gated(x, host.planes, host.axes)
+        if use_gpu_kernels(x) and not self.is_initializing():
+            return self._in_kernels(x, train)
+        guide = NO_GATES if self.guide is None else self._gates(self.guide, x, NO_GATES, train, kaiming_normal)
+        host = self._gates(self.host, x, guide, train, kaiming_normal if self.guide is None else xavier_normal)
+        y = gated(x, host.planes, host.axes)
+        return nn.relu(y) if self.relu else y
 
     def _gates(self, name: str, x: Array, guide: Gates, train: bool, init: Any) -> Gates:
         """Those of the units that `name` stands for, computed on what the guide leaves of x."""
@@ -175,28 +179,60 @@ class AttentionModule(nn.Module):
         ]
         return Gates(tuple(planes), axes)
 
+    def _in_kernels(self, x: Array, train: bool) -> Array:
+        """The same with one gradient for the whole module, so its units are functions of their variables here."""
+
+        def gates_of(names: tuple[str, ...], variables: dict[str, Any], pools: Any) -> tuple[tuple[Array, ...], dict[str, Any]]:
+            gates, running = [], {}
+            for unit, pooled in zip(names, pools, strict=True):
+                gate = AxisGate(AXES[unit], kaiming_normal, self.bn_momentum, self.bn_group_size, parent=None)
+                out, updates = gate.apply(variables[unit], *pooled, train, mutable=["batch_stats"])
+                gates.append(out)
+                running[unit] = updates["batch_stats"]
+            return tuple(gates), running
+
+        names = (UNITS[self.guide] if self.guide else (), UNITS[self.host])
+        variables = tuple(
+            {unit: {collection: of_units[unit] for collection, of_units in self.variables.items()} for unit in units} for units in names
+        )
+        y, running = attend(
+            tuple(functools.partial(gates_of, units) for units in names),
+            tuple(tuple(AXES[unit].pooled for unit in units) for units in names),
+            self.relu,
+            x,
+            variables,
+        )
+        if train:
+            for unit, statistics in (item for of_units in running if of_units for item in of_units.items()):
+                self.put_variable("batch_stats", unit, statistics)
+        return y
+
 
 class Attention(nn.Module):
-    """Runs an attention expression on a feature; the shape stays."""
+    """Runs an attention expression on a feature; the shape stays.
+
+    Attributes:
+        relu: whether max(., 0) of the refined feature is returned.
+    """
 
     expression: str
     bn_momentum: float = 0.9
     bn_group_size: int = 0
+    relu: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
-        return self._run(parse(self.expression), x, train)
+        return self._run(parse(self.expression), x, train, self.relu)
 
-    def _run(self, part: Module | Combination | None, x: Array, train: bool) -> Array:
-        if part is None:
-            return x
+    def _run(self, part: Module | Combination | None, x: Array, train: bool, relu: bool) -> Array:
         if isinstance(part, Module):
-            return AttentionModule(part.guide, part.host, self.bn_momentum, self.bn_group_size, name=part.name)(x, train)
-        if part.kind == "->":
-            first, *rest = part.parts
-            x = self._run(first, x, train)
-            for stage in rest:
-                x = self._run(stage, kept(x), train)
-            return x
-        branches = [self._run(branch, x, train) for branch in part.parts]
-        return functools.reduce(operator.add, branches) * (1 / len(branches))
+            return AttentionModule(part.guide, part.host, self.bn_momentum, self.bn_group_size, relu, name=part.name)(x, train)
+        if part is not None and part.kind == "->":
+            *first, last = part.parts
+            for stage in first:
+                x = kept(self._run(stage, x, train, False))
+            return self._run(last, x, train, relu)
+        if part is not None:
+            branches = [self._run(branch, x, train, False) for branch in part.parts]
+            x = functools.reduce(operator.add, branches) * (1 / len(branches))
+        return nn.relu(x) if relu else x

@@ -67,7 +67,7 @@ class Bottleneck(nn.Module):
         y = norm(name="bn2")(y)
         if self.attention != NONE:
             # ReLU before the reshape: XLA for GPUs computes nothing twice across one, so it would write the ReLU's mask.
-            y = fold(nn.relu(Attention(self.attention, self.bn_momentum, self.bn_group_size, name="attention")(unfold(y), train)))
+            y = fold(Attention(self.attention, self.bn_momentum, self.bn_group_size, relu=True, name="attention")(unfold(y), train))
         else:
             y = nn.relu(y)
         y = conv(EXPANSION * self.width, (1, 1), name="conv3")(y)

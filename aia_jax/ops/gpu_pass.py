@@ -1,0 +1,323 @@
+"""One pass over a feature on an NVIDIA GPU, as a Pallas kernel: whatever is computed of it, element by element, and what is summed up.
+
+XLA makes a kernel for each reduced axis, reads the feature for each, and fetches planes from the second-level cache for every element: a
+plane that lacks T for each of eight frames, one that lacks H for each row. Here a program holds a tile of one clip, some positions of
+one spatial axis with all channels, and walks along the other spatial axis with all frames side by side. So a plane that lacks T serves
+all frames, sums over T and over the axis it walks along meet in registers, and nothing is exchanged between threads but for sums over C.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from aia_jax.ops.by_clips import by_clips
+from aia_jax.shapes import Array
+
+T, H, W, C = 1, 2, 3, 4  # axes of a feature
+MAX_FRAMES = 32  # they lie side by side in registers
+
+Body = Callable[[Sequence[Array], Sequence[Array]], Sequence[Array]]
+
+
+class Reduction(NamedTuple):
+    """Of one value of a pass along one axis.
+
+    Attributes:
+        value: which one of the body's.
+        axis: T, H, W or C.
+        kind: "sum"; "pool": the maximum and the mean; "ties": these and how many elements equal the maximum.
+    """
+
+    value: int
+    axis: int
+    kind: str
+
+    @property
+    def results(self) -> int:
+        return {"sum": 1, "pool": 2, "ties": 3}[self.kind]
+
+
+def feature_pass(
+    body: Body,
+    features: Sequence[Array],
+    planes: Sequence[Array],
+    lacking: Sequence[int],
+    reductions: Sequence[Reduction] = (),
+    writes: Sequence[tuple[int, Any]] = (),
+    interpret: bool = False,
+) -> tuple[Array, ...]:
+    """Computes values from features and planes, writes some and reduces some.
+
+    Args:
+        body: (features, planes) → values. It is traced on tiles, all float32, planes ready to be broadcast; element by element only.
+        features: [B, T, H, W, C] all, at most `MAX_FRAMES` frames, of float32 or less.
+        planes: float32, a feature's shape without one axis.
+        lacking: of each plane that axis.
+        reductions: what to reduce.
+        writes: (which value, dtype) of what is written in the feature's shape.
+        interpret: run by Pallas' interpreter, on any backend.
+
+    Returns:
+        For each reduction its results, planes of float32, one after the other; then what is written.
+    """
+
+    def by_kernel(*arrays: Array) -> tuple[Array, ...]:
+        return _run(body, arrays[: len(features)], arrays[len(features) :], lacking, reductions, writes, interpret)
+
+    def by_xla(*arrays: Array) -> tuple[Array, ...]:
+        return _plain(body, arrays[: len(features)], arrays[len(features) :], lacking, reductions, writes)
+
+    ranks = [4] * sum(reduction.results for reduction in reductions) + [5] * len(writes)
+    kernel = by_clips(by_kernel, ranks)
+    if interpret:
+        return kernel(*features, *planes)
+    return jax.lax.platform_dependent(*features, *planes, cuda=kernel, default=by_xla)
+
+
+def _plain(
+    body: Body,
+    features: Sequence[Array],
+    planes: Sequence[Array],
+    lacking: Sequence[int],
+    reductions: Sequence[Reduction],
+    writes: Sequence[tuple[int, Any]],
+) -> tuple[Array, ...]:
+    """The same in XLA's operations: what every kernel is measured by, and what other devices run."""
+    stretched = [jnp.expand_dims(plane, axis) for plane, axis in zip(planes, lacking, strict=True)]
+    values = [jnp.broadcast_to(value, features[0].shape) for value in body([feature.astype(jnp.float32) for feature in features], stretched)]
+    results: list[Array] = []
+    for value, axis, kind in ((values[reduction.value], reduction.axis, reduction.kind) for reduction in reductions):
+        if kind == "sum":
+            results.append(value.sum(axis))
+            continue
+        maximum = value.max(axis)
+        results += [maximum, value.mean(axis)]
+        if kind == "ties":
+            results.append((value == jnp.expand_dims(maximum, axis)).astype(jnp.float32).sum(axis))
+    return *results, *(values[value].astype(dtype) for value, dtype in writes)
+
+
+class _Walk(NamedTuple):
+    """How programs cut a clip: tiles of `rows` positions of axis `across`, each of them walked in `chunks` steps of axis `along`."""
+
+    along: int
+    across: int
+    rows: int
+    tiles: int
+    chunk: int
+    chunks: int
+
+
+def _run(
+    body: Body,
+    features: Sequence[Array],
+    planes: Sequence[Array],
+    lacking: Sequence[int],
+    reductions: Sequence[Reduction],
+    writes: Sequence[tuple[int, Any]],
+    interpret: bool,
+) -> tuple[Array, ...]:
+    from jax.experimental.pallas import triton as plt  # not on every machine that imports this module
+
+    shape = features[0].shape
+    columns = pl.next_power_of_2(shape[C])
+    over_width = [reduction for reduction in reductions if reduction.axis == W]
+    others = [reduction for reduction in reductions if reduction.axis != W]
+    held = shape[T] * max([sum(r.results for r in rs if r.axis == along) for rs, along in ((others, H), (over_width, W))])
+    per_thread = 4 if held <= 2 * shape[T] else max(1, pl.next_power_of_2(64 // held + 1) // 2)
+    per_thread = min(per_thread, 4)
+
+    def walk(along: int, across: int, whole: bool) -> _Walk:
+        rows = min(pl.next_power_of_2(shape[across]), max(1, 128 * per_thread // columns))
+        tiles = pl.cdiv(shape[across], rows)
+        chunk = shape[along] if whole else max(1, min(8, shape[along] * shape[0] * tiles // 1024))
+        return _Walk(along, across, rows, tiles, chunk, pl.cdiv(shape[along], chunk))
+
+    walks = []
+    if others or writes:
+        walks.append((walk(H, W, any(reduction.axis == H for reduction in others)), others, writes))
+    if over_width:
+        walks.append((walk(W, H, True), over_width, ()))
+    programs = [each.tiles * each.chunks for each, *_ in walks]
+
+    inputs = [*((0, array) for array in features), *zip(lacking, planes, strict=True)]
+    strides = [_strides(shape, lack) for lack, _ in inputs]
+    outputs = [(reduction.axis, jnp.float32) for reduction in reductions for _ in range(reduction.results)]
+    outputs += [(0, dtype) for _, dtype in writes]
+    of_reduction = dict(zip(reductions, _running([reduction.results for reduction in reductions]), strict=True))
+
+    def kernel(*refs: Any) -> None:
+        in_refs, out_refs = refs[: len(inputs)], refs[len(inputs) :]
+        program = pl.program_id(0)
+        clip, program = jax.lax.div(program, jnp.int32(sum(programs))), jax.lax.rem(program, jnp.int32(sum(programs)))
+        first = 0
+        for (how, reduced, written), count in zip(walks, programs, strict=True):
+
+            def run(how: _Walk = how, reduced: Any = reduced, written: Any = written, number: Array = program - first) -> None:
+                tile = _Tile(shape, how, columns, clip, jax.lax.rem(number, jnp.int32(how.tiles)))
+                start = jax.lax.div(number, jnp.int32(how.tiles)) * how.chunk
+                _walked(plt, body, len(features), tile, start, in_refs, strides, out_refs, reduced, of_reduction, written, len(outputs))
+
+            if len(walks) == 1:
+                run()
+            else:
+                pl.when((program >= first) & (program < first + count))(run)
+            first += count
+
+    results = pl.pallas_call(
+        kernel,
+        grid=(shape[0] * sum(programs),),
+        out_shape=[jax.ShapeDtypeStruct((math.prod(_without(shape, lack)),), dtype) for lack, dtype in outputs],
+        compiler_params=plt.CompilerParams(num_warps=max(1, min(16, walks[0][0].rows * columns // (32 * per_thread)))),
+        interpret=interpret,
+    )(*(array.reshape(-1) for _, array in inputs))
+    return tuple(result.reshape(_without(shape, lack)) for result, (lack, _) in zip(results, outputs, strict=True))
+
+
+def _running(counts: Sequence[int]) -> list[int]:
+    return [sum(counts[:i]) for i in range(len(counts))]
+
+
+def _without(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    """A feature's shape without an axis; axis 0 takes none away."""
+    return tuple(size for i, size in enumerate(shape) if not axis or i != axis)
+
+
+def _strides(shape: Sequence[int], lack: int) -> dict[int, int]:
+    """Axis → stride; nothing for the axis that is lacking."""
+    axes = [axis for axis in range(5) if axis != lack or not lack]
+    return {axis: math.prod(shape[other] for other in axes if other > axis) for axis in axes}
+
+
+class _Tile:
+    """Positions of one clip that a program computes at once: rows of one spatial axis, all channels."""
+
+    def __init__(self, shape: Sequence[int], how: _Walk, columns: int, clip: Array, number: Array):
+        self.shape, self.how, self.clip = shape, how, clip
+        self.row = number * how.rows + jnp.arange(how.rows, dtype=jnp.int32)[:, None]
+        self.column = jnp.arange(columns, dtype=jnp.int32)[None, :]
+        self.ragged = bool(shape[how.across] % how.rows), columns != shape[C]
+
+    def place(self, strides: dict[int, int], t: int, step: Array) -> tuple[Array, Array | None]:
+        """Offsets of the tile in an array at a frame and a step, and which of them exist."""
+        where = self.clip * strides[0] + t * strides.get(T, 0) + step * strides.get(self.how.along, 0)
+        exists = None
+        for axis, position, ragged in ((self.how.across, self.row, self.ragged[0]), (C, self.column, self.ragged[1])):
+            if axis in strides:
+                where = where + position * strides[axis]
+                if ragged:
+                    inside = position < self.shape[axis]
+                    exists = inside if exists is None else exists & inside
+        return where, exists if exists is None else jnp.broadcast_to(exists, where.shape)
+
+    def columns_exist(self) -> Array | None:
+        return self.column < self.shape[C] if self.ragged[1] else None
+
+
+def _walked(
+    plt: Any,
+    body: Body,
+    num_features: int,
+    tile: _Tile,
+    start: Array,
+    in_refs: Sequence[Any],
+    strides: Sequence[dict[int, int]],
+    out_refs: Sequence[Any],
+    reduced: Sequence[Reduction],
+    of_reduction: dict[Reduction, int],
+    written: Sequence[tuple[int, Any]],
+    num_outputs: int,
+) -> None:
+    """One program: the tile along all its steps."""
+    shape, along = tile.shape, tile.how.along
+    frames = range(shape[T])
+    held = [reduction for reduction in reduced if reduction.axis == along]
+
+    def load(i: int, t: int, step: Array) -> Array:
+        where, exists = tile.place(strides[i], t, step)
+        # Features pass by once; planes are read again by other steps and frames.
+        policy = "evict_first" if i < num_features else "evict_last"
+        if exists is None:
+            return plt.load(in_refs[i].at[where], eviction_policy=policy)
+        return plt.load(in_refs[i].at[where], mask=exists, other=0, eviction_policy=policy)
+
+    def store(i: int, value: Array, lack: int, t: int, step: Array) -> None:
+        where, exists = tile.place(_strides(shape, lack), t, step)
+        plt.store(out_refs[i].at[where], jnp.broadcast_to(value, where.shape).astype(out_refs[i].dtype), mask=exists)
+
+    def stored(reduction: Reduction, results: Sequence[Array], t: int, step: Array) -> None:
+        if reduction.kind != "sum":
+            results = (results[0], results[1] * (1 / shape[reduction.axis]), *results[2:])
+        for i, result in enumerate(results, of_reduction[reduction]):
+            store(i, result, reduction.axis, t, step)
+
+    def one_step(step: Array, held_so_far: tuple) -> tuple:
+        raw = [[load(i, t, step) for i in range(num_features)] for t in frames]  # all on their way before any is used
+        shared = {i: load(i, 0, step) for i in range(num_features, len(in_refs)) if T not in strides[i]}
+        values = []
+        for t in frames:
+            features = [feature.astype(jnp.float32) for feature in raw[t]]
+            planes = [shared[i] if i in shared else load(i, t, step) for i in range(num_features, len(in_refs))]
+            values.append(body(features, planes))
+            for i, (value, _) in enumerate(written, num_outputs - len(written)):
+                store(i, values[t][value], 0, t, step)
+            for reduction in reduced:
+                if reduction.axis == C:
+                    stored(reduction, _over_channels(values[t][reduction.value], reduction.kind, tile.columns_exist()), t, step)
+        for reduction in reduced:
+            if reduction.axis == T:
+                stored(reduction, _over_list([value[reduction.value] for value in values], reduction.kind), 0, step)
+        return tuple(
+            tuple(_joined(so_far, value[reduction.value], reduction.kind) for so_far, value in zip(all_so_far, values, strict=True))
+            for reduction, all_so_far in zip(held, held_so_far, strict=True)
+        )
+
+    empty = jnp.zeros((tile.how.rows, tile.column.shape[1]), jnp.float32)
+    nothing = {"sum": (empty,), "pool": (empty - jnp.inf, empty), "ties": (empty - jnp.inf, empty, empty)}
+    held_at_last = jax.lax.fori_loop(
+        start,
+        jnp.minimum(start + tile.how.chunk, shape[along]),
+        one_step,
+        tuple(tuple(nothing[reduction.kind] for _ in frames) for reduction in held),
+    )
+    for reduction, of_frames in zip(held, held_at_last, strict=True):
+        for t, results in enumerate(of_frames):
+            stored(reduction, results, t, jnp.int32(0))
+
+
+def _joined(so_far: Sequence[Array], value: Array, kind: str) -> tuple[Array, ...]:
+    if kind == "sum":
+        return (so_far[0] + value,)
+    maximum, total, *ties = so_far
+    if ties:
+        ties = [jnp.where(value > maximum, 1.0, ties[0] + jnp.where(value == maximum, 1.0, 0.0))]
+    return jnp.maximum(maximum, value), total + value, *ties
+
+
+def _over_list(values: Sequence[Array], kind: str) -> tuple[Array, ...]:
+    total = functools.reduce(jnp.add, values)
+    if kind == "sum":
+        return (total,)
+    maximum = functools.reduce(jnp.maximum, values)
+    if kind == "pool":
+        return maximum, total
+    return maximum, total, functools.reduce(jnp.add, [jnp.where(value == maximum, 1.0, 0.0) for value in values])
+
+
+def _over_channels(value: Array, kind: str, exist: Array | None) -> tuple[Array, ...]:
+    """Of a tile [rows, columns], to [rows, 1]."""
+
+    def total(value: Array) -> Array:
+        return (value if exist is None else jnp.where(exist, value, 0.0)).sum(1)[:, None]
+
+    if kind == "sum":
+        return (total(value),)
+    maximum = (value if exist is None else jnp.where(exist, value, -jnp.inf)).max(1)[:, None]
+    if kind == "pool":
+        return maximum, total(value)
+    return maximum, total(value), total(jnp.where(value == maximum, 1.0, 0.0))
