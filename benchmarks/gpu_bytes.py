@@ -20,7 +20,7 @@ import gpu_jobs
 import gpu_program
 import jax
 import jax.numpy as jnp
-from gpu_jax import step_and_arguments
+from gpu_jax import step_and_shapes
 from jax.experimental import topologies
 
 from aia_jax import create_model
@@ -55,11 +55,11 @@ def described_gpu() -> jax.sharding.Sharding:
     return jax.sharding.SingleDeviceSharding(gpu.devices[0])
 
 
-def compiled(network: str, mode: str, shape: list[int], device: jax.sharding.Sharding):
+def compiled(network: str, mode: str, shape: tuple[int, ...], device: jax.sharding.Sharding):
     """The compiled step and the seconds that compiling took."""
     model = create_model(gpu_jobs.NUM_CLASSES, dtype=jnp.bfloat16, **gpu_jobs.NETWORKS[network])
-    step, arguments = step_and_arguments(model, mode, shape)
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), arguments)
+    step, shapes = step_and_shapes(model, mode, shape)
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), shapes)
     start = time.perf_counter()
     program = step.lower(*shapes).compile()
     return program, time.perf_counter() - start
@@ -80,7 +80,7 @@ def main() -> None:
     for mode in options.modes:
         first = None
         for network in options.networks:
-            program, seconds = compiled(network, mode, [options.batch, *options.clip], device)
+            program, seconds = compiled(network, mode, (options.batch, *options.clip), device)
             rows = list(gpu_program.kernels(program.as_text()))
             moved = sum(row.bytes * row.runs for row in rows)
             held = program.memory_analysis().temp_size_in_bytes

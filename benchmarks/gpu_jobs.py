@@ -2,11 +2,10 @@
 
 import itertools
 import json
-import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +17,12 @@ NETWORKS = {
 }
 MODES = ("training", "evaluation")
 NUM_CLASSES = 174
+ROUNDS = 5  # of `round_seconds` each, about
+NO_TIME_LEFT = "no time left"
 
 
 def options() -> SimpleNamespace:
-    """What gpu.py gave to its child: networks, clip [T, H, W], batches, rounds, round_seconds, compiled, profile, deadline."""
+    """What gpu.py gave to its child: networks, clip [T, H, W], batches, round_seconds, compiled, profile, deadline."""
     return SimpleNamespace(**json.loads(sys.argv[1]))
 
 
@@ -30,25 +31,31 @@ def emit(**row: Any) -> None:
     print(json.dumps(row), flush=True)
 
 
+def jobs(wanted: SimpleNamespace) -> Iterator[tuple[str, str, int]]:
+    """(network, mode, batch), what matters most first: small batches before large ones, training before evaluation, TSN before TSM."""
+    for batch, mode, network in itertools.product(sorted(wanted.batches), MODES, wanted.networks):
+        yield network, mode, batch
+
+
 def sweep(
     wanted: SimpleNamespace, measure: Callable[..., dict[str, Any]], is_out_of_memory: Callable[[Exception], bool], **which: Any
 ) -> None:
-    """Emits a row for every batch, mode and network, the small batches first, until the time is over.
+    """Emits a row for every job, until the time is over.
 
     What did not fit in memory is not tried with a larger batch.
 
     Args:
-        measure: (network, mode, batch, **which) → the row's numbers.
+        measure: (network, mode, batch, **which) → the row's numbers, or why there are none as "failed".
         is_out_of_memory: tells that exception from a mistake.
         which: goes into every row.
     """
     full = set()
-    for batch, mode, network in itertools.product(sorted(wanted.batches), MODES, wanted.networks):
+    for network, mode, batch in jobs(wanted):
         job = {"network": network, "mode": mode, "batch": batch, **which}
         if (network, mode) in full:
             continue
         if time.time() > wanted.deadline:
-            emit(**job, failed="no time left")
+            emit(**job, failed=NO_TIME_LEFT)
             continue
         try:
             emit(**job, **measure(**job))
@@ -59,8 +66,16 @@ def sweep(
             emit(**job, failed="out of memory")
 
 
+def seconds_to_measure(wanted: SimpleNamespace) -> float:
+    """What one job takes, about: its rounds, and to get ready."""
+    return (ROUNDS + 1) * wanted.round_seconds + 2
+
+
 def seconds_per_step(step: Callable[[], None], wait: Callable[[], None], wanted: SimpleNamespace) -> float:
-    """Median over rounds of many steps that are queued at once and waited for together, as a training loop runs them."""
+    """Median over rounds of many steps that are queued at once and waited for together, as a training loop runs them.
+
+    A round ends within `round_seconds` unless a single step takes longer; of steps that long there are fewer rounds, but two at least.
+    """
 
     def one_round(steps: int) -> float:
         start = time.perf_counter()
@@ -69,6 +84,9 @@ def seconds_per_step(step: Callable[[], None], wait: Callable[[], None], wanted:
         wait()
         return (time.perf_counter() - start) / steps
 
-    one_round(3)
-    steps = math.ceil(wanted.round_seconds / one_round(2))
-    return statistics.median(one_round(steps) for _ in range(wanted.rounds))
+    one_round(2)
+    steps = max(1, int(wanted.round_seconds / one_round(2)))
+    rounds = [one_round(steps), one_round(steps)]
+    while sum(rounds) * steps < (ROUNDS - 0.5) * wanted.round_seconds:
+        rounds.append(one_round(steps))
+    return statistics.median(rounds)

@@ -37,12 +37,6 @@ def kernels(program: str) -> Iterator[Kernel]:
     yield from _kernels(computations, entry, 1)
 
 
-def operation_bytes(program: str) -> dict[str, int]:
-    """Operation → bytes of its inputs and its output, of every operation in the text of a compiled program."""
-    computations, _ = _computations(program)
-    return {name: size for lines in computations.values() for name, size in _bytes(lines).items()}
-
-
 Lines = list[tuple[str, str, str, str]]  # name, shape, operation, the rest of the line
 
 

@@ -32,7 +32,3 @@ def test_kernels_are_those_that_run_as_often_as_they_run():
         ("wrapped_exp", "jit(step)/exp", 32 + 32, 9),
         ("fusion.2", "jit(step)/neg", 64 + 64, 1),  # an operand that stands there twice is read once
     ]
-
-
-def test_every_operation_has_its_bytes():
-    assert gpu_program.operation_bytes(PROGRAM) | {"negate.1": 128, "wrapped_exp": 64} == gpu_program.operation_bytes(PROGRAM)

@@ -40,7 +40,7 @@ def by_clips(function: Callable[..., tuple[Array, ...]], result_ranks: Sequence[
         of_arguments = [axes(len(a.shape), i < len(arguments) - shared) for i, a in enumerate(arguments)]
         return ", ".join(of_arguments) + " -> " + ", ".join(axes(rank, True) for rank in result_ranks)
 
-    partitioned = custom_partitioning(function)
+    partitioned = custom_partitioning(lambda *arrays: function(*arrays))  # it cannot take keyword arguments, not even unused
     partitioned.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
     return partitioned
 

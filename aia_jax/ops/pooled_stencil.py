@@ -5,12 +5,17 @@ a CPU). As 54 shifted multiply-adds over planes that are small after pooling it 
 """
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from aia_jax.ops import gpu_stencil
 from aia_jax.ops.apart import apart
 from aia_jax.ops.banded import GROUP, banded_gradient, banded_stencil
+from aia_jax.ops.by_clips import by_clips
+from aia_jax.ops.gpu_kernels import use_gpu_kernels
 from aia_jax.shapes import Array, Float
 
 _INNER_SHIFTS = tuple(itertools.product(range(3), repeat=2))
@@ -25,7 +30,25 @@ def stencil(maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], ker
         maximum, mean: pooled planes of one dtype.
         kernel: its first three axes run along i, j and k, the last over (maximum, mean); of the planes' dtype.
     """
+    return jax.lax.platform_dependent(maximum, mean, kernel, default=_by_taps, **_on_gpus(maximum, _by_kernel))
+
+
+def _by_taps(maximum: Array, mean: Array, kernel: Array) -> Array:
     return _correlate((_ringed(maximum), _ringed(mean)), kernel[..., None])[0]
+
+
+def _on_gpus(plane: Array, function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """`function` for NVIDIA's GPUs, where kernels are used."""
+    return {"cuda": function} if use_gpu_kernels(plane) and plane.dtype == jnp.float32 else {}
+
+
+def _by_kernel(maximum: Array, mean: Array, kernel: Array) -> Array:
+    return by_clips(lambda *operands: (gpu_stencil.correlate(*operands),), [4], shared=1)(maximum, mean, kernel)[0]
+
+
+def _gradient_by_kernel(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
+    of_maximum, of_mean, of_kernel = by_clips(gpu_stencil.gradient, [4, 4, 5], shared=1)(gradient, maximum, mean, kernel)
+    return of_maximum, of_mean, of_kernel.sum(0)
 
 
 def _ringed(plane: Array) -> Array:
@@ -64,12 +87,13 @@ def _with_gradient_to_come(maximum: Array, mean: Array, kernel: Array) -> Array:
         # their taps, which take a third of the time of large ones.
         return stencil(maximum, mean, kernel)
     # On CPUs the taps of all units and of their gradients would be half of what a training step takes to compile.
-    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded_stencil, default=stencil)
+    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded_stencil, default=_by_taps, **_on_gpus(maximum, _by_kernel))
 
 
 @jax.jit
 def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
-    return jax.lax.platform_dependent(gradient, *saved, cpu=banded_gradient, default=gradient_by_taps)
+    on_gpus = _on_gpus(gradient, _gradient_by_kernel)
+    return jax.lax.platform_dependent(gradient, *saved, cpu=banded_gradient, default=gradient_by_taps, **on_gpus)
 
 
 def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:

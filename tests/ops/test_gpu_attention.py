@@ -1,0 +1,87 @@
+"""The one gradient of an attention module in passes, against the composition that other backends run."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aia_jax.models.attention import Attention
+from aia_jax.ops import gpu_attention
+from aia_jax.ops.gpu_kernels import SWITCH
+
+
+@pytest.fixture
+def with_and_without_kernels(monkeypatch):
+    """What a function answers where modules run in passes, and where they do not."""
+
+    def results(function, *operands):
+        for used in "10":
+            monkeypatch.setenv(SWITCH, used)
+            jax.clear_caches()  # the choice is made while tracing
+            yield jax.jit(function)(*operands)
+        jax.clear_caches()
+
+    return results
+
+
+def values_and_gradients(attention, variables, x):
+    def loss(params, x):
+        y, updates = attention.apply(variables | {"params": params}, x, True, mutable=["batch_stats"])
+        return jnp.sin(3 * y).sum(), (y, updates)
+
+    _, after = jax.value_and_grad(loss, (0, 1), has_aux=True)(variables["params"], x)
+    return after, attention.apply(variables, x, False), jax.grad(lambda x: attention.apply(variables, x, False).sum())(x)
+
+
+def variables_and_feature(attention):
+    x = jnp.round(jax.random.normal(jax.random.key(0), (2, 3, 5, 4, 8)), 1)  # with equal maxima
+    keys = iter(jax.random.split(jax.random.key(1), 1000))
+    variables = jax.tree.map(lambda leaf: leaf + jax.random.uniform(next(keys), leaf.shape) / 4, attention.init(next(keys), x, False))
+    return variables, x
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("expression", ["C", "ST", "CinST->STinC", "CinST+STinC"])
+def test_passes_give_the_composition_s_numbers(expression, relu, with_and_without_kernels):
+    attention = Attention(expression, relu=relu)
+    run = functools.partial(values_and_gradients, attention)
+    ours, composed = with_and_without_kernels(run, *variables_and_feature(attention))
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(composed), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5, err_msg=jax.tree_util.keystr(path))
+
+
+def test_kernels_give_xla_s_numbers(with_and_without_kernels, monkeypatch):
+    attention = Attention("CinST->STinC", relu=True)
+    variables, x = variables_and_feature(attention)
+    run = functools.partial(values_and_gradients, attention)
+    _, composed = with_and_without_kernels(run, variables, x)
+    monkeypatch.setattr(gpu_attention, "feature_pass", functools.partial(gpu_attention.feature_pass, interpret=True))
+    ours, _ = with_and_without_kernels(run, variables, x)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(composed), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+def test_a_module_keeps_its_feature_and_planes_only(monkeypatch):
+    monkeypatch.setenv(SWITCH, "1")
+    attention = Attention("CinST")
+    variables, x = variables_and_feature(attention)
+
+    def refined(x, variables):
+        return attention.apply(variables, x, True, mutable=["batch_stats"])[0]
+
+    kept = jax.tree.leaves(jax.vjp(refined, x, variables)[1])
+    assert [leaf.shape for leaf in {id(leaf): leaf for leaf in kept}.values()].count(x.shape) == 1
+    jax.clear_caches()
+
+
+def test_only_nvidia_s_gpus_get_kernels(monkeypatch):
+    monkeypatch.setenv(SWITCH, "1")
+    jax.clear_caches()
+    attention = Attention("CinST")
+    variables, x = variables_and_feature(attention)
+    step = jax.jit(functools.partial(values_and_gradients, attention)).trace(variables, x)
+    for platform in ("cpu", "cuda", "tpu"):
+        assert ("gpu.triton" in step.lower(lowering_platforms=(platform,)).as_text()) == (platform == "cuda")
+    jax.clear_caches()
