@@ -14,11 +14,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aia_jax.models.batch_norm import BatchNorm
-from aia_jax.ops import attend, gated, gated_pools, kept, stencil, use_gpu_kernels
+from aia_jax.models.batch_norm import BatchNorm, group_count, running_average
+from aia_jax.ops import attend, gate, gated, gated_pools, kept, stencil, use_gpu_kernels
 from aia_jax.shapes import Array, Float
 
 NONE = "none"
+EPSILON = 1e-5  # of batch normalisation
 
 # What a name in an expression pools: its gate is the mean of its units' gates (paper, Eq. 9).
 UNITS = {"C": ("C",), "ST": ("T", "H", "W")}
@@ -131,11 +132,13 @@ class AxisGate(nn.Module):
 
     @nn.compact
     def __call__(self, maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], train: bool) -> Float[Array, "b i j k"]:
+        if train and use_gpu_kernels(maximum) and not self.is_initializing():
+            return self._in_kernels(maximum, mean)
         response = StencilConv(self.axis.kernel_order, self.kernel_init, name="conv")(maximum, mean)
         norm = BatchNorm(
             use_running_average=not train,
             momentum=self.bn_momentum,
-            epsilon=1e-5,
+            epsilon=EPSILON,
             dtype=response.dtype,
             sigmoid=True,
             group_rows=self.bn_group_size,
@@ -143,6 +146,17 @@ class AxisGate(nn.Module):
         )
         # A gate is small and every element of it is read many times: the barrier keeps XLA from computing it anew for each reader.
         return jax.lax.optimization_barrier(norm(response[..., None])[..., 0])
+
+    def _in_kernels(self, maximum: Array, mean: Array) -> Array:
+        """The same, normalised by the batch's statistics, in one operation."""
+        clips = maximum.shape[0]
+        kernel = self.get_variable("params", "conv")["kernel"].transpose(*self.axis.kernel_order, 3)
+        norm, running = self.get_variable("params", "bn"), self.get_variable("batch_stats", "bn")
+        groups = group_count(clips, self.bn_group_size)
+        gates, *statistics = gate(maximum, mean, kernel, norm["scale"], norm["bias"], groups, EPSILON)
+        moved = {name: running_average(running[name], now, self.bn_momentum) for name, now in zip(("mean", "var"), statistics, strict=True)}
+        self.put_variable("batch_stats", "bn", moved)
+        return gates
 
 
 class AttentionModule(nn.Module):

@@ -35,15 +35,29 @@ class BatchNorm(nn.BatchNorm):
         if self.use_running_average or self.is_initializing():
             y = super().__call__(x)
             return nn.sigmoid(y) if self.sigmoid else y
-        rows, channels = x.shape[0], x.shape[-1]
-        group_rows = self.group_rows or rows
-        if rows % group_rows:
-            raise ValueError(f"{rows} rows do not split into groups of {group_rows} for BatchNorm")
+        channels, groups = x.shape[-1], group_count(x.shape[0], self.group_rows)
         scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
         bias = self.param("bias", self.bias_init, (channels,), self.param_dtype)
         normalized = batch_normalized_sigmoid if self.sigmoid else batch_normalized
-        y, *statistics = normalized(x, scale, bias, rows // group_rows, self.epsilon)
+        y, *statistics = normalized(x, scale, bias, groups, self.epsilon)
         for name, now in zip(("mean", "var"), statistics, strict=True):
             running = self.variable("batch_stats", name, jnp.zeros, (channels,))  # there since the initialisation
-            running.value = self.momentum * running.value + (1 - self.momentum) * now.mean(0)
+            running.value = running_average(running.value, now, self.momentum)
         return y.astype(self.dtype or y.dtype)
+
+
+def group_count(rows: int, group_rows: int) -> int:
+    """How many groups rows make; 0 rows a group: one.
+
+    Raises:
+        ValueError: if the rows do not split into groups.
+    """
+    group_rows = group_rows or rows
+    if rows % group_rows:
+        raise ValueError(f"{rows} rows do not split into groups of {group_rows} for BatchNorm")
+    return rows // group_rows
+
+
+def running_average(running: Float[Array, " c"], now: Float[Array, "g c"], momentum: float) -> Float[Array, " c"]:
+    """A running statistic after the groups' statistics of one more batch."""
+    return momentum * running + (1 - momentum) * now.mean(0)

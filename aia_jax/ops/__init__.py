@@ -3,6 +3,7 @@
 from aia_jax.ops.apart import kept
 from aia_jax.ops.gating import gated, gated_pools
 from aia_jax.ops.gpu_attention import attend
+from aia_jax.ops.gpu_gate import gate
 from aia_jax.ops.gpu_kernels import use_gpu_kernels
 from aia_jax.ops.normalization import batch_normalized, batch_normalized_sigmoid
 from aia_jax.ops.pooled_stencil import stencil
@@ -13,6 +14,7 @@ __all__ = [
     "attend",
     "batch_normalized",
     "batch_normalized_sigmoid",
+    "gate",
     "gated",
     "gated_pools",
     "kept",

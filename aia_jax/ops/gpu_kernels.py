@@ -5,10 +5,12 @@ import os
 
 import jax
 
+from aia_jax.shapes import Array
+
 SWITCH = "AIA_GPU_KERNELS"  # 0: XLA computes everything; 1: kernels are traced without a GPU too, to compile for one
 
 
-def use_gpu_kernels(x: jax.Array) -> bool:
+def use_gpu_kernels(x: Array) -> bool:
     """Whether what is computed of `x` is traced with kernels: where JAX's default device is an NVIDIA GPU, for float32 and less.
 
     Each is traced with XLA's form beside it, which other devices get. Not so the other way round: to trace a kernel takes time, which

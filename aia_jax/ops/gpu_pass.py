@@ -203,7 +203,7 @@ class _Tile:
         self.column = jnp.arange(columns, dtype=jnp.int32)[None, :]
         self.ragged = bool(shape[how.across] % how.rows), columns != shape[C]
 
-    def place(self, strides: dict[int, int], t: int, step: Array) -> tuple[Array, Array | None]:
+    def place(self, strides: dict[int, int], t: int | Array, step: Array) -> tuple[Array, Array | None]:
         """Offsets of the tile in an array at a frame and a step, and which of them exist."""
         where = self.clip * strides[0] + t * strides.get(T, 0) + step * strides.get(self.how.along, 0)
         exists = None
@@ -237,8 +237,9 @@ def _walked(
     shape, along = tile.shape, tile.how.along
     frames = range(shape[T])
     held = [reduction for reduction in reduced if reduction.axis == along]
+    planes_of = range(num_features, len(in_refs))
 
-    def load(i: int, t: int, step: Array) -> Array:
+    def load(i: int, t: int | Array, step: Array) -> Array:
         where, exists = tile.place(strides[i], t, step)
         # Features pass by once; planes are read again by other steps and frames.
         policy = "evict_first" if i < num_features else "evict_last"
@@ -246,29 +247,44 @@ def _walked(
             return plt.load(in_refs[i].at[where], eviction_policy=policy)
         return plt.load(in_refs[i].at[where], mask=exists, other=0, eviction_policy=policy)
 
-    def store(i: int, value: Array, lack: int, t: int, step: Array) -> None:
+    def store(i: int, value: Array, lack: int, t: int | Array, step: Array) -> None:
         where, exists = tile.place(_strides(shape, lack), t, step)
         plt.store(out_refs[i].at[where], jnp.broadcast_to(value, where.shape).astype(out_refs[i].dtype), mask=exists)
 
-    def stored(reduction: Reduction, results: Sequence[Array], t: int, step: Array) -> None:
+    def stored(reduction: Reduction, results: Sequence[Array], t: int | Array, step: Array) -> None:
         if reduction.kind != "sum":
             results = (results[0], results[1] * (1 / shape[reduction.axis]), *results[2:])
         for i, result in enumerate(results, of_reduction[reduction]):
             store(i, result, reduction.axis, t, step)
 
+    def features_of(t: int | Array, step: Array) -> list[Array]:
+        return [load(i, t, step) for i in range(num_features)]
+
+    def one_frame(features: Sequence[Array], shared: dict[int, Array], t: int | Array, step: Array) -> Sequence[Array]:
+        planes = [shared[i] if i in shared else load(i, t, step) for i in planes_of]
+        values = body([feature.astype(jnp.float32) for feature in features], planes)
+        for i, (value, _) in enumerate(written, num_outputs - len(written)):
+            store(i, values[value], 0, t, step)
+        for reduction in reduced:
+            if reduction.axis == C:
+                stored(reduction, _over_channels(values[reduction.value], reduction.kind, tile.columns_exist()), t, step)
+        return values
+
+    # What is read from memory is asked for before any of it is used.
     def one_step(step: Array, held_so_far: tuple) -> tuple:
-        raw = [[load(i, t, step) for i in range(num_features)] for t in frames]  # all on their way before any is used
-        shared = {i: load(i, 0, step) for i in range(num_features, len(in_refs)) if T not in strides[i]}
-        values = []
-        for t in frames:
-            features = [feature.astype(jnp.float32) for feature in raw[t]]
-            planes = [shared[i] if i in shared else load(i, t, step) for i in range(num_features, len(in_refs))]
-            values.append(body(features, planes))
-            for i, (value, _) in enumerate(written, num_outputs - len(written)):
-                store(i, values[t][value], 0, t, step)
-            for reduction in reduced:
-                if reduction.axis == C:
-                    stored(reduction, _over_channels(values[t][reduction.value], reduction.kind, tile.columns_exist()), t, step)
+        shared = {i: load(i, 0, step) for i in planes_of if T not in strides[i]}  # by all frames
+        if all(reduction.axis == C for reduction in reduced):
+            # Frames have nothing in common but planes: a loop over a few at a time is less to compile, and needs fewer registers.
+            few = math.gcd(shape[T], 4 if len(planes_of) <= 3 else 2)
+
+            def some_frames(round_: Array, _: None) -> None:
+                numbers = [round_ * few + t for t in range(few)]
+                for t, features in zip(numbers, [features_of(t, step) for t in numbers], strict=True):
+                    one_frame(features, shared, t, step)
+
+            jax.lax.fori_loop(0, shape[T] // few, some_frames, None)
+            return held_so_far
+        values = [one_frame(features, shared, t, step) for t, features in enumerate([features_of(t, step) for t in frames])]
         for reduction in reduced:
             if reduction.axis == T:
                 stored(reduction, _over_list([value[reduction.value] for value in values], reduction.kind), 0, step)

@@ -9,6 +9,7 @@ side for some loads and apart for others, and results would move between threads
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,19 +39,43 @@ def correlate(maximum: Plane, mean: Plane, kernel: Kernel, *, interpret: bool = 
     Args:
         interpret: runs on any backend, slowly.
     """
-    batch, i, j, k = maximum.shape
+    return _correlated(maximum, mean, kernel, False, interpret)[0]
+
+
+@functools.partial(jax.jit, static_argnames="interpret")
+def correlate_and_sum(maximum: Plane, mean: Plane, kernel: Kernel, *, interpret: bool = False) -> tuple[Plane, Float[Array, "b n 2"]]:
+    """The same, and n partial sums of a clip's response and of its squares; `sums_of_a_clip` says how many."""
+    response, sums = _correlated(maximum, mean, kernel, True, interpret)
+    return response, sums.reshape(*sums_of_a_clip(maximum.shape), 2)
+
+
+def sums_of_a_clip(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Clips, and the partial sums of each that `correlate_and_sum` answers with."""
+    _, blocks, rows = _correlate_programs(shape)
+    return shape[0], blocks * pl.cdiv(shape[1], rows)
+
+
+def _correlate_programs(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Threads of a program, programs of a layer, rows of a program."""
+    batch, i, j, k = shape
     threads = max(_WARP, min(4 * _WARP, pl.next_power_of_2(j * k)))
     blocks = pl.cdiv(j * k, threads)
-    rows = _rows_of_a_program(i, batch * blocks, most=14, programs=500)
-    response = pl.pallas_call(
-        functools.partial(_correlate_kernel, shape=(i, j, k), threads=threads, rows=rows, multiply_add=_multiply_add(interpret)),
-        grid=(blocks, pl.cdiv(i, rows), batch),
-        out_shape=jax.ShapeDtypeStruct((maximum.size,), jnp.float32),
+    return threads, blocks, _rows_of_a_program(i, batch * blocks, most=14, programs=500)
+
+
+def _correlated(maximum: Plane, mean: Plane, kernel: Kernel, with_sums: bool, interpret: bool) -> list[Array]:
+    batch, *shape = maximum.shape
+    threads, blocks, rows = _correlate_programs(maximum.shape)
+    sizes = [maximum.size] + [2 * math.prod(sums_of_a_clip(maximum.shape))] * with_sums
+    response, *sums = pl.pallas_call(
+        functools.partial(_correlate_kernel, shape=tuple(shape), threads=threads, rows=rows, multiply_add=_multiply_add(interpret)),
+        grid=(blocks, pl.cdiv(shape[0], rows), batch),
+        out_shape=[jax.ShapeDtypeStruct((size,), jnp.float32) for size in sizes],
         compiler_params=plt.CompilerParams(num_warps=threads // _WARP),
         interpret=interpret,
         name="stencil",
     )(maximum.reshape(-1), mean.reshape(-1), kernel.reshape(-1))
-    return response.reshape(maximum.shape)
+    return [response.reshape(maximum.shape), *sums]
 
 
 @functools.partial(jax.jit, static_argnames="interpret")
@@ -91,7 +116,7 @@ def _correlate_kernel(
     mean_ref: Ref,
     kernel_ref: Ref,
     response_ref: Ref,
-    *,
+    *sums_ref: Ref,
     shape: tuple[int, int, int],
     threads: int,
     rows: int,
@@ -103,18 +128,26 @@ def _correlate_kernel(
     first, end, clip = _extent(i, layer, rows)
     zeros = jnp.zeros(threads, jnp.float32)
 
-    def add_row(row: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        around = [*sums, zeros]  # rows row - 1, row and row + 1 of the response
+    def add_row(row: Array, carried: tuple[Array, ...]) -> tuple[Array, ...]:
+        around = [*carried[:2], zeros]  # rows row - 1, row and row + 1 of the response
         start = clip + row * layer
         values = [[_load(ref, start + shifted, mask) for shifted, mask in neighbours] for ref in (maximum_ref, mean_ref)]
         for a, b, c, p in _TAPS:
             around[2 - a] = multiply_add(values[p][3 * b + c], weights[a, b, c, p], around[2 - a])
-        plt.store(response_ref.at[start - layer + position], around[0], mask=inside & (row > first))
-        return around[1], around[2]
+        return around[1], around[2], *done(row - 1, around[0], row > first, carried[2:])
+
+    def done(row: Array, values: Array, where: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Stores a row of the response, and adds it to the sums that are asked for."""
+        plt.store(response_ref.at[clip + row * layer + position], values, mask=inside & where)
+        counted = jnp.where(inside & where, values, 0.0)
+        return (sums[0] + counted, sums[1] + counted * counted) if sums else ()
 
     # The row before the chunk and the one after it count too, where the clip has them.
-    last, _ = jax.lax.fori_loop(jnp.maximum(first - 1, 0), jnp.minimum(end + 1, i), add_row, (zeros, zeros))
-    plt.store(response_ref.at[clip + (end - 1) * layer + position], last, mask=inside & (end == i))
+    carried = (zeros, zeros) + (zeros, zeros) * len(sums_ref)
+    last, _, *sums = jax.lax.fori_loop(jnp.maximum(first - 1, 0), jnp.minimum(end + 1, i), add_row, carried)
+    sums = done(end - 1, last, end == i, tuple(sums))
+    for n, total in enumerate(sums):
+        plt.store(sums_ref[0].at[2 * _program() + n], total.sum())
 
 
 def _gradient_kernel(
@@ -166,9 +199,13 @@ def _gradient_kernel(
     carried = [nothing, own_row(start)], [nothing, nothing], [zeros] * len(_TAPS)
     _, of_planes, of_weights = jax.lax.fori_loop(start, jnp.minimum(end + 1, i), add_row, carried)
     store(end - 1, of_planes[0], end == i)
-    program = (pl.program_id(2) * pl.num_programs(1) + pl.program_id(1)) * pl.num_programs(0) + pl.program_id(0)
     for n, of_weight in enumerate(of_weights):
-        plt.store(partial_sums_ref.at[program * len(_TAPS) + n], of_weight.sum())
+        plt.store(partial_sums_ref.at[_program() * len(_TAPS) + n], of_weight.sum())
+
+
+def _program() -> Array:
+    """This program's number; those of a clip follow one another."""
+    return (pl.program_id(2) * pl.num_programs(1) + pl.program_id(1)) * pl.num_programs(0) + pl.program_id(0)
 
 
 def _multiply_add(interpret: bool) -> MultiplyAdd:

@@ -30,10 +30,10 @@ def stencil(maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], ker
         maximum, mean: pooled planes of one dtype.
         kernel: its first three axes run along i, j and k, the last over (maximum, mean); of the planes' dtype.
     """
-    return jax.lax.platform_dependent(maximum, mean, kernel, default=_by_taps, **_on_gpus(maximum, _by_kernel))
+    return jax.lax.platform_dependent(maximum, mean, kernel, default=by_taps, **_on_gpus(maximum, _by_kernel))
 
 
-def _by_taps(maximum: Array, mean: Array, kernel: Array) -> Array:
+def by_taps(maximum: Array, mean: Array, kernel: Array) -> Array:
     return _correlate((_ringed(maximum), _ringed(mean)), kernel[..., None])[0]
 
 
@@ -46,7 +46,7 @@ def _by_kernel(maximum: Array, mean: Array, kernel: Array) -> Array:
     return by_clips(lambda *operands: (gpu_stencil.correlate(*operands),), [4], shared=1)(maximum, mean, kernel)[0]
 
 
-def _gradient_by_kernel(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
+def gradient_by_kernel(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
     of_maximum, of_mean, of_kernel = by_clips(gpu_stencil.gradient, [4, 4, 5], shared=1)(gradient, maximum, mean, kernel)
     return of_maximum, of_mean, of_kernel.sum(0)
 
@@ -87,12 +87,12 @@ def _with_gradient_to_come(maximum: Array, mean: Array, kernel: Array) -> Array:
         # their taps, which take a third of the time of large ones.
         return stencil(maximum, mean, kernel)
     # On CPUs the taps of all units and of their gradients would be half of what a training step takes to compile.
-    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded_stencil, default=_by_taps, **_on_gpus(maximum, _by_kernel))
+    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded_stencil, default=by_taps, **_on_gpus(maximum, _by_kernel))
 
 
 @jax.jit
 def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
-    on_gpus = _on_gpus(gradient, _gradient_by_kernel)
+    on_gpus = _on_gpus(gradient, gradient_by_kernel)
     return jax.lax.platform_dependent(gradient, *saved, cpu=banded_gradient, default=gradient_by_taps, **on_gpus)
 
 
