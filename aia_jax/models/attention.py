@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.models.batch_norm import BatchNorm, group_count, running_average
-from aia_jax.ops import attend, gate, gated, gated_pools, kept, stencil, use_gpu_kernels
+from aia_jax.ops import attend, gate, gated, gated_pools, kept, shares, stencil, use_gpu_kernels
 from aia_jax.shapes import Array, Float
 
 NONE = "none"
@@ -116,7 +116,8 @@ class StencilConv(nn.Module):
     @nn.compact
     def __call__(self, maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"]) -> Float[Array, "b i j k"]:
         kernel = self.param("kernel", self.kernel_init, (3, 3, 3, 2))
-        return stencil(maximum, mean, kernel.transpose(*self.kernel_order, 3).astype(maximum.dtype))
+        dtype = jnp.promote_types(maximum.dtype, jnp.float32)
+        return stencil(maximum, mean, kernel.transpose(*self.kernel_order, 3).astype(dtype))
 
 
 class AxisGate(nn.Module):
@@ -131,9 +132,19 @@ class AxisGate(nn.Module):
     bn_group_size: int = 0
 
     @nn.compact
-    def __call__(self, maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], train: bool) -> Float[Array, "b i j k"]:
+    def __call__(
+        self,
+        maximum: Float[Array, "b i j k"],
+        mean: Float[Array, "b i j k"],
+        train: bool,
+        ties: Float[Array, "b i j k"] | None = None,
+        length: int = 1,
+    ) -> Float[Array, "b i j k"]:
+        """With `ties` and the `length` of the pooled axis, gradients of maximum and mean are those of one element (`ops.attend`)."""
         if train and use_gpu_kernels(maximum) and not self.is_initializing():
-            return self._in_kernels(maximum, mean)
+            return self._in_kernels(maximum, mean, ties, length)
+        if ties is not None:
+            maximum, mean = shares(maximum, mean, ties, length)
         response = StencilConv(self.axis.kernel_order, self.kernel_init, name="conv")(maximum, mean)
         norm = BatchNorm(
             use_running_average=not train,
@@ -147,13 +158,13 @@ class AxisGate(nn.Module):
         # A gate is small and every element of it is read many times: the barrier keeps XLA from computing it anew for each reader.
         return jax.lax.optimization_barrier(norm(response[..., None])[..., 0])
 
-    def _in_kernels(self, maximum: Array, mean: Array) -> Array:
+    def _in_kernels(self, maximum: Array, mean: Array, ties: Array | None, length: int) -> Array:
         """The same, normalised by the batch's statistics, in one operation."""
         clips = maximum.shape[0]
         kernel = self.get_variable("params", "conv")["kernel"].transpose(*self.axis.kernel_order, 3)
         norm, running = self.get_variable("params", "bn"), self.get_variable("batch_stats", "bn")
         groups = group_count(clips, self.bn_group_size)
-        gates, *statistics = gate(maximum, mean, kernel, norm["scale"], norm["bias"], groups, EPSILON)
+        gates, *statistics = gate(maximum, mean, ties, kernel, norm["scale"], norm["bias"], length, groups, EPSILON)
         moved = {name: running_average(running[name], now, self.bn_momentum) for name, now in zip(("mean", "var"), statistics, strict=True)}
         self.put_variable("batch_stats", "bn", moved)
         return gates
@@ -198,10 +209,11 @@ class AttentionModule(nn.Module):
 
         def gates_of(names: tuple[str, ...], variables: dict[str, Any], pools: Any) -> tuple[tuple[Array, ...], dict[str, Any]]:
             gates, running = [], {}
-            for unit, pooled in zip(names, pools, strict=True):
-                gate = AxisGate(AXES[unit], kaiming_normal, self.bn_momentum, self.bn_group_size, parent=None)
-                out, updates = gate.apply(variables[unit], *pooled, train, mutable=["batch_stats"])
-                gates.append(out)
+            for unit, (maximum, mean, ties) in zip(names, pools, strict=True):
+                unit_of = AxisGate(AXES[unit], kaiming_normal, self.bn_momentum, self.bn_group_size, parent=None)
+                length = x.shape[AXES[unit].pooled]
+                out, updates = unit_of.apply(variables[unit], maximum, mean, train, ties, length, mutable=["batch_stats"])
+                gates.append(out.astype(x.dtype))
                 running[unit] = updates["batch_stats"]
             return tuple(gates), running
 

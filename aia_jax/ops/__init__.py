@@ -2,7 +2,7 @@
 
 from aia_jax.ops.apart import kept
 from aia_jax.ops.gating import gated, gated_pools
-from aia_jax.ops.gpu_attention import attend
+from aia_jax.ops.gpu_attention import attend, shares
 from aia_jax.ops.gpu_gate import gate
 from aia_jax.ops.gpu_kernels import use_gpu_kernels
 from aia_jax.ops.normalization import batch_normalized, batch_normalized_sigmoid
@@ -19,6 +19,7 @@ __all__ = [
     "gated_pools",
     "kept",
     "residual_relu",
+    "shares",
     "stencil",
     "temporal_shift",
     "use_gpu_kernels",

@@ -16,8 +16,10 @@ from aia_jax.shapes import Array, Float
 
 Axes = tuple[int, ...]
 Planes = tuple[Array, ...]
-# (variables, pools: for each axis the maximum and the mean) → (gates, whatever else is to come out)
-Units = Callable[[Any, Sequence[tuple[Array, Array]]], tuple[Planes, Any]]
+Rounded = Callable[[Array], Array]
+# (variables, pools) → (gates, whatever else is to come out). Pools are maximum, mean, and ties or None, for each axis. The gradient of a
+# maximum is what each of the elements that equal it gets, that of a mean what each element gets (`shares`).
+Units = Callable[[Any, Sequence[tuple[Array, Array, Array | None]]], tuple[Planes, Any]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -40,7 +42,8 @@ def attend(
     gate_axes: Axes = ()
     others = []
     for units_of, pooled, their in zip(units, axes, variables, strict=True):
-        gates, other = units_of(their, _pools(x, gates, gate_axes, pooled)) if pooled else ((), None)
+        pools = [(*pool, None) for pool in _pools(x, gates, gate_axes, pooled)]
+        gates, other = units_of(their, pools) if pooled else ((), None)
         gate_axes = pooled
         others.append(other)
     return _refined(x, gates, gate_axes, relu), tuple(others)
@@ -53,12 +56,11 @@ def _forward(
     gate_axes: Axes = ()
     others, kept = [], []
     for units_of, pooled, their in zip(units, axes, variables, strict=True):
-        pools_and_ties = _pools(x, gates, gate_axes, pooled, "ties")
-        pools = [(maximum, mean) for maximum, mean, _ in pools_and_ties]
+        pools = _pools(x, gates, gate_axes, pooled, "ties")
         gates, gradient, other = jax.vjp(units_of, their, pools, has_aux=True) if pooled else ((), None, None)
         gate_axes = pooled
         others.append(other)
-        kept.append((gates, gradient, [(maximum, ties) for maximum, _, ties in pools_and_ties]))
+        kept.append((gates, gradient, [maximum for maximum, *_ in pools]))
     return (_refined(x, gates, gate_axes, relu), tuple(others)), (x, kept)
 
 
@@ -86,8 +88,8 @@ attend.defvjp(_forward, _backward)
 def _pools(x: Array, gates: Planes, gate_axes: Axes, axes: Axes, kind: str = "pool") -> list[Planes]:
     """For each axis maximum, mean and, if asked for, ties of what gates leave of x."""
 
-    def left(features: Sequence[Array], gates: Sequence[Array]) -> Planes:
-        return (features[0] * _mean(gates) if gates else features[0],)
+    def left(features: Sequence[Array], gates: Sequence[Array], rounded: Rounded) -> Planes:
+        return (rounded(features[0] * _mean(gates)) if gates else features[0],)
 
     if not axes:
         return []
@@ -98,7 +100,7 @@ def _pools(x: Array, gates: Planes, gate_axes: Axes, axes: Axes, kind: str = "po
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _refined(x: Array, gates: Planes, axes: Axes, relu: bool) -> Array:
-    def product(features: Sequence[Array], gates: Sequence[Array]) -> Planes:
+    def product(features: Sequence[Array], gates: Sequence[Array], _: Rounded) -> Planes:
         y = features[0] * _mean(gates)
         return (jnp.maximum(y, 0.0) if relu else y,)
 
@@ -107,7 +109,7 @@ def _refined(x: Array, gates: Planes, axes: Axes, relu: bool) -> Array:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _of_host_gates(x: Array, of_y: Array, axes: Axes, relu: bool) -> Planes:
-    def of_mean(features: Sequence[Array], _: Sequence[Array]) -> Planes:
+    def of_mean(features: Sequence[Array], *_: Any) -> Planes:
         x, of_y = features
         return (x * _through_relu(x, of_y, relu) * (1 / len(axes)),)
 
@@ -117,36 +119,36 @@ def _of_host_gates(x: Array, of_y: Array, axes: Axes, relu: bool) -> Planes:
 @functools.partial(jax.jit, static_argnums=3)
 def _of_guide_gates(x: Array, gates: Planes, told: Planes, axes: tuple[Axes, Axes]) -> Planes:
     guide_axes, host_axes = axes
-    of_pooled = functools.partial(_of_pooled, sizes=x.shape)
 
-    def of_mean(features: Sequence[Array], planes: Sequence[Array]) -> Planes:
+    def of_mean(features: Sequence[Array], planes: Sequence[Array], rounded: Rounded) -> Planes:
         (x,), gates, told = features, planes[: len(guide_axes)], planes[len(guide_axes) :]
-        return (of_pooled(x * _mean(gates), told, host_axes) * x * (1 / len(guide_axes)),)
+        return (_of_pooled(rounded(x * _mean(gates)), told) * x * (1 / len(guide_axes)),)
 
-    return feature_pass(of_mean, (x,), (*gates, *told), (*guide_axes, *_fourfold(host_axes)), [Reduction(0, axis, "sum") for axis in guide_axes])
+    return feature_pass(
+        of_mean, (x,), (*gates, *told), (*guide_axes, *_threefold(host_axes)), [Reduction(0, axis, "sum") for axis in guide_axes]
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def _of_x(x: Array, of_y: Array, planes: Planes, axes: tuple[Axes, Axes], relu: bool) -> Array:
     guide_axes, host_axes = axes
-    of_pooled = functools.partial(_of_pooled, sizes=x.shape)
 
-    def everything(features: Sequence[Array], planes: Sequence[Array]) -> Planes:
+    def everything(features: Sequence[Array], planes: Sequence[Array], rounded: Rounded) -> Planes:
         x, of_y = features
         rest = iter(planes)
         guide, host, by_host, by_guide = (
-            [next(rest) for _ in range(count)] for count in (len(guide_axes), len(host_axes), 4 * len(host_axes), 4 * len(guide_axes))
+            [next(rest) for _ in range(count)] for count in (len(guide_axes), len(host_axes), 3 * len(host_axes), 3 * len(guide_axes))
         )
         of_x = _through_relu(x, of_y, relu) * _mean(host)
         if not guide:
-            return (of_x + of_pooled(x, by_host, host_axes),)
-        return (of_x + of_pooled(x * _mean(guide), by_host, host_axes) * _mean(guide) + of_pooled(x, by_guide, guide_axes),)
+            return (of_x + _of_pooled(x, by_host),)
+        return (of_x + _of_pooled(rounded(x * _mean(guide)), by_host) * _mean(guide) + _of_pooled(x, by_guide),)
 
     return feature_pass(
         everything,
         (x, of_y),
         planes,
-        (*guide_axes, *host_axes, *_fourfold(host_axes), *_fourfold(guide_axes)),
+        (*guide_axes, *host_axes, *_threefold(host_axes), *_threefold(guide_axes)),
         writes=((0, x.dtype),),
     )[0]
 
@@ -159,19 +161,28 @@ def _through_relu(x: Array, of_y: Array, relu: bool) -> Array:
     return jnp.where(x > 0, of_y, 0.0) if relu else of_y  # gates are positive
 
 
-def _told(maxima: Sequence[Planes], of_pools: Sequence[Planes]) -> Planes:
-    """What pools tell the feature that they pool: of each axis maximum, ties, and the gradients of maximum and mean."""
-    return tuple(plane for kept, told in zip(maxima, of_pools, strict=True) for plane in (*kept, *told))
+def _told(maxima: Sequence[Array], of_pools: Sequence[Planes]) -> Planes:
+    """What pools tell the feature that they pool: of each axis the maximum, and each element's shares of its gradient and the mean's."""
+    return tuple(plane for maximum, (share, of_mean, _) in zip(maxima, of_pools, strict=True) for plane in (maximum, share, of_mean))
 
 
-def _fourfold(axes: Axes) -> Axes:
-    return tuple(axis for axis in axes for _ in range(4))
+def _threefold(axes: Axes) -> Axes:
+    return tuple(axis for axis in axes for _ in range(3))
 
 
-def _of_pooled(z: Array, told: Sequence[Array], axes: Axes, sizes: Sequence[int]) -> Array:
+def _of_pooled(z: Array, told: Sequence[Array]) -> Array:
     """The gradient of a pooled feature. Equal maxima share theirs, as with JAX's own reduce-max."""
-    shares = []
-    for i, axis in enumerate(axes):
-        maximum, ties, of_maximum, of_mean = told[4 * i : 4 * i + 4]
-        shares.append(jnp.where(z == maximum, of_maximum / ties, 0.0) + of_mean * (1 / sizes[axis]))
+    shares = [jnp.where(z == told[i], told[i + 1], 0.0) + told[i + 2] for i in range(0, len(told), 3)]
     return functools.reduce(jnp.add, shares)
+
+
+@jax.custom_vjp
+def shares(maximum: Array, mean: Array, ties: Array, length: Array) -> Planes:
+    """Maximum and mean over an axis of a length, with gradients for one element each."""
+    return maximum, mean
+
+
+shares.defvjp(
+    lambda maximum, mean, ties, length: ((maximum, mean), (ties, length)),
+    lambda saved, gradients: (gradients[0] / saved[0], gradients[1] / saved[1], None, None),
+)

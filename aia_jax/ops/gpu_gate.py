@@ -15,7 +15,8 @@ from jax.experimental.pallas import triton as plt
 
 from aia_jax.ops import gpu_stencil
 from aia_jax.ops.by_clips import by_clips
-from aia_jax.ops.pooled_stencil import by_taps, gradient_by_kernel, gradient_by_taps
+from aia_jax.ops.pooled_stencil import by_taps, gradient_by_taps
+from aia_jax.ops.precision import wide
 from aia_jax.shapes import Array, Float
 
 _THREADS = 256
@@ -26,43 +27,64 @@ Plane = Float[Array, "b i j k"]
 Moments = tuple[Array, Array]  # the means, over a group, of a value and of its square or of another product
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
 def gate(
-    maximum: Plane, mean: Plane, kernel: Float[Array, "3 3 3 2"], scale: Float[Array, " 1"], bias: Float[Array, " 1"], groups: int, epsilon: float
+    maximum: Plane,
+    mean: Plane,
+    ties: Plane | None,
+    kernel: Float[Array, "3 3 3 2"],
+    scale: Float[Array, " 1"],
+    bias: Float[Array, " 1"],
+    length: int,
+    groups: int,
+    epsilon: float,
 ) -> tuple[Plane, Float[Array, "g 1"], Float[Array, "g 1"]]:
-    """The sigmoid of the normalised correlation of a pooled pair, and each group's mean and (biased) variance; all float32.
+    """The sigmoid of the normalised correlation of a pooled pair, of its dtype, and each group's mean and (biased) variance in float32.
+
+    The gradients of maximum and mean are those of one element: of the maximum divided by ties, of the mean by length.
 
     Args:
-        maximum, mean, kernel: as `stencil` takes them.
+        maximum, mean, kernel: as `stencil` takes them; the pair may be of half precision.
+        ties: how many elements equal the maximum, for the gradient.
         scale, bias: of the normalisation.
+        length: of the axis that is pooled.
         groups: of clips, each normalised by its own statistics.
         epsilon: added to the variance.
     """
-    return _forward(maximum, mean, kernel, scale, bias, groups, epsilon)[0]
+    return _forward(maximum, mean, ties, kernel, scale, bias, length, groups, epsilon)[0]
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6))
+@functools.partial(jax.jit, static_argnums=(6, 7, 8))
 def _forward(
-    maximum: Array, mean: Array, kernel: Array, scale: Array, bias: Array, groups: int, epsilon: float
-) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    maximum: Array,
+    mean: Array,
+    ties: Array | None,
+    kernel: Array,
+    scale: Array,
+    bias: Array,
+    length: int,
+    groups: int,
+    epsilon: float,
+) -> tuple[tuple[Array, Array, Array], tuple[Any, ...]]:
     response, sums = _response_and_sums(maximum, mean, kernel)
     moments = _of_groups(sums, groups, response.size)
-    gates = _by_moments(functools.partial(_gates, epsilon), (response,), (moments,), (scale, bias))
-    return (gates, *_mean_and_variance(_pair(moments))), (maximum, mean, kernel, scale, response, gates, moments)
+    gates = _by_moments(functools.partial(_gates, epsilon), (response,), (moments,), (scale, bias), maximum.dtype)
+    return (gates, *_mean_and_variance(_pair(moments))), (maximum, mean, ties, kernel, scale, response, gates, moments)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _backward(groups: int, epsilon: float, saved: tuple[Array, ...], gradients: tuple[Array, Array, Array]) -> tuple[Array, ...]:
-    maximum, mean, kernel, scale, response, gates, moments = saved
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _backward(
+    length: int, groups: int, epsilon: float, saved: tuple[Any, ...], gradients: tuple[Array, Array, Array]
+) -> tuple[Array | None, ...]:
+    maximum, mean, ties, kernel, scale, response, gates, moments = saved
     of_gates = gradients[0]
     of_moments = _of_groups(_gradient_sums(of_gates, gates, response), groups, response.size)
-    of_response = _by_moments(functools.partial(_of_response, epsilon), (of_gates, gates, response), (moments, of_moments), (scale,))
-    of_maximum, of_mean, of_kernel = jax.lax.platform_dependent(
-        of_response, maximum, mean, kernel, cuda=gradient_by_kernel, default=gradient_by_taps
-    )
+    planes = (of_gates, gates, response)
+    of_response = _by_moments(functools.partial(_of_response, epsilon), planes, (moments, of_moments), (scale,), maximum.dtype)
+    of_maximum, of_mean, of_kernel = _of_pair(of_response, maximum, mean, ties, kernel, 1 / length)
     of_scale, of_bias = _of_parameters(_pair(moments), _pair(of_moments), epsilon)
     count = response.size // groups
-    return of_maximum, of_mean, of_kernel, of_scale.sum(0) * count, of_bias.sum(0) * count
+    return of_maximum, of_mean, None, of_kernel, of_scale.sum(0) * count, of_bias.sum(0) * count
 
 
 gate.defvjp(_forward, _backward)
@@ -116,19 +138,36 @@ def _pair(moments: Array) -> Moments:
 
 
 def _response_and_sums(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array]:
-    def elsewhere(*operands: Array) -> tuple[Array, Array]:
-        response = by_taps(*operands)
+    def elsewhere(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array]:
+        response = by_taps(maximum, mean, kernel)
         return response, _first_of(response, jnp.square(response), gpu_stencil.sums_of_a_clip(response.shape)[1])
 
     kernels = by_clips(gpu_stencil.correlate_and_sum, [4, 3], shared=1)
     return jax.lax.platform_dependent(maximum, mean, kernel, cuda=kernels, default=elsewhere)
 
 
+def _of_pair(
+    of_response: Array, maximum: Array, mean: Array, ties: Array, kernel: Array, mean_share: float
+) -> tuple[Array, Array, Array]:
+    def elsewhere(of_response: Array, maximum: Array, mean: Array, ties: Array, kernel: Array) -> tuple[Array, Array, Array]:
+        of_maximum, of_mean, of_kernel = gradient_by_taps(wide(of_response), wide(maximum), wide(mean), kernel)
+        return (of_maximum / ties).astype(maximum.dtype), (of_mean * mean_share).astype(mean.dtype), of_kernel
+
+    def of_clips(of_response: Array, maximum: Array, mean: Array, ties: Array, kernel: Array) -> tuple[Array, Array, Array]:
+        return gpu_stencil.gradient(of_response, maximum, mean, kernel, ties, mean_share)
+
+    def by_kernel(*operands: Array) -> tuple[Array, Array, Array]:
+        of_maximum, of_mean, of_kernel = by_clips(of_clips, [4, 4, 5], shared=1)(*operands)
+        return of_maximum, of_mean, of_kernel.sum(0)
+
+    return jax.lax.platform_dependent(of_response, maximum, mean, ties, kernel, cuda=by_kernel, default=elsewhere)
+
+
 def _gradient_sums(of_gates: Array, gates: Array, response: Array) -> Array:
     """Partial sums of what the sigmoid lets through, and of its product with the response, [b, n, 2]."""
 
     def elsewhere(of_gates: Array, gates: Array, response: Array) -> tuple[Array]:
-        through = _through_sigmoid(of_gates, gates)
+        through = _through_sigmoid(wide(of_gates), wide(gates))
         return (_first_of(through, through * response, pl.cdiv(response[0].size, _THREADS * _AT_ONCE * _ROUNDS)),)
 
     return jax.lax.platform_dependent(of_gates, gates, response, cuda=by_clips(sums_by_kernel, [3]), default=elsewhere)[0]
@@ -140,8 +179,10 @@ def _first_of(one: Array, other: Array, count: int) -> Array:
     return jnp.pad(sums[:, None], ((0, 0), (0, count - 1), (0, 0)))
 
 
-def _by_moments(function: Callable[..., Array], planes: tuple[Array, ...], moments: tuple[Array, ...], numbers: tuple[Array, ...]) -> Array:
-    """A function of planes, element by element, of their groups' moments, [g, 2], and of single numbers, [1]."""
+def _by_moments(
+    function: Callable[..., Array], planes: tuple[Array, ...], moments: tuple[Array, ...], numbers: tuple[Array, ...], dtype: Any
+) -> Array:
+    """A function of planes, element by element, of their groups' moments, [g, 2], and of single numbers, [1]; rounded to a dtype."""
     clips, groups = planes[0].shape[0], moments[0].shape[0]
     if groups > 1:
         moments = tuple(jnp.repeat(each, clips // groups, axis=0) for each in moments)
@@ -149,10 +190,10 @@ def _by_moments(function: Callable[..., Array], planes: tuple[Array, ...], momen
 
     def elsewhere(*operands: Array) -> tuple[Array]:
         stretched = [tuple(part[..., None, None] for part in _pair(each)) for each in operands[p : p + m]]
-        return (function(*operands[:p], *stretched, *operands[p + m :]),)
+        return (function(*map(wide, operands[:p]), *stretched, *operands[p + m :]).astype(dtype),)
 
     def in_a_kernel(*operands: Array) -> tuple[Array]:
-        return (elementwise_by_kernel(function, operands[:p], operands[p : p + m], operands[p + m :]),)
+        return (elementwise_by_kernel(function, operands[:p], operands[p : p + m], operands[p + m :], dtype),)
 
     kernel = by_clips(in_a_kernel, [4], shared=len(numbers) + (m if groups == 1 else 0))
     return jax.lax.platform_dependent(*planes, *moments, *numbers, cuda=kernel, default=elsewhere)[0]
@@ -177,9 +218,7 @@ def sums_by_kernel(of_gates: Array, gates: Array, response: Array, interpret: bo
 
         def add(n: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
             refs = (of_gates_ref, gates_ref, response_ref)
-            loaded = [
-                [plt.load(ref.at[clip * size + place], mask=place < size, other=0.0) for ref in refs] for place in _places(program, n)
-            ]
+            loaded = [[_load(ref, clip * size + place, place < size) for ref in refs] for place in _places(program, n)]
             for of_gates, gates, response in loaded:
                 through = _through_sigmoid(of_gates, gates)
                 sums = sums[0] + through, sums[1] + through * response
@@ -189,7 +228,8 @@ def sums_by_kernel(of_gates: Array, gates: Array, response: Array, interpret: bo
         for n, total in enumerate(jax.lax.fori_loop(0, _ROUNDS, add, (zeros, zeros))):
             plt.store(sums_ref.at[2 * (clip * programs + program) + n], total.sum())
 
-    sums = _call(kernel, (programs, clips), (clips * programs * 2,), "gate_gradient_sums", interpret)(
+    result = jax.ShapeDtypeStruct((clips * programs * 2,), jnp.float32)
+    sums = _call(kernel, (programs, clips), result, "gate_gradient_sums", interpret)(
         *(plane.reshape(-1) for plane in (of_gates, gates, response))
     )
     return (sums.reshape(clips, programs, 2),)
@@ -200,6 +240,7 @@ def elementwise_by_kernel(
     planes: tuple[Array, ...],
     moments: tuple[Array, ...],
     numbers: tuple[Array, ...],
+    dtype: Any,
     interpret: bool = False,
 ) -> Array:
     """What `_by_moments` says, with one pair of moments for all clips, [1, 2], or for each, [b, 2]."""
@@ -213,20 +254,27 @@ def elementwise_by_kernel(
         singles = [ref[0] for ref in refs[p + m : -1]]
         for n in range(_ROUNDS):
             places = _places(program, n)
-            loaded = [[plt.load(ref.at[clip * size + place], mask=place < size, other=0.0) for ref in refs[:p]] for place in places]
+            loaded = [[_load(ref, clip * size + place, place < size) for ref in refs[:p]] for place in places]
             for place, values in zip(places, loaded, strict=True):
-                plt.store(refs[-1].at[clip * size + place], function(*values, *pairs, *singles), mask=place < size)
+                plt.store(refs[-1].at[clip * size + place], function(*values, *pairs, *singles).astype(dtype), mask=place < size)
 
     operands = [operand.reshape(-1) for operand in (*planes, *moments, *numbers)]
     grid = (pl.cdiv(size, _THREADS * _AT_ONCE * _ROUNDS), clips)
-    return _call(kernel, grid, operands[0].shape, "gate_elements", interpret)(*operands).reshape(planes[0].shape)
+    result = jax.ShapeDtypeStruct(operands[0].shape, dtype)
+    return _call(kernel, grid, result, "gate_elements", interpret)(*operands).reshape(planes[0].shape)
 
 
-def _call(kernel: Callable[..., None], grid: tuple[int, int], shape: tuple[int], name: str, interpret: bool) -> Callable[..., Array]:
+def _load(ref: Any, place: Array, exists: Array) -> Array:
+    return plt.load(ref.at[place], mask=exists, other=0).astype(jnp.float32)
+
+
+def _call(
+    kernel: Callable[..., None], grid: tuple[int, int], result: jax.ShapeDtypeStruct, name: str, interpret: bool
+) -> Callable[..., Array]:
     return pl.pallas_call(
         kernel,
         grid=grid,
-        out_shape=jax.ShapeDtypeStruct(shape, jnp.float32),
+        out_shape=result,
         compiler_params=plt.CompilerParams(num_warps=_THREADS // 32),
         interpret=interpret,
         name=name,

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from aia_jax.ops.by_clips import by_clips
+from aia_jax.ops.precision import rounded, wide
 from aia_jax.shapes import Array
 
 T, H, W, C = 1, 2, 3, 4  # axes of a feature
 MAX_FRAMES = 32  # they lie side by side in registers
 
-Body = Callable[[Sequence[Array], Sequence[Array]], Sequence[Array]]
+Body = Callable[[Sequence[Array], Sequence[Array], Callable[[Array], Array]], Sequence[Array]]
 
 
 class Reduction(NamedTuple):
@@ -54,16 +55,17 @@ def feature_pass(
     """Computes values from features and planes, writes some and reduces some.
 
     Args:
-        body: (features, planes) → values. It is traced on tiles, all float32, planes ready to be broadcast; element by element only.
+        body: (features, planes, rounded) → values. It is traced on tiles, all float32, planes ready to be broadcast, and computes element
+            by element. `rounded` rounds to the features' dtype: what is pooled, and what is compared with its maximum later.
         features: [B, T, H, W, C] all, at most `MAX_FRAMES` frames, of float32 or less.
-        planes: float32, a feature's shape without one axis.
+        planes: float32 or less, a feature's shape without one axis.
         lacking: of each plane that axis.
         reductions: what to reduce.
         writes: (which value, dtype) of what is written in the feature's shape.
         interpret: run by Pallas' interpreter, on any backend.
 
     Returns:
-        For each reduction its results, planes of float32, one after the other; then what is written.
+        For each reduction its results, planes of the features' dtype, one after the other; then what is written.
     """
 
     def by_kernel(*arrays: Array) -> tuple[Array, ...]:
@@ -88,8 +90,10 @@ def _plain(
     writes: Sequence[tuple[int, Any]],
 ) -> tuple[Array, ...]:
     """The same in XLA's operations: what every kernel is measured by, and what other devices run."""
-    stretched = [jnp.expand_dims(plane, axis) for plane, axis in zip(planes, lacking, strict=True)]
-    values = [jnp.broadcast_to(value, features[0].shape) for value in body([feature.astype(jnp.float32) for feature in features], stretched)]
+    dtype = features[0].dtype
+    stretched = [jnp.expand_dims(wide(plane), axis) for plane, axis in zip(planes, lacking, strict=True)]
+    values = body([wide(feature) for feature in features], stretched, lambda value: wide(rounded(value, dtype)))
+    values = [jnp.broadcast_to(value, features[0].shape) for value in values]
     results: list[Array] = []
     for value, axis, kind in ((values[reduction.value], reduction.axis, reduction.kind) for reduction in reductions):
         if kind == "sum":
@@ -99,11 +103,14 @@ def _plain(
         results += [maximum, value.mean(axis)]
         if kind == "ties":
             results.append((value == jnp.expand_dims(maximum, axis)).astype(jnp.float32).sum(axis))
-    return *results, *(values[value].astype(dtype) for value, dtype in writes)
+    return *(result.astype(dtype) for result in results), *(values[value].astype(dtype) for value, dtype in writes)
 
 
 class _Walk(NamedTuple):
-    """How programs cut a clip: tiles of `rows` positions of axis `across`, each of them walked in `chunks` steps of axis `along`."""
+    """How programs cut a clip: tiles of `rows` positions of axis `across`, and `chunks` of `chunk` steps each along axis `along`.
+
+    Where nothing is summed up along the walk, `at_once` steps are taken together, which share planes that lack its axis.
+    """
 
     along: int
     across: int
@@ -111,6 +118,7 @@ class _Walk(NamedTuple):
     tiles: int
     chunk: int
     chunks: int
+    at_once: int
 
 
 def _run(
@@ -128,15 +136,16 @@ def _run(
     columns = pl.next_power_of_2(shape[C])
     over_width = [reduction for reduction in reductions if reduction.axis == W]
     others = [reduction for reduction in reductions if reduction.axis != W]
-    held = shape[T] * max([sum(r.results for r in rs if r.axis == along) for rs, along in ((others, H), (over_width, W))])
-    per_thread = 4 if held <= 2 * shape[T] else max(1, pl.next_power_of_2(64 // held + 1) // 2)
-    per_thread = min(per_thread, 4)
+    # Sums along the walk are in registers for all frames: few elements a thread, and small programs, which leave none idle at the end.
+    sums_up = any(reduction.axis in (H, W) for reduction in reductions)
+    per_thread, threads = (2, 64) if sums_up else (4, 128)
 
     def walk(along: int, across: int, whole: bool) -> _Walk:
-        rows = min(pl.next_power_of_2(shape[across]), max(1, 128 * per_thread // columns))
+        rows = min(pl.next_power_of_2(shape[across]), max(1, threads * per_thread // columns))
         tiles = pl.cdiv(shape[across], rows)
-        chunk = shape[along] if whole else max(1, min(8, shape[along] * shape[0] * tiles // 1024))
-        return _Walk(along, across, rows, tiles, chunk, pl.cdiv(shape[along], chunk))
+        at_once = math.gcd(shape[along], 2)
+        chunk = shape[along] if whole else at_once * max(1, min(8, shape[along] * shape[0] * tiles // 1024) // at_once)
+        return _Walk(along, across, rows, tiles, chunk, pl.cdiv(shape[along], chunk), at_once)
 
     walks = []
     if others or writes:
@@ -147,7 +156,7 @@ def _run(
 
     inputs = [*((0, array) for array in features), *zip(lacking, planes, strict=True)]
     strides = [_strides(shape, lack) for lack, _ in inputs]
-    outputs = [(reduction.axis, jnp.float32) for reduction in reductions for _ in range(reduction.results)]
+    outputs = [(reduction.axis, features[0].dtype) for reduction in reductions for _ in range(reduction.results)]
     outputs += [(0, dtype) for _, dtype in writes]
     of_reduction = dict(zip(reductions, _running([reduction.results for reduction in reductions]), strict=True))
 
@@ -213,6 +222,9 @@ class _Tile:
                 if ragged:
                     inside = position < self.shape[axis]
                     exists = inside if exists is None else exists & inside
+        if C in strides:
+            # Each thread asks for what belongs to its own positions: other threads' values would come through shared memory.
+            where = jnp.broadcast_to(where, (self.how.rows, self.column.shape[1]))
         return where, exists if exists is None else jnp.broadcast_to(exists, where.shape)
 
     def columns_exist(self) -> Array | None:
@@ -238,14 +250,11 @@ def _walked(
     frames = range(shape[T])
     held = [reduction for reduction in reduced if reduction.axis == along]
     planes_of = range(num_features, len(in_refs))
+    dtype = in_refs[0].dtype
 
     def load(i: int, t: int | Array, step: Array) -> Array:
         where, exists = tile.place(strides[i], t, step)
-        # Features pass by once; planes are read again by other steps and frames.
-        policy = "evict_first" if i < num_features else "evict_last"
-        if exists is None:
-            return plt.load(in_refs[i].at[where], eviction_policy=policy)
-        return plt.load(in_refs[i].at[where], mask=exists, other=0, eviction_policy=policy)
+        return plt.load(in_refs[i].at[where]) if exists is None else plt.load(in_refs[i].at[where], mask=exists, other=0)
 
     def store(i: int, value: Array, lack: int, t: int | Array, step: Array) -> None:
         where, exists = tile.place(_strides(shape, lack), t, step)
@@ -261,8 +270,8 @@ def _walked(
         return [load(i, t, step) for i in range(num_features)]
 
     def one_frame(features: Sequence[Array], shared: dict[int, Array], t: int | Array, step: Array) -> Sequence[Array]:
-        planes = [shared[i] if i in shared else load(i, t, step) for i in planes_of]
-        values = body([feature.astype(jnp.float32) for feature in features], planes)
+        planes = [(shared[i] if i in shared else load(i, t, step)).astype(jnp.float32) for i in planes_of]
+        values = body([feature.astype(jnp.float32) for feature in features], planes, lambda value: value.astype(dtype).astype(jnp.float32))
         for i, (value, _) in enumerate(written, num_outputs - len(written)):
             store(i, values[value], 0, t, step)
         for reduction in reduced:
@@ -273,17 +282,6 @@ def _walked(
     # What is read from memory is asked for before any of it is used.
     def one_step(step: Array, held_so_far: tuple) -> tuple:
         shared = {i: load(i, 0, step) for i in planes_of if T not in strides[i]}  # by all frames
-        if all(reduction.axis == C for reduction in reduced):
-            # Frames have nothing in common but planes: a loop over a few at a time is less to compile, and needs fewer registers.
-            few = math.gcd(shape[T], 4 if len(planes_of) <= 3 else 2)
-
-            def some_frames(round_: Array, _: None) -> None:
-                numbers = [round_ * few + t for t in range(few)]
-                for t, features in zip(numbers, [features_of(t, step) for t in numbers], strict=True):
-                    one_frame(features, shared, t, step)
-
-            jax.lax.fori_loop(0, shape[T] // few, some_frames, None)
-            return held_so_far
         values = [one_frame(features, shared, t, step) for t, features in enumerate([features_of(t, step) for t in frames])]
         for reduction in reduced:
             if reduction.axis == T:
@@ -293,14 +291,31 @@ def _walked(
             for reduction, all_so_far in zip(held, held_so_far, strict=True)
         )
 
+    def steps_without_sums(number: Array, _: tuple) -> tuple:
+        """Where nothing is summed up but channels, steps and frames have nothing in common but planes: a few at a time, in a loop."""
+        steps = [number * tile.how.at_once + n for n in range(tile.how.at_once)]
+        shared = [{i: load(i, 0, step) for i in planes_of if T not in strides[i]} for step in steps]
+        few = math.gcd(shape[T], (4 if len(planes_of) <= 3 else 2) // tile.how.at_once)
+
+        def some_frames(round_: Array, _: None) -> None:
+            for t in [round_ * few + n for n in range(few)]:
+                by_steps = {i: load(i, t, steps[0]) for i in planes_of if along not in strides[i]}
+                for step, planes, features in zip(steps, shared, [features_of(t, step) for step in steps], strict=True):
+                    one_frame(features, planes | by_steps, t, step)
+
+        jax.lax.fori_loop(0, shape[T] // few, some_frames, None)
+        return ()
+
+    end = jnp.minimum(start + tile.how.chunk, shape[along])
+    if all(reduction.axis == C for reduction in reduced):
+        jax.lax.fori_loop(
+            jax.lax.div(start, jnp.int32(tile.how.at_once)), jax.lax.div(end, jnp.int32(tile.how.at_once)), steps_without_sums, ()
+        )
+        return
     empty = jnp.zeros((tile.how.rows, tile.column.shape[1]), jnp.float32)
     nothing = {"sum": (empty,), "pool": (empty - jnp.inf, empty), "ties": (empty - jnp.inf, empty, empty)}
-    held_at_last = jax.lax.fori_loop(
-        start,
-        jnp.minimum(start + tile.how.chunk, shape[along]),
-        one_step,
-        tuple(tuple(nothing[reduction.kind] for _ in frames) for reduction in held),
-    )
+    nothing_held = tuple(tuple(nothing[reduction.kind] for _ in frames) for reduction in held)
+    held_at_last = jax.lax.fori_loop(start, end, one_step, nothing_held)
     for reduction, of_frames in zip(held, held_at_last, strict=True):
         for t, results in enumerate(of_frames):
             stored(reduction, results, t, jnp.int32(0))

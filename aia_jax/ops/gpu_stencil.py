@@ -3,15 +3,19 @@
 XLA reads padded copies of the planes and takes long to compile 54 taps. Here a program takes some positions of a layer [j, k] and walks
 along i. What it loads of a row serves the three rows around, whose sums it carries from row to row.
 
-A position is a number below j · k, so that no size need be a power of two. Each thread has one: with more, a thread's positions lie side by
-side for some loads and apart for others, and results would move between threads in every row.
+Each thread has up to four lines of a column, so that the sums of neighbours share loads and instructions about them; a column is a number
+below k times the groups of lines, so that no size need be a power of two. For Triton each line is an array of its own, with one element a
+thread: with more, a thread's positions lie side by side for some loads and apart for others, and results would move between threads in
+every row.
+
+Arithmetic is half of the instructions, so the kernels are fast when they never wait: all loads of a row are issued before its arithmetic
+(`_Positions.once_loaded` has ptxas do so), and the threads' own columns of the next row with them; what neighbours need is then in L1.
 """
 
 import functools
 import itertools
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +26,22 @@ from aia_jax.shapes import Array, Float
 
 Plane = Float[Array, "b i j k"]
 Kernel = Float[Array, "3 3 3 2"]
+T = TypeVar("T")
 Ref = Any  # a whole flattened array in the GPU's memory
 MultiplyAdd = Callable[[Array, Array, Array], Array]
-Carried = tuple[list[list[Array]], list[list[Array]], list[Array]]  # rows of both planes, of their gradient; sums for the kernel
+Lines = list[Array]  # of a row, a value for each line of a thread
+CorrelateCarried = tuple[list[Lines], list[Lines], list[Array]]  # columns of the next row, rows of the response, sums
+GradientCarried = tuple[Lines, list[list[Lines]], list[list[Lines]], list[Array]]  # columns; rows of planes, of their gradient; sums
 
 _PLANES = 2  # maximum and mean
 _TAPS = tuple(itertools.product(range(3), range(3), range(3), range(_PLANES)))  # as they lie in memory
-_INNER_SHIFTS = tuple(itertools.product((-1, 0, 1), repeat=2))
+_BY_COLUMN = sorted(_TAPS, key=lambda tap: tap[2] != 1)  # first those of what is there first, the threads' own columns
 _WARP = 32
 
 
 @functools.partial(jax.jit, static_argnames="interpret")
 def correlate(maximum: Plane, mean: Plane, kernel: Kernel, *, interpret: bool = False) -> Plane:
-    """What `stencil` computes, of float32.
+    """What `stencil` computes, in float32 of planes of any dtype and a float32 kernel.
 
     Args:
         interpret: runs on any backend, slowly.
@@ -51,156 +58,311 @@ def correlate_and_sum(maximum: Plane, mean: Plane, kernel: Kernel, *, interpret:
 
 def sums_of_a_clip(shape: tuple[int, ...]) -> tuple[int, int]:
     """Clips, and the partial sums of each that `correlate_and_sum` answers with."""
-    _, blocks, rows = _correlate_programs(shape)
-    return shape[0], blocks * pl.cdiv(shape[1], rows)
+    programs = _correlate_programs(shape)
+    return shape[0], programs.of_a_layer * programs.chunks
 
 
-def _correlate_programs(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Threads of a program, programs of a layer, rows of a program."""
+class _Programs(NamedTuple):
+    """How the work on a plane is divided."""
+
+    threads: int  # of a program
+    lines: int  # of a thread, side by side along j
+    rows: int  # of a program, one after the other along i
+    of_a_layer: int
+    chunks: int  # programs along i
+
+
+def _correlate_programs(shape: tuple[int, ...]) -> _Programs:
+    # An H100 has room for 2,112 warps of two lines (up to 128 registers), or 1,584 of four (up to 168), which are to be several rounds.
+    return _programs(shape, most_threads=4 * _WARP, most_rows=14, busy={4: 3000, 2: 1500, 1: 1500})
+
+
+def _gradient_programs(shape: tuple[int, ...]) -> _Programs:
+    # One warp: it adds up its 54 sums without a barrier. An H100 has room for 1,056 of four lines (240 registers).
+    return _programs(shape, most_threads=_WARP, most_rows=28, busy={4: 800, 2: 1200, 1: 1500})
+
+
+def _programs(shape: tuple[int, ...], most_threads: int, most_rows: int, busy: dict[int, int]) -> _Programs:
+    """As many lines and rows as it takes to share loads, but few enough to keep the GPU busy: rows follow one another.
+
+    Args:
+        busy: by lines of a thread, how many warps do.
+    """
     batch, i, j, k = shape
-    threads = max(_WARP, min(4 * _WARP, pl.next_power_of_2(j * k)))
-    blocks = pl.cdiv(j * k, threads)
-    return threads, blocks, _rows_of_a_program(i, batch * blocks, most=14, programs=500)
+    for lines, warps in busy.items():
+        columns = pl.cdiv(j, lines) * k
+        threads = max(_WARP, min(most_threads, pl.next_power_of_2(columns)))
+        of_a_layer = pl.cdiv(columns, threads)
+        of_a_row = batch * of_a_layer * (threads // _WARP)
+        if of_a_row * pl.cdiv(i, 14) >= warps:
+            break
+    rows = pl.cdiv(i, max(pl.cdiv(i, most_rows), min(i, pl.cdiv(warps, of_a_row))))
+    return _Programs(threads, lines, rows, of_a_layer, pl.cdiv(i, rows))
 
 
 def _correlated(maximum: Plane, mean: Plane, kernel: Kernel, with_sums: bool, interpret: bool) -> list[Array]:
     batch, *shape = maximum.shape
-    threads, blocks, rows = _correlate_programs(maximum.shape)
-    sizes = [maximum.size] + [2 * math.prod(sums_of_a_clip(maximum.shape))] * with_sums
+    threads, lines, rows, of_a_layer, chunks = _correlate_programs(maximum.shape)
+    sizes = [maximum.size] + [2 * batch * chunks * of_a_layer] * with_sums
     response, *sums = pl.pallas_call(
-        functools.partial(_correlate_kernel, shape=tuple(shape), threads=threads, rows=rows, multiply_add=_multiply_add(interpret)),
-        grid=(blocks, pl.cdiv(shape[0], rows), batch),
+        functools.partial(
+            _correlate_kernel, shape=tuple(shape), threads=threads, lines=lines, rows=rows, multiply_add=_multiply_add(interpret)
+        ),
+        grid=(of_a_layer, chunks, batch),
         out_shape=[jax.ShapeDtypeStruct((size,), jnp.float32) for size in sizes],
         compiler_params=plt.CompilerParams(num_warps=threads // _WARP),
         interpret=interpret,
         name="stencil",
-    )(maximum.reshape(-1), mean.reshape(-1), kernel.reshape(-1))
+    )(maximum.reshape(-1), mean.reshape(-1), kernel.reshape(-1), _read_rows(shape[0]))
     return [response.reshape(maximum.shape), *sums]
 
 
-@functools.partial(jax.jit, static_argnames="interpret")
+@functools.partial(jax.jit, static_argnames=("mean_share", "interpret"))
 def gradient(
-    of_response: Plane, maximum: Plane, mean: Plane, kernel: Kernel, *, interpret: bool = False
+    of_response: Plane,
+    maximum: Plane,
+    mean: Plane,
+    kernel: Kernel,
+    ties: Plane | None = None,
+    mean_share: float = 1.0,
+    *,
+    interpret: bool = False,
 ) -> tuple[Plane, Plane, Float[Array, "b 3 3 3 2"]]:
     """The gradient of maximum, mean and, clip by clip, kernel from that of their correlation; of finite values.
 
+    Planes may be of any dtype; the gradient of both comes in maximum's, that of the kernel, itself float32, in float32.
+
     Args:
+        ties: what the gradient of maximum is divided by.
+        mean_share: what the gradient of mean is multiplied by.
         interpret: runs on any backend, slowly.
     """
-    batch, i, j, k = maximum.shape
-    # One warp: it adds up its 54 sums without a barrier.
-    blocks = pl.cdiv(j * k, _WARP)
-    rows = _rows_of_a_program(i, batch * blocks, most=28, programs=1500)
-    chunks = pl.cdiv(i, rows)
-    plane = jax.ShapeDtypeStruct((maximum.size,), jnp.float32)
+    batch, *shape = maximum.shape
+    threads, lines, rows, of_a_layer, chunks = _gradient_programs(maximum.shape)
+    planes = [of_response, maximum, mean, kernel, _read_rows(shape[0])] + [ties] * (ties is not None)
+    of_plane = jax.ShapeDtypeStruct((maximum.size,), maximum.dtype)
     of_maximum, of_mean, partial_sums = pl.pallas_call(
-        functools.partial(_gradient_kernel, shape=(i, j, k), threads=_WARP, rows=rows, multiply_add=_multiply_add(interpret)),
-        grid=(blocks, chunks, batch),
-        out_shape=(plane, plane, jax.ShapeDtypeStruct((batch * chunks * blocks * len(_TAPS),), jnp.float32)),
-        compiler_params=plt.CompilerParams(num_warps=1),
+        functools.partial(
+            _gradient_kernel,
+            shape=tuple(shape),
+            threads=threads,
+            lines=lines,
+            rows=rows,
+            mean_share=mean_share,
+            multiply_add=_multiply_add(interpret),
+        ),
+        grid=(of_a_layer, chunks, batch),
+        out_shape=(of_plane, of_plane, jax.ShapeDtypeStruct((batch * chunks * of_a_layer * len(_TAPS),), jnp.float32)),
+        compiler_params=plt.CompilerParams(num_warps=threads // _WARP),
         interpret=interpret,
         name="stencil_gradient",
-    )(of_response.reshape(-1), maximum.reshape(-1), mean.reshape(-1), kernel.reshape(-1))
+    )(*(plane.reshape(-1) for plane in planes))
     of_kernel = partial_sums.reshape(batch, -1, len(_TAPS)).sum(1).reshape(batch, *kernel.shape)
     return of_maximum.reshape(maximum.shape), of_mean.reshape(mean.shape), of_kernel
 
 
-def _rows_of_a_program(i: int, programs_of_a_row: int, most: int, programs: int) -> int:
-    """As many rows as it takes to share loads, but few enough to keep the GPU busy: rows of a program follow one another."""
-    chunks = max(pl.cdiv(i, most), min(i, pl.cdiv(programs, programs_of_a_row)))
-    return pl.cdiv(i, chunks)
+def _read_rows(i: int) -> Array:
+    """i, for kernels to read rather than know, see `_Positions`; of one element, as XLA makes no kernel for it."""
+    return jnp.full(1, i, jnp.int32)
 
 
 def _correlate_kernel(
     maximum_ref: Ref,
     mean_ref: Ref,
     kernel_ref: Ref,
+    rows_ref: Ref,
     response_ref: Ref,
     *sums_ref: Ref,
     shape: tuple[int, int, int],
     threads: int,
+    lines: int,
     rows: int,
     multiply_add: MultiplyAdd,
 ) -> None:
-    i, layer = shape[0], shape[1] * shape[2]
-    weights = _weights(kernel_ref, threads)
-    position, inside, neighbours = _positions(shape, threads)
-    first, end, clip = _extent(i, layer, rows)
+    at = _Positions(shape, threads, lines, rows, rows_ref)
+    weights = at.weights(kernel_ref, 1)
     zeros = jnp.zeros(threads, jnp.float32)
+    refs = maximum_ref, mean_ref
 
-    def add_row(row: Array, carried: tuple[Array, ...]) -> tuple[Array, ...]:
-        around = [*carried[:2], zeros]  # rows row - 1, row and row + 1 of the response
-        start = clip + row * layer
-        values = [[_load(ref, start + shifted, mask) for shifted, mask in neighbours] for ref in (maximum_ref, mean_ref)]
-        for a, b, c, p in _TAPS:
-            around[2 - a] = multiply_add(values[p][3 * b + c], weights[a, b, c, p], around[2 - a])
-        return around[1], around[2], *done(row - 1, around[0], row > first, carried[2:])
+    def own_columns(row: Array) -> list[list[Array]]:
+        return [at.own_columns(ref, row) for ref in refs]
 
-    def done(row: Array, values: Array, where: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
+    def add_row(row: Array, carried: CorrelateCarried) -> CorrelateCarried:
+        ahead, around, sums = carried
+        # Rows row - 1, row and row + 1 of the response.
+        around = [*around, [zeros] * lines]
+        values = [at.with_neighbours(ref, row, own) for ref, own in zip(refs, ahead, strict=True)]
+        ahead = own_columns(jnp.minimum(row + 1, at.rows - 1))
+
+        def with_products() -> list[Lines]:
+            sums = [list(row) for row in around]
+            for (a, b, c, p), line in itertools.product(_BY_COLUMN, range(lines)):
+                value = values[p][line + b][c].astype(jnp.float32)
+                sums[2 - a][line] = multiply_add(value, weights[a, b, c, p], sums[2 - a][line])
+            return sums
+
+        around = at.once_loaded(row, with_products, around)
+        return _as_float32(ahead), around[1:], done(row - 1, around[0], row > at.first, sums)
+
+    def done(row: Array, values: list[Array], where: Array, sums: list[Array]) -> list[Array]:
         """Stores a row of the response, and adds it to the sums that are asked for."""
-        plt.store(response_ref.at[clip + row * layer + position], values, mask=inside & where)
-        counted = jnp.where(inside & where, values, 0.0)
-        return (sums[0] + counted, sums[1] + counted * counted) if sums else ()
+        sums = list(sums)
+        for line, value in enumerate(values):
+            at.store(response_ref, row, line, value, where)
+            if sums:
+                counted = jnp.where(_both(at.exists[line], where), value, 0.0)
+                sums = [sums[0] + counted, multiply_add(counted, counted, sums[1])]
+        return sums
 
     # The row before the chunk and the one after it count too, where the clip has them.
-    carried = (zeros, zeros) + (zeros, zeros) * len(sums_ref)
-    last, _, *sums = jax.lax.fori_loop(jnp.maximum(first - 1, 0), jnp.minimum(end + 1, i), add_row, carried)
-    sums = done(end - 1, last, end == i, tuple(sums))
+    carried = _as_float32(own_columns(at.start)), [[zeros] * lines] * 2, [zeros] * (2 * len(sums_ref))
+    _, around, sums = jax.lax.fori_loop(at.start, at.stop, add_row, carried)
+    sums = done(at.end - 1, around[0], at.end == shape[0], sums)
     for n, total in enumerate(sums):
         plt.store(sums_ref[0].at[2 * _program() + n], total.sum())
 
 
 def _gradient_kernel(
-    of_response_ref: Ref,
-    maximum_ref: Ref,
-    mean_ref: Ref,
-    kernel_ref: Ref,
-    of_maximum_ref: Ref,
-    of_mean_ref: Ref,
-    partial_sums_ref: Ref,
-    *,
+    *refs: Ref,
     shape: tuple[int, int, int],
     threads: int,
+    lines: int,
     rows: int,
+    mean_share: float,
     multiply_add: MultiplyAdd,
 ) -> None:
-    i, layer = shape[0], shape[1] * shape[2]
-    weights = _weights(kernel_ref, threads)
-    position, inside, neighbours = _positions(shape, threads)
-    neighbours = neighbours[::-1]  # what a tap takes from the right comes back from the left
-    first, end, clip = _extent(i, layer, rows)
+    of_response_ref, maximum_ref, mean_ref, kernel_ref, rows_ref, *ties_ref, of_maximum_ref, of_mean_ref, partial_sums_ref = refs
+    at = _Positions(shape, threads, lines, rows, rows_ref)
+    weights = at.weights(kernel_ref, -1)  # what a tap takes from the right comes back from the left
     zeros = jnp.zeros(threads, jnp.float32)
 
-    def own_row(row: Array) -> list[Array]:
+    def own_row(row: Array) -> list[list[Array]]:
         """Of both planes; other programs' rows are zero, so that each product counts once."""
-        mask = inside & (row >= first) & (row < end)
-        return [_load(ref, clip + row * layer + position, mask) for ref in (maximum_ref, mean_ref)]
+        ours = (row >= at.first) & (row < at.end)
+        return [[at.load(ref, row, line, 0, ours) for line in range(lines)] for ref in (maximum_ref, mean_ref)]
 
-    def store(row: Array, of_planes: Sequence[Array], where: Array) -> None:
-        for ref, value in zip((of_maximum_ref, of_mean_ref), of_planes, strict=True):
-            plt.store(ref.at[clip + row * layer + position], value, mask=inside & where)
+    def shares(row: Array, where: Array) -> list[Array]:
+        """What the gradient of maximum is divided by, if by anything."""
+        return [at.load(ref, row, line, 0, where, other=1.0) for ref in ties_ref for line in range(lines)]
 
-    def add_row(row: Array, carried: Carried) -> Carried:
-        planes, of_planes, of_weights = carried
-        # Rows row - 1, row and row + 1 of the planes and of their gradient.
-        planes = [*planes, own_row(row + 1)]
-        of_planes = [*map(list, of_planes), [zeros, zeros]]
-        of_weights = list(of_weights)
-        values = [_load(of_response_ref, clip + row * layer + shifted, mask) for shifted, mask in neighbours]
-        for n, (a, b, c, p) in enumerate(_TAPS):
-            value = values[3 * b + c]
-            of_planes[a][p] = multiply_add(value, weights[a, b, c, p], of_planes[a][p])
-            of_weights[n] = multiply_add(value, planes[a][p], of_weights[n])
-        store(row - 1, of_planes[0], row > first)
-        return planes[1:], of_planes[1:], of_weights
+    def store(row: Array, of_planes: list[Lines], ties: list[Array], where: Array) -> None:
+        for line, (of_maximum, of_mean) in enumerate(zip(*of_planes, strict=True)):
+            if ties:
+                of_maximum = of_maximum / ties[line].astype(jnp.float32)
+            if mean_share != 1.0:
+                of_mean = of_mean * mean_share
+            at.store(of_maximum_ref, row, line, of_maximum, where)
+            at.store(of_mean_ref, row, line, of_mean, where)
 
-    start = jnp.maximum(first - 1, 0)
-    nothing = [zeros, zeros]
-    carried = [nothing, own_row(start)], [nothing, nothing], [zeros] * len(_TAPS)
-    _, of_planes, of_weights = jax.lax.fori_loop(start, jnp.minimum(end + 1, i), add_row, carried)
-    store(end - 1, of_planes[0], end == i)
-    for n, of_weight in enumerate(of_weights):
+    def add_row(row: Array, carried: GradientCarried) -> GradientCarried:
+        ahead, planes, of_planes, of_weights = carried
+        # Rows row - 1, row, row + 1 (and the one ahead) of the planes, and of their gradient.
+        planes = [*planes, own_row(row + 2)]
+        ties = shares(row - 1, row > at.first)
+        of_planes = [*of_planes, [[zeros] * lines] * _PLANES]
+        values = at.with_neighbours(of_response_ref, row, ahead)
+        ahead = at.own_columns(of_response_ref, jnp.minimum(row + 1, at.rows - 1))
+
+        def with_products() -> tuple[list[list[Lines]], list[Array]]:
+            plane_sums = [[list(plane) for plane in row] for row in of_planes]
+            weight_sums = list(of_weights)
+            for (a, b, c, p), line in itertools.product(_BY_COLUMN, range(lines)):
+                n = _TAPS.index((a, b, c, p))
+                value = values[line + 2 - b][2 - c].astype(jnp.float32)
+                plane_sums[a][p][line] = multiply_add(value, weights[a, b, c, p], plane_sums[a][p][line])
+                weight_sums[n] = multiply_add(value, planes[a][p][line].astype(jnp.float32), weight_sums[n])
+            return plane_sums, weight_sums
+
+        of_planes, of_weights = at.once_loaded(row, with_products, (of_planes, of_weights))
+        store(row - 1, of_planes[0], ties, row > at.first)
+        return *_as_float32((ahead, planes[1:])), of_planes[1:], of_weights
+
+    nothing = [[zeros] * lines] * _PLANES
+    rows_of_planes = [nothing, own_row(at.start), own_row(at.start + 1)]
+    carried = *_as_float32((at.own_columns(of_response_ref, at.start), rows_of_planes)), [nothing, nothing], [zeros] * len(_TAPS)
+    _, _, of_planes, of_weights = jax.lax.fori_loop(at.start, at.stop, add_row, carried)
+    last, where = at.end - 1, at.end == shape[0]
+    store(last, of_planes[0], shares(last, where), where)
+    for n, ((_, _, c, _), of_weight) in enumerate(zip(_TAPS, of_weights, strict=True)):
+        of_weight = of_weight if c == 1 else jnp.where(at.columns[1 - c], of_weight, 0.0)
         plt.store(partial_sums_ref.at[_program() * len(_TAPS) + n], of_weight.sum())
+
+
+class _Positions:
+    """Where a program's threads are in a clip.
+
+    Each has some lines of a column: positions [line .. line + lines, column] of a layer. Neighbours beyond an edge: those in another column
+    get weight zero and some value of their line, those of another line are loaded as zero; this takes few predicates.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], threads: int, lines: int, rows: int, rows_ref: Ref) -> None:
+        i, j, k = shape
+        self.threads, self.layer = threads, j * k
+        # Compilers are not to know i: in a loop of known extent LLVM carries a pointer for each load, which takes registers.
+        self.rows = rows_ref[0]
+        zero = self.rows - i
+        self.limit = self.rows + zero  # nor that rows lie below it, see `once_loaded`
+        # A program's first row, the row after its last, and those it reads.
+        self.first = pl.program_id(1) * rows + zero
+        self.end = jnp.minimum(self.first + rows, i)
+        self.start, self.stop = jnp.maximum(self.first - 1, 0), jnp.minimum(self.end + 1, self.rows)
+        self.clip = pl.program_id(2) * (i * j * k)
+
+        columns = pl.cdiv(j, lines) * k
+        number = pl.program_id(0) * threads + jnp.arange(threads, dtype=jnp.int32)
+        inside = None if columns % threads == 0 else number < columns
+        line, column = jax.lax.div(number, k) * lines, jax.lax.rem(number, k)  # `//` would also round negative numbers
+        self.lines_around = range(-1, lines + 1)
+        self.columns = {-1: column > 0, 1: column < k - 1}
+        # No condition for what always exists.
+        within = {n: None if 0 <= n < lines and j % lines == 0 else (line + n >= 0) & (line + n < j) for n in self.lines_around}
+        self.exists = {n: _both(inside, condition) for n, condition in within.items()}
+        beside = {c: jnp.where(exists, c, 0) for c, exists in self.columns.items()} | {0: 0}
+        self.places = {(n, c): line * k + column + beside[c] + n * k for n in self.lines_around for c in beside}
+
+    def weights(self, kernel_ref: Ref, sign: int) -> dict[tuple[int, int, int, int], Array]:
+        """By tap and plane; zero where the neighbour in k does not exist."""
+        weights = {tap: jnp.broadcast_to(kernel_ref[n], self.threads) for n, tap in enumerate(_TAPS)}
+        for tap in weights:
+            if tap[2] != 1:
+                weights[tap] = jnp.where(self.columns[sign * (tap[2] - 1)], weights[tap], 0.0)
+        return weights
+
+    def once_loaded(self, row: Array, products: Callable[[], T], without: T) -> T:
+        """`products()`, always.
+
+        ptxas, thrifty with registers, would wait for some loads and do their arithmetic before it issues others; it keeps loads before a
+        branch that it cannot decide.
+        """
+        return jax.lax.cond(row < self.limit, products, lambda: without)
+
+    def own_columns(self, ref: Ref, row: Array) -> Lines:
+        return [self.load(ref, row, line, 0) for line in self.lines_around]
+
+    def with_neighbours(self, ref: Ref, row: Array, own: Lines) -> list[Lines]:
+        """By line, own columns between those beside them."""
+        return [
+            [self.load(ref, row, line, -1), value, self.load(ref, row, line, 1)] for line, value in zip(self.lines_around, own, strict=True)
+        ]
+
+    def load(self, ref: Ref, row: Array, line: int, column: int, where: Array | None = None, other: float = 0.0) -> Array:
+        mask = _both(self.exists[line], where)
+        place = ref.at[self.clip + row * self.layer + self.places[line, column]]
+        return plt.load(place) if mask is None else plt.load(place, mask=mask, other=other)
+
+    def store(self, ref: Ref, row: Array, line: int, value: Array, where: Array) -> None:
+        place = ref.at[self.clip + row * self.layer + self.places[line, 0]]
+        plt.store(place, value.astype(ref.dtype), mask=_both(self.exists[line], where))
+
+
+def _as_float32(values: T) -> T:
+    """Of arrays carried from row to row, last: it waits for them."""
+    return jax.tree.map(lambda value: value.astype(jnp.float32), values)
+
+
+def _both(condition: Array | None, other: Array | None) -> Array | None:
+    """Neither where it is None, which is always true."""
+    return other if condition is None else condition if other is None else condition & other
 
 
 def _program() -> Array:
@@ -220,31 +382,3 @@ def _multiply_add(interpret: bool) -> MultiplyAdd:
         )[0]
 
     return fused
-
-
-def _weights(kernel_ref: Ref, threads: int) -> dict[tuple[int, int, int, int], Array]:
-    """By tap and plane, for all threads."""
-    return {tap: jnp.broadcast_to(kernel_ref[n], threads) for n, tap in enumerate(_TAPS)}
-
-
-def _positions(shape: tuple[int, int, int], threads: int) -> tuple[Array, Array, list[tuple[Array, Array]]]:
-    """A program's positions in a layer, which of them there are, and the same of their nine neighbours, themselves among them."""
-    _, j, k = shape
-    position = pl.program_id(0) * threads + jnp.arange(threads, dtype=jnp.int32)
-    inside = position < j * k
-    at_j, at_k = jax.lax.div(position, k), jax.lax.rem(position, k)  # `//` would also round negative numbers
-    neighbours = []
-    for b, c in _INNER_SHIFTS:
-        exists = (at_j + b >= 0) & (at_j + b < j) & (at_k + c >= 0) & (at_k + c < k)
-        neighbours.append((position + (b * k + c), inside & exists))
-    return position, inside, neighbours
-
-
-def _extent(i: int, layer: int, rows: int) -> tuple[Array, Array, Array]:
-    """A program's first row, the row after its last, and where its clip begins."""
-    first = pl.program_id(1) * rows
-    return first, jnp.minimum(first + rows, i), pl.program_id(2) * (i * layer)
-
-
-def _load(ref: Ref, at: Array, mask: Array) -> Array:
-    return plt.load(ref.at[at], mask=mask, other=0.0)

@@ -4,6 +4,7 @@ A convolution from two channels to one leaves matrix units and convolution libra
 a CPU). As 54 shifted multiply-adds over planes that are small after pooling it is one pass of vector arithmetic.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from aia_jax.ops.apart import apart
 from aia_jax.ops.banded import GROUP, banded_gradient, banded_stencil
 from aia_jax.ops.by_clips import by_clips
 from aia_jax.ops.gpu_kernels import use_gpu_kernels
+from aia_jax.ops.precision import wide
 from aia_jax.shapes import Array, Float
 
 _INNER_SHIFTS = tuple(itertools.product(range(3), repeat=2))
@@ -28,18 +30,22 @@ def stencil(maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], ker
 
     Args:
         maximum, mean: pooled planes of one dtype.
-        kernel: its first three axes run along i, j and k, the last over (maximum, mean); of the planes' dtype.
+        kernel: its first three axes run along i, j and k, the last over (maximum, mean); float32, or float64 for such planes.
+
+    Returns:
+        The correlation, of the kernel's dtype.
     """
     return jax.lax.platform_dependent(maximum, mean, kernel, default=by_taps, **_on_gpus(maximum, _by_kernel))
 
 
 def by_taps(maximum: Array, mean: Array, kernel: Array) -> Array:
-    return _correlate((_ringed(maximum), _ringed(mean)), kernel[..., None])[0]
+    """In XLA's operations."""
+    return _correlate((_ringed(wide(maximum)), _ringed(wide(mean))), kernel[..., None])[0]
 
 
 def _on_gpus(plane: Array, function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
     """`function` for NVIDIA's GPUs, where kernels are used."""
-    return {"cuda": function} if use_gpu_kernels(plane) and plane.dtype == jnp.float32 else {}
+    return {"cuda": function} if use_gpu_kernels(plane) else {}
 
 
 def _by_kernel(maximum: Array, mean: Array, kernel: Array) -> Array:
@@ -87,13 +93,22 @@ def _with_gradient_to_come(maximum: Array, mean: Array, kernel: Array) -> Array:
         # their taps, which take a third of the time of large ones.
         return stencil(maximum, mean, kernel)
     # On CPUs the taps of all units and of their gradients would be half of what a training step takes to compile.
-    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded_stencil, default=by_taps, **_on_gpus(maximum, _by_kernel))
+    banded = functools.partial(_widened, banded_stencil)
+    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded, default=by_taps, **_on_gpus(maximum, _by_kernel))
 
 
 @jax.jit
 def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
-    on_gpus = _on_gpus(gradient, gradient_by_kernel)
-    return jax.lax.platform_dependent(gradient, *saved, cpu=banded_gradient, default=gradient_by_taps, **on_gpus)
+    def as_the_pair(function: Callable[..., Any], *operands: Array) -> tuple[Array, Array, Array]:
+        of_maximum, of_mean, of_kernel = _widened(function, *operands)
+        return of_maximum.astype(saved[0].dtype), of_mean.astype(saved[1].dtype), of_kernel
+
+    forms = {"cpu": functools.partial(as_the_pair, banded_gradient), "default": functools.partial(as_the_pair, gradient_by_taps)}
+    return jax.lax.platform_dependent(gradient, *saved, **forms, **_on_gpus(gradient, gradient_by_kernel))
+
+
+def _widened(function: Callable[..., Any], *planes_and_kernel: Array) -> Any:
+    return function(*map(wide, planes_and_kernel))
 
 
 def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:

@@ -14,22 +14,29 @@ import pytest
 from aia_jax.ops.gpu_pass import Reduction, feature_pass
 
 
-def product_and_more(features, planes):
+def product_and_more(features, planes, rounded):
     x, other = features
-    refined = x * ((planes[0] + planes[1] + planes[2]) * (1 / 3))
+    refined = rounded(x * ((planes[0] + planes[1] + planes[2]) * (1 / 3)))
     return refined, other * x, x * planes[3] + other
 
 
 EVERY_AXIS = [Reduction(0, axis, "ties") for axis in (1, 2, 3, 4)] + [Reduction(1, axis, "sum") for axis in (1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize("reductions", [EVERY_AXIS, [Reduction(2, 3, "pool"), Reduction(2, 4, "pool")], [Reduction(1, 3, "sum")]])
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5, 6), (1, 8, 7, 7, 16), (3, 1, 9, 6, 12), (2, 2, 1, 1, 1)])
-def test_a_kernel_s_numbers_are_xla_s(shape, reductions):
+@pytest.mark.parametrize(
+    ("shape", "dtype", "reductions"),
+    [
+        ((2, 3, 4, 5, 6), jnp.bfloat16, EVERY_AXIS),
+        ((1, 8, 7, 7, 16), jnp.float32, EVERY_AXIS),
+        ((3, 1, 9, 6, 12), jnp.bfloat16, [Reduction(2, 3, "pool"), Reduction(2, 4, "pool")]),
+        ((2, 2, 1, 1, 1), jnp.float32, [Reduction(1, 3, "sum")]),
+    ],
+)
+def test_a_kernel_s_numbers_are_xla_s(shape, dtype, reductions):
     rng = np.random.default_rng(0)
-    features = [jnp.asarray(rng.normal(size=shape).round(1), jnp.bfloat16) for _ in range(2)]  # with equal maxima
-    planes = [jnp.asarray(rng.uniform(size=np.delete(shape, axis)).round(1), jnp.float32) for axis in (1, 2, 3, 4)]
-    writes = ((2, jnp.bfloat16), (0, jnp.float32))
+    features = [jnp.asarray(rng.normal(size=shape).round(1), dtype) for _ in range(2)]  # with equal maxima
+    planes = [jnp.asarray(rng.uniform(size=np.delete(shape, axis)).round(1), dtype) for axis in (1, 2, 3, 4)]
+    writes = ((2, dtype), (0, jnp.float32))
 
     def results(interpret):
         return jax.jit(lambda *a: feature_pass(product_and_more, a[:2], a[2:], (1, 2, 3, 4), reductions, writes, interpret))(
@@ -48,10 +55,10 @@ def test_devices_of_a_mesh_compute_their_own_clips():
         from aia_jax.ops.gpu_pass import Reduction, feature_pass
 
         def run(x, plane, interpret=True):
-            body = lambda features, planes: (features[0] * planes[0],)
+            body = lambda features, planes, rounded: (features[0] * planes[0],)
             return feature_pass(body, (x,), (plane,), (4,), [Reduction(0, 1, "ties"), Reduction(0, 3, "sum")], ((0, x.dtype),), interpret)
 
-        x = np.random.default_rng(0).normal(size=(4, 3, 2, 3, 4)).astype("f4")
+        x = np.random.default_rng(0).normal(size=(4, 2, 2, 3, 4)).astype("f4")
         mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("data", "time"))
         for clips in (P("data"), P(("data", "time")), P("data", "time"), P()):
             placed = [jax.device_put(array, NamedSharding(mesh, clips)) for array in (x, x[..., 0])]
