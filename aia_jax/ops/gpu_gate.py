@@ -146,9 +146,7 @@ def _response_and_sums(maximum: Array, mean: Array, kernel: Array) -> tuple[Arra
     return jax.lax.platform_dependent(maximum, mean, kernel, cuda=kernels, default=elsewhere)
 
 
-def _of_pair(
-    of_response: Array, maximum: Array, mean: Array, ties: Array, kernel: Array, mean_share: float
-) -> tuple[Array, Array, Array]:
+def _of_pair(of_response: Array, maximum: Array, mean: Array, ties: Array, kernel: Array, mean_share: float) -> tuple[Array, Array, Array]:
     def elsewhere(of_response: Array, maximum: Array, mean: Array, ties: Array, kernel: Array) -> tuple[Array, Array, Array]:
         of_maximum, of_mean, of_kernel = gradient_by_taps(wide(of_response), wide(maximum), wide(mean), kernel)
         return (of_maximum / ties).astype(maximum.dtype), (of_mean * mean_share).astype(mean.dtype), of_kernel

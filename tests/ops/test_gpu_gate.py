@@ -9,7 +9,6 @@ import pytest
 
 from aia_jax.ops import batch_normalized_sigmoid, gpu_gate, gpu_stencil, shares, stencil
 
-
 LENGTH = 8
 
 
@@ -58,5 +57,7 @@ def test_more_elements_than_a_program_has_and_a_ragged_end(monkeypatch):
     through = planes[0] * planes[1] * (1 - planes[1])
     np.testing.assert_allclose(sums, np.stack([through.sum((1, 2, 3)), (through * planes[2]).sum((1, 2, 3))], -1), rtol=1e-3, atol=1e-2)
     moments = np.float32([[0.5, 1.5], [0.25, 2.0]])
-    out = gpu_gate.elementwise_by_kernel(lambda x, m, s: x * m[0] + m[1] * s, planes[:1], (moments,), (np.float32([3.0]),), "float32", True)
+    out = gpu_gate.elementwise_by_kernel(
+        lambda x, m, s: x * m[0] + m[1] * s, (planes[0],), (moments,), (np.float32([3.0]),), "float32", True
+    )
     np.testing.assert_allclose(out, planes[0] * moments[:, 0, None, None, None] + 3 * moments[:, 1, None, None, None], rtol=1e-6)
