@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from aia_jax.models.batch_norm import BatchNorm, group_count, running_average
 from aia_jax.ops import attend, gate, gated, gated_pools, kept, shares, stencil, use_gpu_kernels
+from aia_jax.ops.gpu_pass import MAX_FRAMES
 from aia_jax.shapes import Array, Float
 
 NONE = "none"
@@ -49,6 +50,13 @@ class Gates(NamedTuple):
 
 
 NO_GATES = Gates((), ())
+
+
+class Shared(NamedTuple):
+    """By what the gradients of a pooled pair are divided: how many elements equal each maximum, if that is known, and the axis' length."""
+
+    ties: Array | None
+    length: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,14 +145,13 @@ class AxisGate(nn.Module):
         maximum: Float[Array, "b i j k"],
         mean: Float[Array, "b i j k"],
         train: bool,
-        ties: Float[Array, "b i j k"] | None = None,
-        length: int = 1,
+        shared: Shared | None = None,
     ) -> Float[Array, "b i j k"]:
-        """With `ties` and the `length` of the pooled axis, gradients of maximum and mean are those of one element (`ops.attend`)."""
-        if train and use_gpu_kernels(maximum) and not self.is_initializing():
-            return self._in_kernels(maximum, mean, ties, length)
-        if ties is not None:
-            maximum, mean = shares(maximum, mean, ties, length)
+        """`shared` says that gradients of maximum and mean are those of one element, as `ops.attend` wants them."""
+        if shared is not None and train:
+            return self._in_kernels(maximum, mean, shared)
+        if shared is not None and shared.ties is not None:
+            maximum, mean = shares(maximum, mean, shared.ties, shared.length)
         response = StencilConv(self.axis.kernel_order, self.kernel_init, name="conv")(maximum, mean)
         norm = BatchNorm(
             use_running_average=not train,
@@ -158,13 +165,13 @@ class AxisGate(nn.Module):
         # A gate is small and every element of it is read many times: the barrier keeps XLA from computing it anew for each reader.
         return jax.lax.optimization_barrier(norm(response[..., None])[..., 0])
 
-    def _in_kernels(self, maximum: Array, mean: Array, ties: Array | None, length: int) -> Array:
+    def _in_kernels(self, maximum: Array, mean: Array, shared: Shared) -> Array:
         """The same, normalised by the batch's statistics, in one operation."""
         clips = maximum.shape[0]
         kernel = self.get_variable("params", "conv")["kernel"].transpose(*self.axis.kernel_order, 3)
         norm, running = self.get_variable("params", "bn"), self.get_variable("batch_stats", "bn")
         groups = group_count(clips, self.bn_group_size)
-        gates, *statistics = gate(maximum, mean, ties, kernel, norm["scale"], norm["bias"], length, groups, EPSILON)
+        gates, *statistics = gate(maximum, mean, shared.ties, kernel, norm["scale"], norm["bias"], shared.length, groups, EPSILON)
         moved = {name: running_average(running[name], now, self.bn_momentum) for name, now in zip(("mean", "var"), statistics, strict=True)}
         self.put_variable("batch_stats", "bn", moved)
         return gates
@@ -187,7 +194,7 @@ class AttentionModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h w c"]:
-        if use_gpu_kernels(x) and not self.is_initializing():
+        if use_gpu_kernels(x) and x.shape[1] <= MAX_FRAMES and not self.is_initializing():
             return self._in_kernels(x, train)
         guide = NO_GATES if self.guide is None else self._gates(self.guide, x, NO_GATES, train, kaiming_normal)
         host = self._gates(self.host, x, guide, train, kaiming_normal if self.guide is None else xavier_normal)
@@ -211,8 +218,8 @@ class AttentionModule(nn.Module):
             gates, running = [], {}
             for unit, (maximum, mean, ties) in zip(names, pools, strict=True):
                 unit_of = AxisGate(AXES[unit], kaiming_normal, self.bn_momentum, self.bn_group_size, parent=None)
-                length = x.shape[AXES[unit].pooled]
-                out, updates = unit_of.apply(variables[unit], maximum, mean, train, ties, length, mutable=["batch_stats"])
+                shared = Shared(ties, x.shape[AXES[unit].pooled])
+                out, updates = unit_of.apply(variables[unit], maximum, mean, train, shared, mutable=["batch_stats"])
                 gates.append(out.astype(x.dtype))
                 running[unit] = updates["batch_stats"]
             return tuple(gates), running

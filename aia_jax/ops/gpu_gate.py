@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plt
 
 from aia_jax.ops import gpu_stencil
 from aia_jax.ops.by_clips import by_clips
+from aia_jax.ops.gpu_kernels import triton as plt
 from aia_jax.ops.pooled_stencil import by_taps, gradient_by_taps
 from aia_jax.ops.precision import wide
 from aia_jax.shapes import Array, Float

@@ -1,13 +1,18 @@
-"""Whether kernels written for NVIDIA GPUs are used."""
+"""Whether kernels written for NVIDIA GPUs are used, and Pallas' part for them."""
 
-import importlib.util
 import os
 
 import jax
 
 from aia_jax.shapes import Array
 
+try:
+    from jax.experimental.pallas import triton
+except ImportError:  # a JAX without it: XLA computes everything
+    triton = None
+
 SWITCH = "AIA_GPU_KERNELS"  # 0: XLA computes everything; 1: kernels are traced without a GPU too, to compile for one
+OLDEST = 8.0  # compute capability: Ampere
 
 
 def use_gpu_kernels(x: Array) -> bool:
@@ -16,9 +21,12 @@ def use_gpu_kernels(x: Array) -> bool:
     Each is traced with XLA's form beside it, which other devices get. Not so the other way round: to trace a kernel takes time, which
     machines without a GPU would spend for nothing.
     """
-    wanted = os.environ.get(SWITCH) or str(int(jax.default_backend() == "gpu" and "cuda" in jax.devices()[0].client.platform_version))
-    return wanted == "1" and x.dtype.itemsize <= 4 and x.size < 2**31 and _has_triton()
+    wanted = os.environ.get(SWITCH, "")
+    return (wanted == "1" or (wanted != "0" and _on_nvidia())) and x.dtype.itemsize <= 4 and x.size < 2**31 and triton is not None
 
 
-def _has_triton() -> bool:
-    return importlib.util.find_spec("jax.experimental.pallas.triton") is not None
+def _on_nvidia() -> bool:
+    if jax.default_backend() != "gpu":
+        return False
+    device = jax.devices()[0]
+    return "cuda" in device.client.platform_version and float(device.compute_capability) >= OLDEST

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from aia_jax.ops.by_clips import by_clips
+from aia_jax.ops.gpu_kernels import triton as plt
 from aia_jax.ops.precision import rounded, wide
 from aia_jax.shapes import Array
 
@@ -130,15 +131,13 @@ def _run(
     writes: Sequence[tuple[int, Any]],
     interpret: bool,
 ) -> tuple[Array, ...]:
-    from jax.experimental.pallas import triton as plt  # not on every machine that imports this module
-
     shape = features[0].shape
     columns = pl.next_power_of_2(shape[C])
     over_width = [reduction for reduction in reductions if reduction.axis == W]
     others = [reduction for reduction in reductions if reduction.axis != W]
     # Sums along the walk are in registers for all frames: few elements a thread, and small programs, which leave none idle at the end.
     sums_up = any(reduction.axis in (H, W) for reduction in reductions)
-    per_thread, threads = (2, 64) if sums_up else (4, 128)
+    per_thread, threads = (2 if shape[T] <= MAX_FRAMES // 2 else 1, 64) if sums_up else (4, 128)
 
     def walk(along: int, across: int, whole: bool) -> _Walk:
         rows = min(pl.next_power_of_2(shape[across]), max(1, threads * per_thread // columns))
@@ -170,7 +169,7 @@ def _run(
             def run(how: _Walk = how, reduced: Any = reduced, written: Any = written, number: Array = program - first) -> None:
                 tile = _Tile(shape, how, columns, clip, jax.lax.rem(number, jnp.int32(how.tiles)))
                 start = jax.lax.div(number, jnp.int32(how.tiles)) * how.chunk
-                _walked(plt, body, len(features), tile, start, in_refs, strides, out_refs, reduced, of_reduction, written, len(outputs))
+                _walked(body, len(features), tile, start, in_refs, strides, out_refs, reduced, of_reduction, written, len(outputs))
 
             if len(walks) == 1:
                 run()
@@ -232,7 +231,6 @@ class _Tile:
 
 
 def _walked(
-    plt: Any,
     body: Body,
     num_features: int,
     tile: _Tile,

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plt
 
+from aia_jax.ops.gpu_kernels import triton as plt
 from aia_jax.shapes import Array, Float
 
 Plane = Float[Array, "b i j k"]
