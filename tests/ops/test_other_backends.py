@@ -31,7 +31,7 @@ def here_and_elsewhere(monkeypatch):
     def results(function, *operands):
         here = jax.jit(function)(*operands)
         jax.clear_caches()  # operations are traced once a shape
-        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *operands, cpu, default, **_: default(*operands))
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *operands, default, **_: default(*operands))
         elsewhere = jax.jit(function)(*operands)
         jax.clear_caches()
         return zip(jax.tree.leaves(here), jax.tree.leaves(elsewhere), strict=True)
