@@ -131,7 +131,7 @@ def step_and_shapes(model, mode, shape):
     if mode == "evaluation":
         batch["weights"] = jax.ShapeDtypeStruct(shape[:1], jnp.float32)
         return jax.jit(make_eval_step(model)), (variables, batch)
-    optimizer = optax.sgd(0.01, 0.9)
+    optimizer = optax.sgd(1e-6, 0.9)  # on one batch again and again larger steps would end at gradients of zero
     state = jax.eval_shape(lambda v: TrainState.create(v, optimizer), variables)
     key = jax.eval_shape(jax.random.key, 1)
     return jax.jit(make_train_step(model, optimizer), donate_argnums=0), (state, batch, key)

@@ -24,7 +24,7 @@ def prepared(network, mode, shape, device):
     clips = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, device=device)
     labels = torch.arange(shape[0], device=device) % gpu_jobs.NUM_CLASSES
     mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), 1e-6, momentum=0.9)  # as JAX's
 
     def loss_of(clips, labels):
         with torch.autocast(device, torch.bfloat16):
