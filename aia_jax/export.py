@@ -20,6 +20,7 @@ from aia_jax.data.framing import atomic_file
 from aia_jax.errors import UserError, exit_status
 from aia_jax.evaluation.trained import open_run
 from aia_jax.model_card import card_facts, write_card
+from aia_jax.ops import without_gpu_kernels
 from aia_jax.shapes import PyTree
 from aia_jax.training.step import normalize
 
@@ -45,7 +46,8 @@ def export_classifier(
         return jax.nn.softmax(model.apply(variables, normalize(clips), train=False))  # [b, K]
 
     (batch,) = export.symbolic_shape("b")
-    return export.export(jax.jit(classify), platforms=platforms)(jax.ShapeDtypeStruct((batch, *clip_shape), "uint8"))
+    with without_gpu_kernels():
+        return export.export(jax.jit(classify), platforms=platforms)(jax.ShapeDtypeStruct((batch, *clip_shape), "uint8"))
 
 
 def main(argv: list[str] | None = None) -> None:

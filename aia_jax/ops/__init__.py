@@ -4,7 +4,7 @@ from aia_jax.ops.apart import kept
 from aia_jax.ops.gating import gated, gated_pools
 from aia_jax.ops.gpu_attention import attend, shares
 from aia_jax.ops.gpu_gate import gate
-from aia_jax.ops.gpu_kernels import use_gpu_kernels
+from aia_jax.ops.gpu_kernels import use_gpu_kernels, without_gpu_kernels
 from aia_jax.ops.normalization import batch_normalized, batch_normalized_sigmoid
 from aia_jax.ops.pooled_stencil import stencil
 from aia_jax.ops.residual import residual_relu
@@ -23,4 +23,5 @@ __all__ = [
     "stencil",
     "temporal_shift",
     "use_gpu_kernels",
+    "without_gpu_kernels",
 ]

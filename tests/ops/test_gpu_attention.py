@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aia_jax import create_model
+from aia_jax.export import export_classifier
 from aia_jax.models.attention import Attention
 from aia_jax.ops.gpu_kernels import SWITCH
 
@@ -77,3 +79,12 @@ def test_only_nvidia_s_gpus_get_kernels(monkeypatch):
     for platform in ("cpu", "cuda", "tpu"):
         assert ("gpu.triton" in step.lower(lowering_platforms=(platform,)).as_text()) == (platform == "cuda")
     jax.clear_caches()
+
+
+def test_an_exported_network_has_none(monkeypatch):
+    """JAX refuses to export them, as no later version is bound to run them."""
+    monkeypatch.setenv(SWITCH, "1")
+    model = create_model(3, attention="C", stage_sizes=(1,), width=4)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)))
+    exported = export_classifier(model, variables, (2, 16, 16, 3), ("cuda",))
+    assert "gpu.triton" not in exported.mlir_module()
