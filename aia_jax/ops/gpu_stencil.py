@@ -9,33 +9,30 @@ thread: with more, a thread's positions lie side by side for some loads and apar
 every row.
 
 Arithmetic is half of the instructions, so the kernels are fast when they never wait: all loads of a row are issued before its arithmetic
-(`_Positions.once_loaded` has ptxas do so), and the threads' own columns of the next row with them; what neighbours need is then in L1.
+(`Positions.once_loaded` has ptxas do so), and the threads' own columns of the next row with them; what neighbours need is then in L1.
 """
 
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from aia_jax.ops.gpu_kernels import triton as plt
+from aia_jax.ops.gpu_positions import TAPS, Lines, Positions, Ref, T, both
 from aia_jax.shapes import Array, Float
 
 Plane = Float[Array, "b i j k"]
 Kernel = Float[Array, "3 3 3 2"]
-T = TypeVar("T")
-Ref = Any  # a whole flattened array in the GPU's memory
 MultiplyAdd = Callable[[Array, Array, Array], Array]
-Lines = list[Array]  # of a row, a value for each line of a thread
 CorrelateCarried = tuple[list[Lines], list[Lines], list[Array]]  # columns of the next row, rows of the response, sums
 GradientCarried = tuple[Lines, list[list[Lines]], list[list[Lines]], list[Array]]  # columns; rows of planes, of their gradient; sums
 
 _PLANES = 2  # maximum and mean
-_TAPS = tuple(itertools.product(range(3), range(3), range(3), range(_PLANES)))  # as they lie in memory
-_BY_COLUMN = sorted(_TAPS, key=lambda tap: tap[2] != 1)  # first those of what is there first, the threads' own columns
+_BY_COLUMN = sorted(TAPS, key=lambda tap: tap[2] != 1)  # first those of what is there first, the threads' own columns
 _WARP = 32
 
 
@@ -152,17 +149,17 @@ def gradient(
             multiply_add=_multiply_add(interpret),
         ),
         grid=(of_a_layer, chunks, batch),
-        out_shape=(of_plane, of_plane, jax.ShapeDtypeStruct((batch * chunks * of_a_layer * len(_TAPS),), jnp.float32)),
+        out_shape=(of_plane, of_plane, jax.ShapeDtypeStruct((batch * chunks * of_a_layer * len(TAPS),), jnp.float32)),
         compiler_params=plt.CompilerParams(num_warps=threads // _WARP),
         interpret=interpret,
         name="stencil_gradient",
     )(*(plane.reshape(-1) for plane in planes))
-    of_kernel = partial_sums.reshape(batch, -1, len(_TAPS)).sum(1).reshape(batch, *kernel.shape)
+    of_kernel = partial_sums.reshape(batch, -1, len(TAPS)).sum(1).reshape(batch, *kernel.shape)
     return of_maximum.reshape(maximum.shape), of_mean.reshape(mean.shape), of_kernel
 
 
 def _read_rows(i: int) -> Array:
-    """i, for kernels to read rather than know, see `_Positions`; of one element, as XLA makes no kernel for it."""
+    """i, for kernels to read rather than know, see `Positions`; of one element, as XLA makes no kernel for it."""
     return jnp.full(1, i, jnp.int32)
 
 
@@ -179,7 +176,7 @@ def _correlate_kernel(
     rows: int,
     multiply_add: MultiplyAdd,
 ) -> None:
-    at = _Positions(shape, threads, lines, rows, rows_ref)
+    at = Positions(shape, threads, lines, rows, rows_ref)
     weights = at.weights(kernel_ref, 1)
     zeros = jnp.zeros(threads, jnp.float32)
     refs = maximum_ref, mean_ref
@@ -210,7 +207,7 @@ def _correlate_kernel(
         for line, value in enumerate(values):
             at.store(response_ref, row, line, value, where)
             if sums:
-                counted = jnp.where(_both(at.exists[line], where), value, 0.0)
+                counted = jnp.where(both(at.exists[line], where), value, 0.0)
                 sums = [sums[0] + counted, multiply_add(counted, counted, sums[1])]
         return sums
 
@@ -232,7 +229,7 @@ def _gradient_kernel(
     multiply_add: MultiplyAdd,
 ) -> None:
     of_response_ref, maximum_ref, mean_ref, kernel_ref, rows_ref, *ties_ref, of_maximum_ref, of_mean_ref, partial_sums_ref = refs
-    at = _Positions(shape, threads, lines, rows, rows_ref)
+    at = Positions(shape, threads, lines, rows, rows_ref)
     weights = at.weights(kernel_ref, -1)  # what a tap takes from the right comes back from the left
     zeros = jnp.zeros(threads, jnp.float32)
 
@@ -267,7 +264,7 @@ def _gradient_kernel(
             plane_sums = [[list(plane) for plane in row] for row in of_planes]
             weight_sums = list(of_weights)
             for (a, b, c, p), line in itertools.product(_BY_COLUMN, range(lines)):
-                n = _TAPS.index((a, b, c, p))
+                n = TAPS.index((a, b, c, p))
                 value = values[line + 2 - b][2 - c].astype(jnp.float32)
                 plane_sums[a][p][line] = multiply_add(value, weights[a, b, c, p], plane_sums[a][p][line])
                 weight_sums[n] = multiply_add(value, planes[a][p][line].astype(jnp.float32), weight_sums[n])
@@ -279,90 +276,18 @@ def _gradient_kernel(
 
     nothing = [[zeros] * lines] * _PLANES
     rows_of_planes = [nothing, own_row(at.start), own_row(at.start + 1)]
-    carried = *_as_float32((at.own_columns(of_response_ref, at.start), rows_of_planes)), [nothing, nothing], [zeros] * len(_TAPS)
+    carried = *_as_float32((at.own_columns(of_response_ref, at.start), rows_of_planes)), [nothing, nothing], [zeros] * len(TAPS)
     _, _, of_planes, of_weights = jax.lax.fori_loop(at.start, at.stop, add_row, carried)
     last, where = at.end - 1, at.end == shape[0]
     store(last, of_planes[0], shares(last, where), where)
-    for n, ((_, _, c, _), of_weight) in enumerate(zip(_TAPS, of_weights, strict=True)):
+    for n, ((_, _, c, _), of_weight) in enumerate(zip(TAPS, of_weights, strict=True)):
         of_weight = of_weight if c == 1 else jnp.where(at.columns[1 - c], of_weight, 0.0)
-        plt.store(partial_sums_ref.at[_program() * len(_TAPS) + n], of_weight.sum())
-
-
-class _Positions:
-    """Where a program's threads are in a clip.
-
-    Each has some lines of a column: positions [line .. line + lines, column] of a layer. Neighbours beyond an edge: those in another column
-    get weight zero and some value of their line, those of another line are loaded as zero; this takes few predicates.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], threads: int, lines: int, rows: int, rows_ref: Ref) -> None:
-        i, j, k = shape
-        self.threads, self.layer = threads, j * k
-        # Compilers are not to know i: in a loop of known extent LLVM carries a pointer for each load, which takes registers.
-        self.rows = rows_ref[0]
-        zero = self.rows - i
-        self.limit = self.rows + zero  # nor that rows lie below it, see `once_loaded`
-        # A program's first row, the row after its last, and those it reads.
-        self.first = pl.program_id(1) * rows + zero
-        self.end = jnp.minimum(self.first + rows, i)
-        self.start, self.stop = jnp.maximum(self.first - 1, 0), jnp.minimum(self.end + 1, self.rows)
-        self.clip = pl.program_id(2) * (i * j * k)
-
-        columns = pl.cdiv(j, lines) * k
-        number = pl.program_id(0) * threads + jnp.arange(threads, dtype=jnp.int32)
-        inside = None if columns % threads == 0 else number < columns
-        line, column = jax.lax.div(number, k) * lines, jax.lax.rem(number, k)  # `//` would also round negative numbers
-        self.lines_around = range(-1, lines + 1)
-        self.columns = {-1: column > 0, 1: column < k - 1}
-        # No condition for what always exists.
-        within = {n: None if 0 <= n < lines and j % lines == 0 else (line + n >= 0) & (line + n < j) for n in self.lines_around}
-        self.exists = {n: _both(inside, condition) for n, condition in within.items()}
-        beside = {c: jnp.where(exists, c, 0) for c, exists in self.columns.items()} | {0: 0}
-        self.places = {(n, c): line * k + column + beside[c] + n * k for n in self.lines_around for c in beside}
-
-    def weights(self, kernel_ref: Ref, sign: int) -> dict[tuple[int, int, int, int], Array]:
-        """By tap and plane; zero where the neighbour in k does not exist."""
-        weights = {tap: jnp.broadcast_to(kernel_ref[n], self.threads) for n, tap in enumerate(_TAPS)}
-        for tap in weights:
-            if tap[2] != 1:
-                weights[tap] = jnp.where(self.columns[sign * (tap[2] - 1)], weights[tap], 0.0)
-        return weights
-
-    def once_loaded(self, row: Array, products: Callable[[], T], without: T) -> T:
-        """`products()`, always.
-
-        ptxas, thrifty with registers, would wait for some loads and do their arithmetic before it issues others; it keeps loads before a
-        branch that it cannot decide.
-        """
-        return jax.lax.cond(row < self.limit, products, lambda: without)
-
-    def own_columns(self, ref: Ref, row: Array) -> Lines:
-        return [self.load(ref, row, line, 0) for line in self.lines_around]
-
-    def with_neighbours(self, ref: Ref, row: Array, own: Lines) -> list[Lines]:
-        """By line, own columns between those beside them."""
-        return [
-            [self.load(ref, row, line, -1), value, self.load(ref, row, line, 1)] for line, value in zip(self.lines_around, own, strict=True)
-        ]
-
-    def load(self, ref: Ref, row: Array, line: int, column: int, where: Array | None = None, other: float = 0.0) -> Array:
-        mask = _both(self.exists[line], where)
-        place = ref.at[self.clip + row * self.layer + self.places[line, column]]
-        return plt.load(place) if mask is None else plt.load(place, mask=mask, other=other)
-
-    def store(self, ref: Ref, row: Array, line: int, value: Array, where: Array) -> None:
-        place = ref.at[self.clip + row * self.layer + self.places[line, 0]]
-        plt.store(place, value.astype(ref.dtype), mask=_both(self.exists[line], where))
+        plt.store(partial_sums_ref.at[_program() * len(TAPS) + n], of_weight.sum())
 
 
 def _as_float32(values: T) -> T:
     """Of arrays carried from row to row, last: it waits for them."""
     return jax.tree.map(lambda value: value.astype(jnp.float32), values)
-
-
-def _both(condition: Array | None, other: Array | None) -> Array | None:
-    """Neither where it is None, which is always true."""
-    return other if condition is None else condition if other is None else condition & other
 
 
 def _program() -> Array:

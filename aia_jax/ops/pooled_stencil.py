@@ -52,7 +52,7 @@ def _by_kernel(maximum: Array, mean: Array, kernel: Array) -> Array:
     return by_clips(lambda *operands: (gpu_stencil.correlate(*operands),), [4], shared=1)(maximum, mean, kernel)[0]
 
 
-def gradient_by_kernel(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
+def _gradient_by_kernel(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
     of_maximum, of_mean, of_kernel = by_clips(gpu_stencil.gradient, [4, 4, 5], shared=1)(gradient, maximum, mean, kernel)
     return of_maximum, of_mean, of_kernel.sum(0)
 
@@ -104,7 +104,7 @@ def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array
         return of_maximum.astype(saved[0].dtype), of_mean.astype(saved[1].dtype), of_kernel
 
     forms = {"cpu": functools.partial(as_the_pair, banded_gradient), "default": functools.partial(as_the_pair, gradient_by_taps)}
-    return jax.lax.platform_dependent(gradient, *saved, **forms, **_on_gpus(gradient, gradient_by_kernel))
+    return jax.lax.platform_dependent(gradient, *saved, **forms, **_on_gpus(gradient, _gradient_by_kernel))
 
 
 def _widened(function: Callable[..., Any], *planes_and_kernel: Array) -> Any:
