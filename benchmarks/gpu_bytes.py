@@ -63,8 +63,12 @@ def compiled(network: str, mode: str, shape: tuple[int, ...], device: jax.shardi
     model = create_model(gpu_jobs.NUM_CLASSES, dtype=jnp.bfloat16, **gpu_jobs.NETWORKS[network])
     step, shapes = step_and_shapes(model, mode, shape)
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), shapes)
+    try:
+        lowered = step.lower(*shapes)
+    except RuntimeError as error:  # jax 0.11 wants to see the GPU that a kernel is for
+        sys.exit(f"error: no kernels without a GPU here ({str(error).splitlines()[0]}); AIA_GPU_KERNELS=0 counts XLA's passes instead")
     start = time.perf_counter()
-    program = step.lower(*shapes).compile()
+    program = lowered.compile()
     return program, time.perf_counter() - start
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import jax
 
+from aia_jax.errors import UserError
 from aia_jax.shapes import Array
 
 try:
@@ -25,10 +26,15 @@ def use_gpu_kernels(x: Array) -> bool:
 
     Each is traced with XLA's form beside it, which other devices get. Not so the other way round: to trace a kernel takes time, which
     machines without a GPU would spend for nothing.
+
+    Raises:
+        UserError: the environment variable `SWITCH` is neither 0 nor 1 nor empty.
     """
     if not _wanted_here.get():
         return False
     wanted = os.environ.get(SWITCH, "")
+    if wanted not in ("", "0", "1"):
+        raise UserError(f"environment variable {SWITCH} is {wanted!r}; 0 leaves all to XLA, 1 uses kernels without a GPU too, or unset it")
     return (wanted == "1" or (wanted != "0" and _on_nvidia())) and x.dtype.itemsize <= 4 and x.size < 2**31 and triton is not None
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from aia_jax import create_model
+from aia_jax.errors import UserError
 from aia_jax.export import export_classifier
 from aia_jax.models.attention import Attention
-from aia_jax.ops.gpu_kernels import SWITCH
+from aia_jax.ops.gpu_kernels import SWITCH, use_gpu_kernels
 
 
 @pytest.fixture
@@ -88,3 +89,9 @@ def test_an_exported_network_has_none(monkeypatch):
     variables = model.init(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)))
     exported = export_classifier(model, variables, (2, 16, 16, 3), ("cuda",))
     assert "gpu.triton" not in exported.mlir_module()
+
+
+def test_the_switch_takes_no_other_value(monkeypatch):
+    monkeypatch.setenv(SWITCH, "off")
+    with pytest.raises(UserError, match="AIA_GPU_KERNELS is 'off'"):
+        use_gpu_kernels(jnp.zeros(3))
