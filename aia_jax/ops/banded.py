@@ -27,9 +27,12 @@ def banded_stencil(maximum: Plane, mean: Plane, kernel: Kernel) -> Plane:
 
 def banded_gradient(gradient: Plane, maximum: Plane, mean: Plane, kernel: Kernel) -> tuple[Plane, Plane, Kernel]:
     """The gradient of maximum, mean and kernel from that of their correlation."""
-    windows = apart(_windows, (gradient,))  # two convolutions read them
+    if gradient.shape[1] <= GROUP:
+        windows = rows = _windows((gradient,))
+    else:
+        windows = apart(_windows, (gradient,))  # two convolutions read them
+        rows = windows[..., 1 : GROUP + 1]
     of_maximum, of_mean = _correlated(windows, kernel[::-1, ::-1, ::-1, None], gradient.shape)
-    rows = windows if gradient.shape[1] <= GROUP else windows[..., 1 : GROUP + 1]
     products = _convolved(_windows((maximum, mean)).transpose(3, 1, 2, 0), rows.transpose(1, 2, 0, 3))
     products = products.reshape(2, -1, *products.shape[1:])  # [planes, rows seen, 3, 3, rows]
     band = _band(gradient.shape[1])[:, None, :, None, None]
@@ -60,10 +63,10 @@ def _band(i: int) -> np.ndarray:
 def _windows(planes: tuple[Array, ...]) -> Array:
     """The rows that groups of rows see, [b · groups, j, k, planes · rows seen]: a single group itself, several each with one row around."""
     batch, i, j, k = planes[0].shape
-    rows = jnp.stack(planes, 1)[:, None]  # [b, groups, planes, rows, j, k]
-    if i > GROUP:
-        groups = -(-i // GROUP)
-        rows = jnp.pad(rows[:, 0], ((0, 0), (0, 0), (1, (groups + 1) * GROUP - i - 1), (0, 0), (0, 0)))
-        rows = rows.reshape(batch, len(planes), groups + 1, GROUP, j, k).swapaxes(1, 2)
-        rows = jnp.concatenate([rows[:, :-1], rows[:, 1:, :, :2]], 3)
+    if i <= GROUP:
+        return jnp.concatenate([plane.transpose(0, 2, 3, 1) for plane in planes], -1)
+    groups = -(-i // GROUP)
+    rows = jnp.pad(jnp.stack(planes, 1), ((0, 0), (0, 0), (1, (groups + 1) * GROUP - i - 1), (0, 0), (0, 0)))
+    rows = rows.reshape(batch, len(planes), groups + 1, GROUP, j, k).swapaxes(1, 2)
+    rows = jnp.concatenate([rows[:, :-1], rows[:, 1:, :, :2]], 3)  # [b, groups, planes, rows, j, k]
     return rows.reshape(-1, len(planes) * rows.shape[3], j, k).transpose(0, 2, 3, 1)

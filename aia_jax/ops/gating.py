@@ -132,13 +132,7 @@ def _pools_forward(x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tu
 def _pools_backward(
     gate_axes: tuple[int, ...], axes: tuple[int, ...], saved: tuple[Array, Planes, Pools], gradients: Pools
 ) -> tuple[Array, Planes]:
-    def gradient(anew: Callable[[Any], Any], x: Array, gates: Planes, maxima: Pools, gradients: Pools) -> tuple[Array, Planes]:
-        # Equal maxima share the gradient, as JAX's own reduce-max does.
-        pools = [
-            (maximum, of_maximum / ties, of_mean / x.shape[axis])
-            for axis, (maximum, ties), (of_maximum, of_mean) in zip(axes, maxima, gradients, strict=True)
-        ]
-
+    def gradient(anew: Callable[[Any], Any], x: Array, gates: Planes, pools: Pools) -> tuple[Array, Planes]:
         def of_z() -> Array:
             z = _times(x, gates, gate_axes)
             total = jnp.zeros((), z.dtype)
@@ -159,9 +153,15 @@ def _pools_backward(
         # here.
         return apart(functools.partial(gradient, lambda planes: planes), *jax.lax.optimization_barrier(operands))
 
+    x, gates, maxima = saved
+    # Equal maxima share the gradient, as JAX's own reduce-max does.
+    pools = tuple(
+        (maximum, of_maximum / ties, of_mean / x.shape[axis])
+        for axis, (maximum, ties), (of_maximum, of_mean) in zip(axes, maxima, gradients, strict=True)
+    )
     # Elsewhere it may be fused: gradients of several pools then are added up as they are computed. What passes have in common XLA would
     # compute once and keep, in the size of the feature; planes behind a barrier of its own make each pass compute it.
-    return jax.lax.platform_dependent(*saved, gradients, cpu=on_cpus, default=functools.partial(gradient, jax.lax.optimization_barrier))
+    return jax.lax.platform_dependent(x, gates, pools, cpu=on_cpus, default=functools.partial(gradient, jax.lax.optimization_barrier))
 
 
 gated.defvjp(_gated_forward, _gated_backward)
