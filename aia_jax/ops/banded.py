@@ -15,9 +15,10 @@ from aia_jax.shapes import Array, Float
 Plane = Float[Array, "b i j k"]
 Kernel = Float[Array, "3 3 3 2"]
 
-# Convolution libraries work on multiples of eight: 28 rows in four groups of seven take twice as long as when they are filled up to four
-# groups of eight.
+# Convolution libraries work on multiples of four and eight: 28 rows in four groups of seven take twice as long as when they are filled up
+# to four groups of eight, and so does a single group of seven.
 GROUP = 8
+_MULTIPLE = 4  # that a single group is filled up to
 
 
 def banded_stencil(maximum: Plane, mean: Plane, kernel: Kernel) -> Plane:
@@ -27,16 +28,16 @@ def banded_stencil(maximum: Plane, mean: Plane, kernel: Kernel) -> Plane:
 
 def banded_gradient(gradient: Plane, maximum: Plane, mean: Plane, kernel: Kernel) -> tuple[Plane, Plane, Kernel]:
     """The gradient of maximum, mean and kernel from that of their correlation."""
-    if gradient.shape[1] <= GROUP:
-        windows = rows = _windows((gradient,))
-    else:
-        windows = apart(_windows, (gradient,))  # two convolutions read them
-        rows = windows[..., 1 : GROUP + 1]
+    windows = _windows((gradient,))
+    if gradient.shape[1] > GROUP:
+        windows = apart(lambda windows: windows, windows)
     of_maximum, of_mean = _correlated(windows, kernel[::-1, ::-1, ::-1, None], gradient.shape)
-    products = _convolved(_windows((maximum, mean)).transpose(3, 1, 2, 0), rows.transpose(1, 2, 0, 3))
-    products = products.reshape(2, -1, *products.shape[1:])  # [planes, rows seen, 3, 3, rows]
-    band = _band(gradient.shape[1])[:, None, :, None, None]
-    return of_maximum, of_mean, (products * band).sum((2, 5)).transpose(0, 2, 3, 1)
+    # Inner products of the gradient's rows with the planes' rows that see them. The gradient's, which are fewer, are the images, so that the
+    # library unfolds less, and the planes' the kernels. The taps come out in reverse.
+    products = _convolved(windows.transpose(3, 1, 2, 0), _rows((maximum, mean)))
+    products = products.reshape(*products.shape[:3], 2, -1)  # [rows seen, 3, 3, planes, rows]
+    band = _band(gradient.shape[1])[:, :, None, None, None]
+    return of_maximum, of_mean, (products * band).sum((1, 5))[::-1, ::-1, ::-1]
 
 
 def _correlated(windows: Array, kernels: Array, shape: tuple[int, ...]) -> Array:
@@ -56,17 +57,36 @@ def _convolved(x: Array, kernel: Array) -> Array:
 
 def _band(i: int) -> np.ndarray:
     """[3, rows seen, rows]: one where tap a of a row meets a row that it sees."""
-    shape, first = ((i, i), 1) if i <= GROUP else ((GROUP + 2, GROUP), 0)
+    shape, first = ((_filled_up(i),) * 2, 1) if i <= GROUP else ((GROUP + 2, GROUP), 0)
     return np.stack([np.eye(*shape, k=first - a, dtype="f4") for a in range(3)])
+
+
+def _filled_up(rows: int) -> int:
+    return -(-rows // _MULTIPLE) * _MULTIPLE
 
 
 def _windows(planes: tuple[Array, ...]) -> Array:
     """The rows that groups of rows see, [b · groups, j, k, planes · rows seen]: a single group itself, several each with one row around."""
     batch, i, j, k = planes[0].shape
     if i <= GROUP:
-        return jnp.concatenate([plane.transpose(0, 2, 3, 1) for plane in planes], -1)
-    groups = -(-i // GROUP)
-    rows = jnp.pad(jnp.stack(planes, 1), ((0, 0), (0, 0), (1, (groups + 1) * GROUP - i - 1), (0, 0), (0, 0)))
-    rows = rows.reshape(batch, len(planes), groups + 1, GROUP, j, k).swapaxes(1, 2)
-    rows = jnp.concatenate([rows[:, :-1], rows[:, 1:, :, :2]], 3)  # [b, groups, planes, rows, j, k]
-    return rows.reshape(-1, len(planes) * rows.shape[3], j, k).transpose(0, 2, 3, 1)
+        more = ((0, 0), (0, _filled_up(i) - i), (0, 0), (0, 0))
+        return jnp.concatenate([jnp.pad(plane, more).transpose(0, 2, 3, 1) for plane in planes], -1)
+    rows = _grouped(planes, 1, 1)
+    rows = jnp.concatenate([rows[:, :, :-1], rows[:, :, 1:, :2]], 3)  # [b, planes, groups, rows seen, j, k]
+    return rows.transpose(0, 2, 4, 5, 1, 3).reshape(-1, j, k, len(planes) * rows.shape[3])
+
+
+def _rows(planes: tuple[Array, ...]) -> Array:
+    """The rows of groups of rows, [j, k, b · groups, planes · rows]."""
+    _, i, j, k = planes[0].shape
+    if i <= GROUP:
+        return _windows(planes).transpose(1, 2, 0, 3)
+    return _grouped(planes, 0, 0).transpose(4, 5, 0, 2, 1, 3).reshape(j, k, -1, len(planes) * GROUP)
+
+
+def _grouped(planes: tuple[Array, ...], before: int, groups_after: int) -> Array:
+    """Groups of rows, the last filled up with zeros, rows of zeros before the first, [b, planes, groups, rows, j, k]."""
+    batch, i, j, k = planes[0].shape
+    groups = -(-i // GROUP) + groups_after
+    rows = jnp.pad(jnp.stack(planes, 1), ((0, 0), (0, 0), (before, groups * GROUP - i - before), (0, 0), (0, 0)))
+    return rows.reshape(batch, len(planes), groups, GROUP, j, k)

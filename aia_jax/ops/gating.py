@@ -132,7 +132,7 @@ def _pools_forward(x: Array, gates: Planes, gate_axes: tuple[int, ...], axes: tu
 def _pools_backward(
     gate_axes: tuple[int, ...], axes: tuple[int, ...], saved: tuple[Array, Planes, Pools], gradients: Pools
 ) -> tuple[Array, Planes]:
-    def gradient(anew: Callable[[Any], Any], x: Array, gates: Planes, pools: Pools) -> tuple[Array, Planes]:
+    def gradient(anew: Callable[[Any], Any], x: Array, gates: Planes, pools: tuple[Planes, ...]) -> tuple[Array, Planes]:
         def of_z() -> Array:
             z = _times(x, gates, gate_axes)
             total = jnp.zeros((), z.dtype)
