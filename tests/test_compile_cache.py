@@ -15,7 +15,8 @@ from tiny_run import make_recipe, rows, run, whole_run
 from aia_jax.training.checkpoint_files import committed_steps
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ON = {"JAX_ENABLE_COMPILATION_CACHE": "true"}
+OWN_FOLDER = {"JAX_COMPILATION_CACHE_DIR": ""}  # the one of the config, not that of the test session
+OFF = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 PROGRAM = """
     import sys
@@ -30,7 +31,7 @@ PROGRAM = """
 
 def compile_something(folder, **environment: str) -> tuple[str, str]:
     """What the function says, and the warnings."""
-    env = os.environ | ON | environment
+    env = os.environ | OWN_FOLDER | environment
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(folder)]
     done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -58,7 +59,7 @@ def test_off_and_why(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     assert compile_something("", JAX_COMPILATION_CACHE_DIR=str(elsewhere))[0] == "off"
     assert not elsewhere.exists()
-    assert compile_something(tmp_path / "x", JAX_ENABLE_COMPILATION_CACHE="false")[0] == "off (JAX_ENABLE_COMPILATION_CACHE)"
+    assert compile_something(tmp_path / "x", **OFF)[0] == "off (JAX_ENABLE_COMPILATION_CACHE)"
     assert not (tmp_path / "x").exists()
     (tmp_path / "file").write_text("")
     said = compile_something(tmp_path / "file" / "folder")[0]
@@ -70,7 +71,8 @@ def test_predicting_keeps_its_program_where_the_run_says(tmp_path):
     cache, video = tmp_path / "compiled", write_frames(tmp_path / "video", numbered_frames(6, 16, 16))
     make_run(tmp_path / "run", make_recipe(tmp_path), [f"compile_cache={cache}"], ["a", "b", "c"], {})
     command = [sys.executable, REPOSITORY / "predict.py", video, "--workdir", tmp_path / "run", "--json"]
-    env = os.environ | ON | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # this network compiles in less than what JAX keeps
+    # This network compiles in less than what JAX keeps.
+    env = os.environ | OWN_FOLDER | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     first = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert first.returncode == 0, first.stderr
     entries = set(cache.glob("*-cache"))
@@ -83,7 +85,7 @@ def test_predicting_keeps_its_program_where_the_run_says(tmp_path):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that compiles everything itself; it is told to trace steps that it does not have."""
-    return whole_run(tmp_path_factory.mktemp("whole"), "--config.profile.start=99", "--config.profile.stop=99")
+    return whole_run(tmp_path_factory.mktemp("whole"), "--config.profile.start=99", "--config.profile.stop=99", **OFF)
 
 
 def test_a_run_in_two_parts_with_the_cache_is_the_run_without(whole, tmp_path):
@@ -91,7 +93,7 @@ def test_a_run_in_two_parts_with_the_cache_is_the_run_without(whole, tmp_path):
     recipe, reference, _ = whole
     cache, workdir = tmp_path / "compiled", tmp_path / "run"
     settings = (f"--config.compile_cache={cache}", "--config.profile.start=2", "--config.profile.stop=3")
-    first = run("train.py", recipe, workdir, *settings, "--config.train.epochs=1", **ON)
+    first = run("train.py", recipe, workdir, *settings, "--config.train.epochs=1", **OWN_FOLDER)
     assert first.returncode == 0 and str(cache) in "".join(first.stdout.split()), first.stderr  # the table may break the line
     filled = set(cache.glob("*-cache"))
     assert filled
@@ -99,7 +101,7 @@ def test_a_run_in_two_parts_with_the_cache_is_the_run_without(whole, tmp_path):
     (trace,) = (workdir / "profile").glob("plugins/profile/*/*.trace.json.gz")
     assert list(trace.parent.glob("*.xplane.pb")) and trace.stat().st_size > 0
 
-    second = run("train.py", recipe, workdir, *settings, **ON)
+    second = run("train.py", recipe, workdir, *settings, **OWN_FOLDER)
     assert second.returncode == 0 and "going on after step 4" in second.stdout, second.stderr
     assert set(cache.glob("*-cache")) >= filled
     last = committed_steps(reference / "checkpoints")[-1]

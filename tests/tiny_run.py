@@ -51,10 +51,10 @@ def run(script: str, recipe: Path, workdir: Path, *overrides: str, **environment
     return subprocess.run(command(script, recipe, workdir, *overrides), env=env, capture_output=True, text=True, timeout=300)
 
 
-def whole_run(folder: Path, *overrides: str) -> tuple[Path, Path, subprocess.CompletedProcess]:
+def whole_run(folder: Path, *overrides: str, **environment: str) -> tuple[Path, Path, subprocess.CompletedProcess]:
     """Trains the small recipe to its end, undisturbed: the recipe, the run's folder, and what was said."""
     recipe = make_recipe(folder)
-    done = run("train.py", recipe, folder / "run", *overrides)
+    done = run("train.py", recipe, folder / "run", *overrides, **environment)
     assert done.returncode == 0, done.stderr
     return recipe, folder / "run", done
 

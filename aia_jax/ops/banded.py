@@ -29,11 +29,11 @@ def banded_stencil(maximum: Plane, mean: Plane, kernel: Kernel) -> Plane:
 def banded_gradient(gradient: Plane, maximum: Plane, mean: Plane, kernel: Kernel) -> tuple[Plane, Plane, Kernel]:
     """The gradient of maximum, mean and kernel from that of their correlation."""
     windows = _windows((gradient,))
-    if gradient.shape[1] > GROUP:
-        windows = apart(lambda windows: windows, windows)
+    if gradient.shape[1] > GROUP:  # a single group is cut out twice as fast as kept
+        windows = apart(lambda rows: rows, windows)
     of_maximum, of_mean = _correlated(windows, kernel[::-1, ::-1, ::-1, None], gradient.shape)
-    # Inner products of the gradient's rows with the planes' rows that see them. The gradient's, which are fewer, are the images, so that the
-    # library unfolds less, and the planes' the kernels. The taps come out in reverse.
+    # Inner products of the gradient's rows with the planes' rows that see them. The gradient's, which are fewer, are the images, so that
+    # the library unfolds less, and the planes' the kernels. The taps come out in reverse.
     products = _convolved(windows.transpose(3, 1, 2, 0), _rows((maximum, mean)))
     products = products.reshape(*products.shape[:3], 2, -1)  # [rows seen, 3, 3, planes, rows]
     band = _band(gradient.shape[1])[:, :, None, None, None]
@@ -67,7 +67,7 @@ def _filled_up(rows: int) -> int:
 
 def _windows(planes: tuple[Array, ...]) -> Array:
     """The rows that groups of rows see, [b · groups, j, k, planes · rows seen]: a single group itself, several each with one row around."""
-    batch, i, j, k = planes[0].shape
+    _, i, j, k = planes[0].shape
     if i <= GROUP:
         more = ((0, 0), (0, _filled_up(i) - i), (0, 0), (0, 0))
         return jnp.concatenate([jnp.pad(plane, more).transpose(0, 2, 3, 1) for plane in planes], -1)
