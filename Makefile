@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python -m aia_jax.demo
 
-# Two processes, a file at a time, take 11 minutes on two cores where one takes 16.
+# Two processes, a file at a time, take two thirds of what one takes on two cores.
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # must stand before the first import of jax
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the folder
+    os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="aia_jax_compiled_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 sys.path.insert(0, str(Path(__file__).parent))  # tests share tiny_data.py and golden/recipe.py

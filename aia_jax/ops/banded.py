@@ -29,7 +29,7 @@ def banded_stencil(maximum: Plane, mean: Plane, kernel: Kernel) -> Plane:
 def banded_gradient(gradient: Plane, maximum: Plane, mean: Plane, kernel: Kernel) -> tuple[Plane, Plane, Kernel]:
     """The gradient of maximum, mean and kernel from that of their correlation."""
     windows = _windows((gradient,))
-    if gradient.shape[1] > GROUP:  # a single group is but transposed, into another order for each of its two readers
+    if gradient.shape[1] > GROUP:  # two convolutions read them; of a single group each computes the order that it wants
         windows = apart(lambda rows: rows, windows)
     of_maximum, of_mean = _correlated(windows, kernel[::-1, ::-1, ::-1, None], gradient.shape)
     # Inner products of the gradient's rows with the planes' rows that see them. The gradient's, which are fewer, are the images, so that
