@@ -80,7 +80,7 @@ def _to_one_of(gates: int, x: Array, axis: int) -> Plane:
 def _pool(z: Array, axis: int) -> tuple[Plane, Plane]:
     def on_cpus(z: Array) -> tuple[Plane, Plane]:
         maximum, total = maximum_and_sum(z, axis)
-        return maximum, total / z.shape[axis]
+        return jnp.where(jnp.isnan(total), total, maximum), total / z.shape[axis]
 
     return jax.lax.platform_dependent(z, cpu=on_cpus, default=functools.partial(_maximum_and_mean, axis=axis))
 

@@ -35,7 +35,7 @@ def _in_one_pass(x: Results, axis: int) -> Results:
         return _in_steps(x, axis)
     if shape[axis] % _LANES:
         return _over_the_last_axis(x)
-    return _over_the_last_axis(_in_steps(tuple(part.reshape(*shape[:-1], -1, _LANES) for part in x), axis))
+    return _reduced(_in_steps(tuple(part.reshape(*shape[:-1], -1, _LANES) for part in x), axis), axis)
 
 
 def _over_the_last_axis(x: Results) -> Results:
@@ -68,6 +68,6 @@ def _reduced(x: Results, axis: int) -> Results:
 
 
 def _joined(a: Results, b: Results) -> Results:
-    maximum = jnp.maximum(a[0], b[0])
+    maximum = jnp.where(b[0] > a[0], b[0], a[0])
     ties = (jnp.where(a[0] == maximum, of_a, 0) + jnp.where(b[0] == maximum, of_b, 0) for of_a, of_b in zip(a[2:], b[2:], strict=True))
     return maximum, a[1] + b[1], *ties

@@ -22,6 +22,7 @@ from aia_jax.shapes import Array, Float
 
 _INNER_SHIFTS = tuple(itertools.product(range(3), repeat=2))
 _TAPS = tuple(itertools.product(range(3), repeat=3))
+_SUMS = 4  # that the taps are added up in, side by side: in a single one a processor waits for each addition before it begins the next
 
 
 @jax.custom_vjp
@@ -73,13 +74,17 @@ def _taps(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
     # In `lax`: these are most of the operations of a network with attention, and JAX traces indexing and operators half as fast.
     batch, i, j, k = (size - 2 * (axis > 0) for axis, size in enumerate(ringed[0].shape))
     planes, results = kernels.shape[3:]
-    sums = [jax.lax.full_like(ringed[0], 0, shape=(batch, i, j, k))] * results
-    for p, (a, b, c) in itertools.product(range(planes), _TAPS):
+    sums: list[list[Array]] = [[] for _ in range(results)]
+    for n, (p, (a, b, c)) in enumerate(itertools.product(range(planes), _TAPS)):
         shifted = jax.lax.slice(ringed[p], (0, a, b, c), (batch, a + i, b + j, c + k))
         for q in range(results):
             weight = jax.lax.slice(kernels, (a, b, c, p, q), (a + 1, b + 1, c + 1, p + 1, q + 1))
-            sums[q] = jax.lax.add(sums[q], jax.lax.mul(shifted, jax.lax.broadcast(weight.reshape(()), shifted.shape)))
-    return tuple(sums)
+            tap = jax.lax.mul(shifted, jax.lax.broadcast(weight.reshape(()), shifted.shape))
+            if n < _SUMS:
+                sums[q].append(tap)
+            else:
+                sums[q][n % _SUMS] = jax.lax.add(sums[q][n % _SUMS], tap)
+    return tuple(functools.reduce(jax.lax.add, of_q) for of_q in sums)
 
 
 def _forward(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, tuple[Array, Array, Array]]:
