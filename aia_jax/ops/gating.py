@@ -63,7 +63,12 @@ def _times(x: Array, gates: Planes, axes: tuple[int, ...]) -> Array:
 
 def _sum(x: Array, axis: int) -> Array:
     """XLA's CPU backend walks an outer axis with a stride of a whole frame; slices of frames stream instead."""
-    return functools.reduce(jnp.add, [x[:, t] for t in range(x.shape[1])]) if axis == 1 else x.sum(axis)
+    if axis != 1:
+        return x.sum(axis)
+    if x.shape[1] % 2 == 0 and x.shape[1] <= 32:
+        halves = jnp.split(x, 2, 1)
+        return jnp.add(*jax.lax.reduce(halves, [jnp.zeros((), x.dtype)] * 2, lambda a, b: tuple(map(jnp.add, a, b)), (1,)))
+    return functools.reduce(jnp.add, [x[:, t] for t in range(x.shape[1])])
 
 
 def _to_gates(x: Array, axes: tuple[int, ...]) -> Planes:
@@ -80,7 +85,7 @@ def _to_one_of(gates: int, x: Array, axis: int) -> Plane:
 def _pool(z: Array, axis: int) -> tuple[Plane, Plane]:
     def on_cpus(z: Array) -> tuple[Plane, Plane]:
         maximum, total = maximum_and_sum(z, axis)
-        return jnp.where(jnp.isnan(total), total, maximum), total / z.shape[axis]
+        return maximum, total / z.shape[axis]
 
     return jax.lax.platform_dependent(z, cpu=on_cpus, default=functools.partial(_maximum_and_mean, axis=axis))
 

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from aia_jax.ops.one_pass import sums
 from aia_jax.ops.precision import wide
 from aia_jax.shapes import Array, Float
 
@@ -45,7 +46,11 @@ def _normalized(x: Array, scale: Array, bias: Array, mean: Array, variance: Arra
 
 def _of_groups(values: Array, groups: int) -> Array:
     """Sums over the rows of a group, [g, C]. First over a row: x itself is never reshaped, so its sharding stays."""
-    rows = values.sum(tuple(range(1, values.ndim - 1)))  # [n, C]
+    return _rows_of_groups(values.sum(tuple(range(1, values.ndim - 1))), groups)
+
+
+def _rows_of_groups(rows: Array, groups: int) -> Array:
+    """The same of sums over rows, [n, C]."""
     return rows.reshape(groups, -1, rows.shape[-1]).sum(1)
 
 
@@ -70,7 +75,11 @@ def _forward(x: Array, scale: Array, bias: Array, groups: int, epsilon: float) -
 def _backward(groups: int, epsilon: float, saved: tuple[Array, ...], gradients: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     x, scale, mean, variance = saved
     of_y = gradients[0]
-    of_scale, of_bias = _of_parameters(of_y, x, mean, variance, epsilon)
+    if x.shape[-1] == 1 and jax.default_backend()=="cpu":
+        of_bias, products = (_rows_of_groups(rows[:, None], len(mean)) for rows in sums(wide(of_y)[..., 0], (wide(of_y) * wide(x))[..., 0]))
+        of_scale = (products - mean * of_bias) * jax.lax.rsqrt(variance + epsilon)
+    else:
+        of_scale, of_bias = _of_parameters(of_y, x, mean, variance, epsilon)
     return _of_x(of_y, x, scale, mean, variance, of_scale, of_bias, epsilon), of_scale.sum(0), of_bias.sum(0)
 
 
