@@ -1,6 +1,9 @@
 """Batch normalisation over the whole batch, or over groups of clips as the paper's runs had it."""
 
+import functools
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from aia_jax.ops import batch_normalized, batch_normalized_sigmoid
@@ -58,6 +61,7 @@ def group_count(rows: int, group_rows: int) -> int:
     return rows // group_rows
 
 
+@functools.partial(jax.jit, static_argnums=2)  # traced once
 def running_average(running: Float[Array, " c"], now: Float[Array, "g c"], momentum: float) -> Float[Array, " c"]:
     """A running statistic after the groups' statistics of one more batch."""
     return momentum * running + (1 - momentum) * now.mean(0)

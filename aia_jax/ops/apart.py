@@ -1,6 +1,5 @@
 """Keeping results in memory that XLA would compute again, or keep in another form."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,18 +16,13 @@ def apart(function: Callable[..., Any], *operands: Any) -> Any:
     that multiplies the work and the time to compile. The CPU backend drops barriers before it fuses. So the computation is a call that XLA
     is told not to write out, which nothing is fused with; calls of one trace are one computation to most of XLA's passes.
     """
-    traced = jax.jit(functools.partial(_inlineable, function))  # once, not for each platform
+    called = jax.jit(function)
 
-    def called(*operands: Any) -> Any:
-        with set_xla_metadata(inlineable="false"):
-            return traced(*operands)
+    def not_inlined(*operands: Any) -> Any:
+        # On the call's results: around the call, as a context, it would have JAX trace the function a second time.
+        return set_xla_metadata(called(*operands), inlineable="false")
 
-    return jax.lax.platform_dependent(*operands, cpu=called, default=traced)
-
-
-def _inlineable(function: Callable[..., Any], *operands: Any) -> Any:
-    with set_xla_metadata(inlineable=None):
-        return function(*operands)
+    return jax.lax.platform_dependent(*operands, cpu=not_inlined, default=called)
 
 
 @jax.custom_vjp

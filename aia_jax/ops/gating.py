@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.ops.apart import apart
-from aia_jax.ops.one_pass import maximum_and_sum, maximum_sum_and_ties
+from aia_jax.ops.one_pass import maximum_and_sum, maximum_sum_and_ties, sums
 from aia_jax.ops.precision import rounded, wide
 from aia_jax.shapes import Array, Float
 
@@ -62,13 +62,13 @@ def _times(x: Array, gates: Planes, axes: tuple[int, ...]) -> Array:
 
 
 def _sum(x: Array, axis: int) -> Array:
-    """XLA's CPU backend walks an outer axis with a stride of a whole frame; slices of frames stream instead."""
+    """XLA's CPU backend walks an outer axis with a stride of a whole frame; halves of a clip or slices of frames stream instead."""
     if axis != 1:
         return x.sum(axis)
-    if x.shape[1] % 2 == 0 and x.shape[1] <= 32:
-        halves = jnp.split(x, 2, 1)
-        return jnp.add(*jax.lax.reduce(halves, [jnp.zeros((), x.dtype)] * 2, lambda a, b: tuple(map(jnp.add, a, b)), (1,)))
-    return functools.reduce(jnp.add, [x[:, t] for t in range(x.shape[1])])
+    if x.shape[1] % 2:
+        return functools.reduce(jnp.add, [x[:, t] for t in range(x.shape[1])])
+    # Unlike additions, which XLA would write into each reader, this is computed once.
+    return jnp.add(*sums(tuple(jnp.split(x, 2, 1)), 1))
 
 
 def _to_gates(x: Array, axes: tuple[int, ...]) -> Planes:

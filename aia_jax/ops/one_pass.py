@@ -32,22 +32,33 @@ def maximum_and_sum(x: Float[Array, "..."], axis: int) -> tuple[Array, Array]:
         axis: not negative.
     """
     maximum, total = _in_one_pass((x, x), axis, _Reduction((-jnp.inf, 0), _joined))
-    return jnp.where(jnp.isnan(total), total, maximum), total
+    return jnp.where(jnp.isnan(total), total, maximum), total  # `_joined` passes over NaN
 
 
 def maximum_sum_and_ties(x: Float[Array, "..."], axis: int) -> tuple[Array, Array, Array]:
-    """As `maximum_and_sum`, and how many elements equal the maximum, in x's dtype (none where it is NaN)."""
+    """As `maximum_and_sum`, and how many elements equal the maximum, in x's dtype; but only the sum says where NaN is."""
     return _in_one_pass((x, x, jnp.ones_like(x)), axis, _Reduction((-jnp.inf, 0, 0), _joined))
 
 
-def sums(*parts: Float[Array, "n ... k"]) -> Results:
-    """For each of some arrays of one shape its sums over all axes but the first, [n]. Not differentiated, as `maximum_and_sum`."""
+def sums(parts: Results, axis: int) -> Results:
+    """`x.sum(axis)` of each of some arrays of one shape, axis not negative and not the last. Without a gradient, as `maximum_and_sum`."""
+    return _in_steps(parts, axis, _sums_of(parts))
+
+
+def sums_of_rows(*parts: Float[Array, "n ... k"]) -> Results:
+    """The sums over all axes but the first of each of some arrays of one shape, [n]. Without a gradient, as `maximum_and_sum`.
+
+    One short step in one pass, the rest, a tenth of them or so, by a reduction each.
+    """
     rows, lanes = parts[0].shape[0], parts[0].shape[-1]
     lines = parts[0].size // (rows * lanes)
     step = max(n for n in range(1, _UNROLLED + 1) if lines % n == 0)
-    lines = tuple(part.reshape(rows, -1, step, lanes) for part in parts)
-    reduced = _reduced(lines, 2, _Reduction((0,) * len(parts), lambda a, b: tuple(map(jnp.add, a, b))))
+    reduced = _reduced(tuple(part.reshape(rows, -1, step, lanes) for part in parts), 2, _sums_of(parts))
     return tuple(part.sum((1, 2)) for part in reduced)
+
+
+def _sums_of(parts: Results) -> _Reduction:
+    return _Reduction((0,) * len(parts), lambda a, b: tuple(map(jnp.add, a, b)))
 
 
 def _in_one_pass(x: Results, axis: int, reduction: _Reduction) -> Results:
@@ -91,7 +102,7 @@ def _reduced(x: Results, axis: int, reduction: _Reduction) -> Results:
 
 
 def _joined(a: Results, b: Results) -> Results:
-    # One instruction, where `jnp.maximum` is four: it passes over NaN, but the sum does not.
+    # One instruction, where `jnp.maximum` is four. It passes over NaN, which the sum does not.
     maximum = jnp.where(b[0] > a[0], b[0], a[0])
     ties = (jnp.where(a[0] == maximum, of_a, 0) + jnp.where(b[0] == maximum, of_b, 0) for of_a, of_b in zip(a[2:], b[2:], strict=True))
     return maximum, a[1] + b[1], *ties

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aia_jax.ops.one_pass import maximum_and_sum, maximum_sum_and_ties
+from aia_jax.ops.one_pass import maximum_and_sum, maximum_sum_and_ties, sums, sums_of_rows
 
 
 @settings(max_examples=25, deadline=None)
@@ -34,10 +34,9 @@ def test_elements_that_equal_the_maximum_are_counted(axis, length):
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_no_pass_is_for_one_result_alone(axis):
-    """But over the eight elements that the last axis leaves to the end."""
     text = jax.jit(maximum_and_sum, static_argnums=1).lower(np.ones((56, 56), "f4"), axis).as_text()
-    alone = re.findall(r"stablehlo.reduce\(%\S+ init: %\S+\) .*tensor<(\S+)xf32>, tensor<f32>\) ->", text)
-    assert alone == {0: [], 1: ["56x8", "56x8"]}[axis]
+    assert "stablehlo.reduce" in text
+    assert not re.findall(r"stablehlo.reduce\(%\S+ init: %\S+\) .*tensor<(\S+)xf32>, tensor<f32>\) ->", text)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -48,3 +47,20 @@ def test_what_is_not_a_number_stays_so(axis):
         maximum, total = jax.jit(maximum_and_sum, static_argnums=1)(x, axis)
         np.testing.assert_array_equal(maximum, x.max(axis))
         np.testing.assert_array_equal(total, x.sum(axis))
+
+
+@settings(max_examples=25, deadline=None)
+@given(axis=st.integers(0, 1), length=st.integers(1, 130), count=st.integers(1, 3))
+def test_sums_of_several_arrays(axis, length, count):
+    shape = (count, *np.insert([2, 3], axis, length))
+    parts = np.random.default_rng(length).normal(size=shape).astype("f4")
+    for ours, part in zip(jax.jit(sums, static_argnums=1)(tuple(parts), axis), parts, strict=True):
+        np.testing.assert_allclose(ours, part.sum(axis, dtype="f8"), atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(shape=st.lists(st.integers(1, 40), min_size=2, max_size=4), count=st.integers(1, 3))
+def test_sums_of_the_rows_of_several_arrays(shape, count):
+    parts = np.random.default_rng(0).normal(size=(count, *shape)).astype("f4")
+    for ours, part in zip(jax.jit(sums_of_rows)(*parts), parts, strict=True):
+        np.testing.assert_allclose(ours, part.reshape(shape[0], -1).sum(1, dtype="f8"), atol=2e-3)
