@@ -52,7 +52,7 @@ def _over_rows(*values: Array) -> tuple[Array, ...]:
 
 def _over_rows_in_one_pass(*values: Array) -> tuple[Array, ...]:
     """The same of a single channel on a CPU, where XLA leaves a sum of products to a library that takes three times as long."""
-    return tuple(sums[:, None] for sums in sums_of_rows(*(v[..., 0] for v in values)))
+    return tuple(of_rows[:, None] for of_rows in sums_of_rows(*(v[..., 0] for v in values)))
 
 
 def _of_groups(rows: Array, groups: int) -> Array:
@@ -77,11 +77,17 @@ def _forward(x: Array, scale: Array, bias: Array, groups: int, epsilon: float) -
     return (y, mean, variance), (x, scale, mean, variance)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _backward(groups: int, epsilon: float, saved: tuple[Array, ...], gradients: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+@functools.partial(jax.jit, static_argnums=(0, 1, 4))
+def _backward(
+    groups: int,
+    epsilon: float,
+    saved: tuple[Array, ...],
+    gradients: tuple[Array, Array, Array],
+    over_rows: Callable[..., tuple[Array, ...]] = _over_rows,
+) -> tuple[Array, Array, Array]:
     x, scale, mean, variance = saved
     of_y = gradients[0]
-    of_scale, of_bias = _of_parameters(of_y, x, mean, variance, epsilon)
+    of_scale, of_bias = _of_parameters(of_y, x, mean, variance, epsilon, over_rows)
     return _of_x(of_y, x, scale, mean, variance, of_scale, of_bias, epsilon), of_scale.sum(0), of_bias.sum(0)
 
 
@@ -121,8 +127,7 @@ def _sigmoid_backward(
     def on_cpus(of_y: Array, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, y: Array) -> tuple[Array, Array, Array]:
         of_normalized = of_y * (y * (1 - y))
         over_rows = _over_rows_in_one_pass if x.shape[-1] == 1 else _over_rows
-        of_scale, of_bias = _of_parameters(of_normalized, x, mean, variance, epsilon, over_rows)
-        return _of_x(of_normalized, x, scale, mean, variance, of_scale, of_bias, epsilon), of_scale.sum(0), of_bias.sum(0)
+        return _backward(groups, epsilon, (x, scale, mean, variance), (of_normalized, *gradients[1:]), over_rows)
 
     def elsewhere(of_y: Array, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, _: Array) -> tuple[Array, Array, Array]:
         def of_normalized(x: Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aia_jax import create_model
-from aia_jax.models.attention import Combination, Module, parse
+from aia_jax.models.attention import Attention, Combination, Module, parse
 
 NARROW = {"width": 8, "stage_sizes": (1, 1), "stem": "small"}
 EXPRESSIONS = ["none", "C", "ST", "C->ST", "ST->C", "C+ST", "CinST", "STinC", "CinST->STinC", "STinC->CinST", "CinST+STinC"]
@@ -125,3 +125,23 @@ def test_remat_changes_neither_variables_nor_gradients():
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
         *(gradients(model)(variables["params"]) for model in (plain, again)),
     )
+
+
+def test_what_is_not_a_number_is_not_hidden_by_pools_or_gates():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 4, 6, 6, 16)).astype("f4")
+    x[0, 1, 2, 3, 4] = np.nan
+    attention = Attention("C")
+    variables = attention.init(jax.random.key(0), x, False)
+    seen = np.isnan(attention.apply(variables, x, False))
+    expected = np.zeros(x.shape, bool)
+    expected[0, :3, 1:4, 2:5] = True  # wherever the stencil sees the pooled plane's element
+    np.testing.assert_array_equal(seen, expected)
+
+    def in_training(x):
+        y, _ = Attention("CinST->STinC").apply(variables, x, True, mutable=["batch_stats"])
+        return y.sum(), y
+
+    variables = Attention("CinST->STinC").init(jax.random.key(0), x, False)
+    y = jax.jit(jax.grad(in_training, has_aux=True))(x)[1]
+    assert np.isnan(y).all()  # by the batch's statistics
