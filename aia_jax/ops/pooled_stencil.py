@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from aia_jax.ops import gpu_stencil
 from aia_jax.ops.apart import apart
-from aia_jax.ops.banded import GROUP, banded_gradient, banded_stencil
+from aia_jax.ops.banded import ROWS, banded, banded_kernel_gradient
 from aia_jax.ops.by_clips import by_clips
 from aia_jax.ops.gpu_kernels import use_gpu_kernels
 from aia_jax.ops.precision import wide
@@ -41,7 +41,7 @@ def stencil(maximum: Float[Array, "b i j k"], mean: Float[Array, "b i j k"], ker
 
 def by_taps(maximum: Array, mean: Array, kernel: Array) -> Array:
     """In XLA's operations."""
-    return _correlate((_ringed(wide(maximum)), _ringed(wide(mean))), kernel[..., None])[0]
+    return _correlate((wide(maximum), wide(mean)), kernel[..., None])[0]
 
 
 def _on_gpus(plane: Array, function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
@@ -64,10 +64,10 @@ def _ringed(plane: Array) -> Array:
 
 
 @jax.jit  # traced once a shape, and one program rather than hundreds where a caller does not jit
-def _correlate(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
+def _correlate(planes: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
     """For each q the sum over planes p and taps of plane p, shifted, times kernels[..., p, q]."""
     # Batch statistics, the gate and gradients all read the sums. On other backends than CPUs these readers are one, or behind a barrier.
-    return apart(_taps, ringed, kernels)
+    return apart(_taps, tuple(map(_ringed, planes)), kernels)
 
 
 def _taps(ringed: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
@@ -93,51 +93,60 @@ def _forward(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, tuple[A
 
 @jax.jit
 def _with_gradient_to_come(maximum: Array, mean: Array, kernel: Array) -> Array:
-    if maximum.shape[1] > GROUP:
-        # Planes of several groups of rows (the large ones of frames pooled over T; all, where clips have more than eight frames) stay with
-        # their taps, which take a third of the time of large ones.
-        return stencil(maximum, mean, kernel)
-    # On CPUs the taps of all units and of their gradients would be half of what a training step takes to compile.
-    banded = functools.partial(_widened, banded_stencil)
-    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=banded, default=by_taps, **_on_gpus(maximum, _by_kernel))
+    def on_cpus(maximum: Array, mean: Array, kernel: Array) -> Array:
+        return _correlate_on_cpus((wide(maximum), wide(mean)), kernel[..., None])[0]
+
+    return jax.lax.platform_dependent(maximum, mean, kernel, cpu=on_cpus, default=by_taps, **_on_gpus(maximum, _by_kernel))
+
+
+def _correlate_on_cpus(planes: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
+    """As `_correlate`, in training."""
+    # The taps of all units and of their gradients would be half of what a training step takes to compile. Planes of many rows (those of
+    # frames pooled over T; all, where clips have more than eight frames) stay with them: a band takes three times as long there.
+    return (banded if planes[0].shape[1] <= ROWS else _correlate)(planes, kernels)
 
 
 @jax.jit
 def _backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
     def as_the_pair(function: Callable[..., Any], *operands: Array) -> tuple[Array, Array, Array]:
-        of_maximum, of_mean, of_kernel = _widened(function, *operands)
+        of_maximum, of_mean, of_kernel = function(*map(wide, operands))
         return of_maximum.astype(saved[0].dtype), of_mean.astype(saved[1].dtype), of_kernel
 
-    forms = {"cpu": functools.partial(as_the_pair, banded_gradient), "default": functools.partial(as_the_pair, gradient_by_taps)}
+    forms = {"cpu": functools.partial(as_the_pair, _gradient_on_cpus), "default": functools.partial(as_the_pair, gradient_by_taps)}
     return jax.lax.platform_dependent(gradient, *saved, **forms, **_on_gpus(gradient, _gradient_by_kernel))
-
-
-def _widened(function: Callable[..., Any], *planes_and_kernel: Array) -> Any:
-    return function(*map(wide, planes_and_kernel))
 
 
 def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
     """The gradient of maximum, mean and kernel from that of their correlation, for backends other than CPUs."""
-    of_maximum, of_mean = _correlate((_ringed(gradient),), kernel[::-1, ::-1, ::-1, None])
-    return of_maximum, of_mean, _kernel_gradient((_ringed(maximum), _ringed(mean)), gradient)
+    return *_correlate((gradient,), _turned(kernel)), _kernel_gradient(gradient, maximum, mean)
+
+
+def _gradient_on_cpus(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
+    return *_correlate_on_cpus((gradient,), _turned(kernel)), banded_kernel_gradient(gradient, maximum, mean)
+
+
+def _turned(kernel: Array) -> Array:
+    """The kernels, from one plane to two, that a gradient is correlated with."""
+    return kernel[::-1, ::-1, ::-1, None]
 
 
 @jax.jit
-def _kernel_gradient(ringed: tuple[Array, ...], gradient: Array) -> Array:
-    """Inner products of a gradient with every shift of ringed planes, [3, 3, 3, planes].
+def _kernel_gradient(gradient: Array, maximum: Array, mean: Array) -> Array:
+    """Inner products of a gradient with every shift of the planes, [3, 3, 3, 2].
 
     One reduction for all products of an outer shift, so that it reads the planes once; for more at once XLA would write products to
     memory. It sums over a layer of a clip; clips stay apart until the end: on a mesh each device sums its own, and one sum over devices
     of these few numbers is all that moves.
     """
     i, j, k = gradient.shape[1:]
+    ringed = _ringed(maximum), _ringed(mean)
 
     def inner_shifts(a: int) -> list[Array]:
         products = [gradient * plane[:, a : a + i, b : b + j, c : c + k] for b, c in _INNER_SHIFTS for plane in ringed]
         zeros = [jnp.zeros((), gradient.dtype)] * len(products)
         return jax.lax.reduce(products, zeros, lambda one, other: list(map(jnp.add, one, other)), (2, 3))  # [b, i] each
 
-    return jnp.stack([sums for a in range(3) for sums in inner_shifts(a)], -1).sum((0, 1)).reshape(3, 3, 3, len(ringed))
+    return jnp.stack([sums for a in range(3) for sums in inner_shifts(a)], -1).sum((0, 1)).reshape(3, 3, 3, 2)
 
 
 stencil.defvjp(_forward, _backward)
