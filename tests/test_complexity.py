@@ -71,9 +71,11 @@ CONFIG_PARAMETERS = {
 }
 
 
-def parameters(model) -> int:
+def parameters(model) -> tuple[int, int]:
+    """Those of the network with one class, and those that each further class adds."""
     clips = jax.ShapeDtypeStruct((1, 2, 32, 32, 3), jnp.float32)
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0), clips)["params"]))
+    shapes = jax.eval_shape(model.clone(num_classes=1).init, jax.random.key(0), clips)["params"]
+    return tuple(sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (shapes, shapes["head"]))
 
 
 @pytest.mark.parametrize("temporal", ["tsn", "tsm"])
@@ -105,8 +107,13 @@ def test_every_recipe_has_its_number_of_parameters():
     assert recipes == set(CONFIG_PARAMETERS)
     built = {name: configs.load(CONFIGS / f"{name}.py") for name in sorted(recipes)}
     models = {name: model_from_config(config) for name, config in built.items()}
-    counted = {model: parameters(model) for model in set(models.values())}  # recipes share networks
-    assert {name: counted[model] for name, model in models.items()} == CONFIG_PARAMETERS
+    counted = {model: parameters(model) for model in {model.clone(num_classes=1) for model in models.values()}}  # recipes share them
+
+    def of(model):
+        with_one_class, a_class = counted[model.clone(num_classes=1)]
+        return with_one_class + a_class * (model.num_classes - 1)
+
+    assert {name: of(model) for name, model in models.items()} == CONFIG_PARAMETERS
 
 
 def test_command():

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export as jax_export
-from tiny_checkpoint import make_run, perturbed
+from tiny_checkpoint import make_run
 from tiny_run import RECIPE
+from tiny_variables import drawn
 
 from aia_jax import create_model
 from aia_jax import export as command
@@ -97,7 +98,7 @@ def test_the_file_is_for_all_three_platforms_and_any_batch(exported):
 @pytest.mark.parametrize(("attention", "dtype"), [("C+ST", jnp.float32), ("none", jnp.bfloat16)])
 def test_other_networks_export_too(attention, dtype):
     model = create_model(3, 4, attention=attention, stem="small", width=8, stage_sizes=(1,), dtype=dtype)
-    variables = perturbed(jax.jit(model.init)(jax.random.key(0), np.zeros((1, *SHAPE), np.float32)))
+    variables = drawn(model, np.zeros((1, *SHAPE), np.float32))
     function = command.export_classifier(model, variables, SHAPE)
     clips = random_clips(2)
     expected = jax.nn.softmax(jax.jit(model.apply)(variables, normalize(clips)))

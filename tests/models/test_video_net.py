@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_variables import drawn
 
 from aia_jax import create_model
 from aia_jax.models.attention import Attention, Combination, Module, parse
@@ -30,10 +31,10 @@ def test_parse_reads_chains_of_averages():
 def test_variables_do_not_depend_on_frames_or_size(attention):
     """Weights trained at T=4 run at T=6 and on other frames; the logits are one float32 row a clip."""
     model = create_model(5, attention=attention, temporal="tsm", **NARROW)
-    variables = model.init(jax.random.key(0), clips(1, 4, 16, 16))
+    variables = drawn(model, clips(1, 4, 16, 16))
     other = jax.eval_shape(model.init, jax.random.key(0), clips(2, 6, 12, 20))
     assert jax.tree.map(lambda a: a.shape, variables) == jax.tree.map(lambda a: a.shape, other)
-    logits = model.apply(variables, clips(2, 6, 12, 20))
+    logits = jax.jit(model.apply)(variables, clips(2, 6, 12, 20))
     assert logits.shape == (2, 5) and logits.dtype == jnp.float32
 
 
@@ -41,9 +42,8 @@ def test_plain_tsn_ignores_the_order_of_frames_and_attention_does_not():
     x = clips(1, 6, 16, 16)
     for attention, blind in [("none", True), ("C", False), ("ST", False)]:
         model = create_model(3, attention=attention, dropout=0.0, **NARROW)
-        variables = jax.jit(model.init)(jax.random.key(0), x)
-        # At the start, running statistics are those of no data; batch statistics make the gates move.
-        run = jax.jit(lambda v, m=model, s=variables: m.apply(s, v, True, mutable=["batch_stats"])[0])
+        variables = drawn(model, x)
+        run = jax.jit(lambda v, m=model, s=variables: m.apply(s, v))
         assert np.allclose(run(x), run(x[:, ::-1]), rtol=1e-3, atol=1e-6) == blind, attention
 
 
@@ -68,7 +68,7 @@ def test_r101_carries_attention_and_shift_on_every_other_block_of_its_long_stage
 def test_training_mode_updates_every_running_statistic_and_drops_out():
     model = create_model(5, attention="CinST", dropout=0.5, **NARROW)
     x = clips(2, 3, 16, 16)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = drawn(model, x)
     apply = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"]))
     first, updated = apply(jax.random.key(1))
     second, _ = apply(jax.random.key(2))
@@ -80,11 +80,12 @@ def test_training_mode_updates_every_running_statistic_and_drops_out():
 def test_bfloat16_activations_keep_float32_parameters_and_logits():
     model, reference = (create_model(5, attention="STinC", dtype=t, **NARROW) for t in (jnp.bfloat16, jnp.float32))
     x = clips(2, 3, 16, 16)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
-    assert {a.dtype for a in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    logits = model.apply(variables, x)
+    variables = drawn(model, x)
+    started = jax.eval_shape(model.init, jax.random.key(0), x)
+    assert {a.dtype for a in jax.tree.leaves(started)} == {jnp.dtype(jnp.float32)}
+    logits = jax.jit(model.apply)(variables, x)
     assert logits.dtype == jnp.float32
-    expected = reference.apply(variables, x)
+    expected = jax.jit(reference.apply)(variables, x)
     assert float(jnp.abs(logits - expected).max()) < 0.05 * float(jnp.abs(expected).max())
 
 
@@ -106,10 +107,10 @@ def test_wrong_options_name_the_right_ones(options, word):
 
 def test_remat_changes_neither_variables_nor_gradients():
     x = clips(2, 2, 8, 8)
-    plain = create_model(3, attention="CinST", temporal="tsm", **NARROW)
+    plain = create_model(3, attention="C", temporal="tsm", **NARROW)
     again = plain.clone(remat=(2,))
-    variables = plain.init(jax.random.key(0), x)
-    assert jax.tree.structure(variables) == jax.tree.structure(again.init(jax.random.key(0), x, True))
+    variables = drawn(plain, x)
+    assert jax.tree.structure(variables) == jax.tree.structure(jax.eval_shape(lambda key: again.init(key, x, True), jax.random.key(0)))
 
     def gradients(model):
         def loss(params):
@@ -132,7 +133,7 @@ def test_what_is_not_a_number_is_not_hidden_by_pools_or_gates():
     x = rng.normal(size=(2, 4, 6, 6, 16)).astype("f4")
     x[0, 1, 2, 3, 4] = np.nan
     attention = Attention("C")
-    variables = attention.init(jax.random.key(0), x, False)
+    variables = drawn(attention, x, False)
     seen = np.isnan(attention.apply(variables, x, False))
     expected = np.zeros(x.shape, bool)
     expected[0, :3, 1:4, 2:5] = True  # wherever the stencil sees the pooled plane's element
@@ -142,6 +143,6 @@ def test_what_is_not_a_number_is_not_hidden_by_pools_or_gates():
         y, _ = Attention("CinST->STinC").apply(variables, x, True, mutable=["batch_stats"])
         return y.sum(), y
 
-    variables = Attention("CinST->STinC").init(jax.random.key(0), x, False)
+    variables = drawn(Attention("CinST->STinC"), x, False)
     y = jax.jit(jax.grad(in_training, has_aux=True))(x)[1]
     assert np.isnan(y).all()  # by the batch's statistics

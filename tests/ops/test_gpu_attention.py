@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_variables import drawn
 
 from aia_jax import create_model
 from aia_jax.errors import UserError
@@ -86,7 +87,7 @@ def test_an_exported_network_has_none(monkeypatch):
     """JAX refuses to export them, as no later version is bound to run them."""
     monkeypatch.setenv(SWITCH, "1")
     model = create_model(3, attention="C", stage_sizes=(1,), width=4)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)))
+    variables = drawn(model, jnp.zeros((1, 2, 16, 16, 3)))
     exported = export_classifier(model, variables, (2, 16, 16, 3), ("cuda",))
     assert "gpu.triton" not in exported.mlir_module()
 
