@@ -21,8 +21,8 @@ from aia_jax.cores import cores
 
 HERE = Path(__file__).parent
 PROGRAMS = (  # sized to fit ten minutes together
-    ("forward.py", "--repeats", "20"),
-    ("training.py", "--repeats", "4"),
+    ("forward.py", "--repeats", "15"),
+    ("training.py", "--repeats", "3"),
     ("against_torch.py", "--repeats", "8"),
     ("loader.py", "--rounds", "3", "--batches", "12", "--videos", "32"),
     ("prepare.py", "--rounds", "3", "--videos", "2", "--frames", "32"),

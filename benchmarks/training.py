@@ -3,7 +3,7 @@
     python benchmarks/training.py                             # 2 clips of 8x224x224, ResNet-50
 
 The step is the real one (forward, backward, SGD; donated state). Networks take turns, each in a process of its own, and ratios are medians
-over pairs.
+over pairs, beside those of the least times.
 """
 
 import argparse

@@ -1,11 +1,13 @@
-"""Networks that take turns, each in a process of its own: none leaves its memory to another or keeps it from it."""
+"""Networks that take turns, each in a process of its own: what one allocates is neither at hand for another nor in its way."""
 
+import contextlib
 import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 Facts = dict[str, Any]
@@ -24,23 +26,24 @@ def in_turns(prepare: Prepare, networks: dict[str, tuple[Any, ...]], rounds: int
         By name, the seconds of each round, and the facts.
 
     Raises:
-        SystemExit: if a process ends early; it has printed why.
+        SystemExit: if a process ends early, with its name and exit status; of an exception it has printed the traceback.
     """
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share an accelerator
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share a GPU
     context = multiprocessing.get_context("spawn")
-    pipes, facts = {}, {}
+    workers, facts = {}, {}
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     for name, arguments in networks.items():
-        pipes[name], theirs = context.Pipe()
-        context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True).start()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True, name=name)
+        process.start()
         theirs.close()
-        facts[name] = _received(pipes[name], name)
+        workers[name] = process, ours
+        facts[name] = _answer(*workers[name])
     for _ in range(rounds):
-        for name, pipe in pipes.items():
-            pipe.send("go")
-            seconds[name].append(_received(pipe, name))
-    for pipe in pipes.values():
-        pipe.send(None)
+        for name, worker in workers.items():
+            seconds[name].append(_answer(*worker, to="go"))
+    for _, pipe in workers.values():
+        pipe.close()  # which ends the process
     return seconds, facts
 
 
@@ -49,18 +52,22 @@ def ratio(times: list[float], to: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(times, to, strict=True))
 
 
-def _received(pipe: Connection, name: str) -> Any:
+def _answer(process: BaseProcess, pipe: Connection, to: str | None = None) -> Any:
     try:
+        if to is not None:
+            pipe.send(to)
         return pipe.recv()
-    except EOFError:
-        raise SystemExit(f"error: {name}: its process ended early") from None
+    except (EOFError, OSError):
+        process.join()
+        raise SystemExit(f"error: {process.name}: its process ended early, with status {process.exitcode}") from None
 
 
 def _serve(pipe: Connection, prepare: Prepare, arguments: tuple[Any, ...]) -> None:
     call, facts = prepare(*arguments)
     call()
     pipe.send(facts)
-    while pipe.recv():
-        start = time.perf_counter()
-        call()
-        pipe.send(time.perf_counter() - start)
+    with contextlib.suppress(EOFError, OSError):  # all is measured, or the parent is gone
+        while pipe.recv():
+            start = time.perf_counter()
+            call()
+            pipe.send(time.perf_counter() - start)

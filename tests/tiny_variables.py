@@ -9,7 +9,7 @@ import numpy as np
 
 
 def drawn(module: nn.Module, *inputs: Any, seed: int = 0) -> Any:
-    """Random variables for `module(*inputs)`, float32: as an initialiser would scale kernels, everything else off its start."""
+    """Random variables for `module(*inputs)`, float32: kernels about as large as an initialiser's, everything else off its start."""
     rng = np.random.default_rng(seed)
 
     def leaf(path: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The stencil and its kernel's gradient as convolutions between rows, for a library of convolutions.
 
-Neighbouring rows along i are the channels of the outputs (or the images of a batch), the rows that they see those of the inputs; the taps
-along i are a band in what pairs them, the rest of which is zero or not asked for. That is up to three times the multiplications, but a
-handful of operations where the taps are hundreds. An infinity or NaN spreads to the rows that share its inputs, where zero times it is NaN.
+A convolution pairs each of some neighbouring rows along i with each of the rows that they may see, as channels or as images. The taps along
+i are a band in these pairs; the rest is multiplied by zero. That is three times the multiplications for eight rows, but a handful of
+operations where the taps are hundreds. An infinity or NaN spreads to the rows that it is paired with, as zero times it is NaN.
 """
 
 import jax
@@ -15,7 +15,7 @@ Plane = Float[Array, "b i j k"]
 
 ROWS = 8  # the most that `banded` takes: frames, or the last stage's rows
 _MULTIPLE = 4  # that a plane's rows are filled up to: convolution libraries work on multiples of four and eight
-_GROUP = 4  # of more rows than that, those that go together in the kernel's gradient
+_GROUP = 4  # rows that go together in the kernel's gradient of planes of more than `ROWS`
 
 
 def banded(planes: tuple[Plane, ...], kernels: Float[Array, "3 3 3 p q"]) -> tuple[Plane, ...]:
@@ -36,6 +36,7 @@ def banded(planes: tuple[Plane, ...], kernels: Float[Array, "3 3 3 p q"]) -> tup
 
 def banded_kernel_gradient(gradient: Plane, maximum: Plane, mean: Plane) -> Float[Array, "3 3 3 2"]:
     """The inner products of a gradient with every shift of the planes: their kernel's gradient, if it is that of their correlation.
+    All are finite.
 
     Each of the planes' rows with each of the gradient's that it meets, shifted by at most one place along k. The places along k, of all
     clips and groups of rows, are the channels of a convolution along j: a library reads them as vectors.

@@ -94,13 +94,13 @@ def _forward(maximum: Array, mean: Array, kernel: Array) -> tuple[Array, tuple[A
 @jax.jit
 def _with_gradient_to_come(maximum: Array, mean: Array, kernel: Array) -> Array:
     def on_cpus(maximum: Array, mean: Array, kernel: Array) -> Array:
-        return _correlate_on_cpus((wide(maximum), wide(mean)), kernel[..., None])[0]
+        return _correlate_in_training_on_cpus((wide(maximum), wide(mean)), kernel[..., None])[0]
 
     return jax.lax.platform_dependent(maximum, mean, kernel, cpu=on_cpus, default=by_taps, **_on_gpus(maximum, _by_kernel))
 
 
-def _correlate_on_cpus(planes: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
-    """As `_correlate`, in training."""
+def _correlate_in_training_on_cpus(planes: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
+    """As `_correlate`; not for a forward pass alone, which compiles fast with taps and gives infinities their own rows."""
     # The taps of all units and of their gradients would be half of what a training step takes to compile. Planes of many rows (those of
     # frames pooled over T; all, where clips have more than eight frames) stay with them: a band takes three times as long there.
     return (banded if planes[0].shape[1] <= ROWS else _correlate)(planes, kernels)
@@ -122,7 +122,7 @@ def gradient_by_taps(gradient: Array, maximum: Array, mean: Array, kernel: Array
 
 
 def _gradient_on_cpus(gradient: Array, maximum: Array, mean: Array, kernel: Array) -> tuple[Array, Array, Array]:
-    return *_correlate_on_cpus((gradient,), _turned(kernel)), banded_kernel_gradient(gradient, maximum, mean)
+    return *_correlate_in_training_on_cpus((gradient,), _turned(kernel)), banded_kernel_gradient(gradient, maximum, mean)
 
 
 def _turned(kernel: Array) -> Array:

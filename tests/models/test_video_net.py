@@ -107,7 +107,7 @@ def test_wrong_options_name_the_right_ones(options, word):
 
 def test_remat_changes_neither_variables_nor_gradients():
     x = clips(2, 2, 8, 8)
-    plain = create_model(3, attention="C", temporal="tsm", **NARROW)
+    plain = create_model(3, attention="CinST", temporal="tsm", **NARROW)
     again = plain.clone(remat=(2,))
     variables = drawn(plain, x)
     assert jax.tree.structure(variables) == jax.tree.structure(jax.eval_shape(lambda key: again.init(key, x, True), jax.random.key(0)))
