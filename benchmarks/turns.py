@@ -1,6 +1,5 @@
 """Networks that take turns, each in a process of its own: what one allocates is neither at hand for another nor in its way."""
 
-import contextlib
 import multiprocessing
 import os
 import statistics
@@ -66,8 +65,11 @@ def _serve(pipe: Connection, prepare: Prepare, arguments: tuple[Any, ...]) -> No
     call, facts = prepare(*arguments)
     call()
     pipe.send(facts)
-    with contextlib.suppress(EOFError, OSError):  # all is measured, or the parent is gone
-        while pipe.recv():
-            start = time.perf_counter()
-            call()
-            pipe.send(time.perf_counter() - start)
+    while True:
+        try:
+            pipe.recv()
+        except (EOFError, OSError):
+            return  # all is measured, or the parent is gone
+        start = time.perf_counter()
+        call()
+        pipe.send(time.perf_counter() - start)

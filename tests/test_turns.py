@@ -37,6 +37,22 @@ def test_a_ratio_is_the_median_of_those_in_one_round():
     assert turns.ratio([1, 20, 6], to=[1, 10, 2]) == 2
 
 
+def failing(calls):
+    left = iter(range(calls))
+
+    def call():
+        if next(left, None) is None:
+            raise OSError("of the call itself")
+
+    return call, {}
+
+
+def test_an_exception_of_the_call_is_shown(capfd):
+    with pytest.raises(SystemExit, match="error: frail: its process ended early, with status 1"):
+        turns.in_turns(failing, {"frail": (1,)}, 1)
+    assert "of the call itself" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("calls", [0, 2])
 def test_a_process_that_dies_is_named(calls):
     with pytest.raises(SystemExit, match=f"error: frail: its process ended early, with status {-signal.SIGKILL}"):

@@ -36,10 +36,9 @@ def banded(planes: tuple[Plane, ...], kernels: Float[Array, "3 3 3 p q"]) -> tup
 
 def banded_kernel_gradient(gradient: Plane, maximum: Plane, mean: Plane) -> Float[Array, "3 3 3 2"]:
     """The inner products of a gradient with every shift of the planes: their kernel's gradient, if it is that of their correlation.
-    All are finite.
 
     Each of the planes' rows with each of the gradient's that it meets, shifted by at most one place along k. The places along k, of all
-    clips and groups of rows, are the channels of a convolution along j: a library reads them as vectors.
+    clips and groups of rows, are the channels of a convolution along j: a library reads them as vectors. All are finite.
     """
     i, j, k = gradient.shape[1:]
     alone = i <= ROWS
