@@ -27,7 +27,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 
 bench: $(READY)
-	$(BIN)/python benchmarks/all.py
+	$(BIN)/python -m benchmarks.all
 
 clean:
 	rm -rf $(VENV)

@@ -1,10 +1,12 @@
 """Turns a PyTorch checkpoint into the folder that a recipe's `init_from` takes.
 
-    python convert_torch_weights.py --config configs/ssv2_aia_tsm.py --torch resnet50.pth --out weights/resnet50
+    python convert_torch_weights.py --config configs/ssv2_aia_tsm.py --torch resnet50.pth --out
+    weights/resnet50
 
-Recognises by itself what the file is, and says so: a plain ResNet of torchvision or timm, mit-han-lab's TSM, a checkpoint of the AIA
-authors, or what `python -m aia_jax.weights --to-torch` wrote. Reading .pth needs PyTorch, .safetensors does not. What the network has and
-the file lacks (the attention, for ImageNet weights) is left out and starts fresh in training.
+Recognises by itself what the file is, and says so: a plain ResNet of torchvision or timm,
+mit-han-lab's TSM, a checkpoint of the AIA authors, or what `python -m aia_jax.weights --to-torch`
+wrote. Reading .pth needs PyTorch, .safetensors does not. What the network has and the file lacks
+(the attention, for ImageNet weights) is left out and starts fresh in training.
 """
 
 import argparse
@@ -19,12 +21,14 @@ from aia_jax import config as configs
 from aia_jax import weights
 from aia_jax.errors import exit_status
 from aia_jax.models.from_config import model_from_config
-from aia_jax.weight_files import digest, read_class_names, read_state_dict, save_folder
-from aia_jax.weight_sources import is_own, recognise
+from aia_jax.weights.files import digest, read_class_names, read_state_dict, save_folder
+from aia_jax.weights.recognise import is_own, recognise
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--torch", required=True, type=Path, metavar="FILE", help=".pth, .pt, .tar or .safetensors")
+    parser.add_argument(
+        "--torch", required=True, type=Path, metavar="FILE", help=".pth, .pt, .tar or .safetensors"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
 
 
@@ -42,7 +46,9 @@ def main(argv: list[str] | None = None) -> None:
         variables, report = weights.load_matching(state_dict, shapes, model)
     del state_dict  # writing needs as much memory again
     flat = flatten_dict(variables, sep="/")
-    loaded = unflatten_dict({entry.variable: flat[entry.variable] for entry in report.loaded}, sep="/")
+    loaded = unflatten_dict(
+        {entry.variable: flat[entry.variable] for entry in report.loaded}, sep="/"
+    )
     description = {
         "source": {"file": str(options.torch), "sha256": digest(options.torch)},
         "config": options.config_name,
@@ -53,7 +59,10 @@ def main(argv: list[str] | None = None) -> None:
     save_folder(options.out, loaded, description)
 
     print(f"-> {options.out}\n{report}")
-    print(f"To train from these weights, add --config.init_from={options.out} to the command of train.py")
+    print(
+        f"To train from these weights, add --config.init_from={options.out} to the command of "
+        "train.py"
+    )
 
 
 if __name__ == "__main__":

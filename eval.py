@@ -1,9 +1,11 @@
-"""Tests a trained model on a split: every video once, frames and crops by the recipe's test protocol.
+"""Tests a trained model on a split: every video once, frames and crops by the recipe's test
+protocol.
 
     python eval.py --config configs/ssv2_aia_tsm.py --workdir runs/ssv2_aia_tsm
 
-Takes the best checkpoint by validation top-1, writes eval.json into the workdir and prints one line. Exit status: 0 every video was
-evaluated, 1 some were damaged (bad_records.txt names them) and the rest was, 2 the input is wrong.
+Takes the best checkpoint by validation top-1, writes eval.json into the workdir and prints one
+line. Exit status: 0 every video was evaluated, 1 some were damaged (bad_records.txt names them) and
+the rest was, 2 the input is wrong.
 """
 
 import argparse
@@ -15,26 +17,30 @@ import jax
 
 from aia_jax import config as configs
 from aia_jax import sharding
-from aia_jax.compile_cache import use_compile_cache
-from aia_jax.cpu_compiler import compiler_options
-from aia_jax.data.damage import FILE_NAME, DamageLog
-from aia_jax.data.datasets import check_against_config, open_dataset
-from aia_jax.data.manifest_check import compare_manifest
+from aia_jax.checkpoints.files import check_model, load_weights, read_meta
+from aia_jax.checkpoints.trained_run import choose_step
+from aia_jax.compile_cache import compiler_options, use_compile_cache
 from aia_jax.data.pipeline import eval_batches
 from aia_jax.data.prefetch import prefetch_to_mesh
-from aia_jax.data.tfrecord import open_split
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
 from aia_jax.evaluation.evaluate import evaluate
-from aia_jax.evaluation.trained import choose_step
 from aia_jax.models.from_config import model_from_config
-from aia_jax.training.checkpoint_files import check_model, load_weights, read_meta
+from aia_jax.shards.damage_log import FILE_NAME, DamageLog
+from aia_jax.shards.dataset_info import check_against_config, open_dataset
+from aia_jax.shards.manifest import compare_manifest
+from aia_jax.shards.reader import open_split
 from aia_jax.training.step import make_eval_step
 
 RESULT_FILE = "eval.json"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--step", default="best", metavar="STEP", help="checkpoint to test: a step, best (default), or latest")
+    parser.add_argument(
+        "--step",
+        default="best",
+        metavar="STEP",
+        help="checkpoint to test: a step, best (default), or latest",
+    )
     parser.add_argument("--split", help="split to test (default: the recipe's data.val_split)")
 
 
@@ -77,7 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     step = choose_step(folder, options.step)
     meta = read_meta(folder, step)
     if list(meta["class_names"]) != list(info.class_names):
-        raise UserError(f"{data.dir} does not name the classes that {folder} was trained on; use the run's data")
+        raise UserError(
+            f"{data.dir} does not name the classes that {folder} was trained on; use the run's data"
+        )
     clips = jax.ShapeDtypeStruct((1, data.num_frames, data.crop, data.crop, 3), "float32")
     weights = load_weights(folder, step)
     check_model(folder, step, weights, jax.eval_shape(model.init, jax.random.key(0), clips))
@@ -90,8 +98,12 @@ def main(argv: list[str] | None = None) -> int:
     # ---- every video once
     own_file = FILE_NAME if jax.process_index() == 0 else f"{jax.process_index()}_{FILE_NAME}"
     damage = DamageLog(workdir / own_file, reader, data.damaged_share)
-    eval_step = jax.jit(make_eval_step(model), out_shardings=whole, compiler_options=compiler_options())
-    result = evaluate(eval_step, variables, prefetch_to_mesh(batches, mesh, data.prefetch), len(reader), damage)
+    eval_step = jax.jit(
+        make_eval_step(model), out_shardings=whole, compiler_options=compiler_options()
+    )
+    result = evaluate(
+        eval_step, variables, prefetch_to_mesh(batches, mesh, data.prefetch), len(reader), damage
+    )
     report = dataclasses.asdict(result) | {
         "step": step,
         "split": split,
@@ -105,11 +117,16 @@ def main(argv: list[str] | None = None) -> int:
         fresh.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         fresh.replace(path)
         print(
-            f"step {step}, {split}, {config.eval.protocol}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f}, "
+            f"step {step}, {split}, {config.eval.protocol}: top-1 {result.top1:.2%}, top-5 "
+            f"{result.top5:.2%}, loss {result.loss:.4f}, "
             f"{result.evaluated:,} of {result.expected:,} videos evaluated; {path}"
         )
     if result.evaluated < result.expected:
-        print(f"error: {result.expected - result.evaluated} videos are damaged; {workdir / own_file} names them", file=sys.stderr)
+        print(
+            f"error: {result.expected - result.evaluated} videos are damaged; {workdir / own_file} "
+            "names them",
+            file=sys.stderr,
+        )
         return EXIT_FAILED
     return 0
 

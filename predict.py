@@ -4,12 +4,14 @@
     python predict.py 'clips/**/*.webm' frames/00042 --workdir runs/ssv2_aia_tsm --views 2x3 --json
     python predict.py clip.mp4 --workdir runs/ssv2_aia_tsm --overlay out.mp4
 
-A video is a file that FFmpeg reads, a folder of numbered .jpg or .png frames, or a quoted pattern of such names. The run's checkpoint
-says all about the network: no recipe is needed. --json prints one object a line, in the order of the videos: {"video", "classes":
-[{"name", "label", "probability"}, ...], "frames", "seen", "fps", "step", "views"}, or {"video", "error"}.
+A video is a file that FFmpeg reads, a folder of numbered .jpg or .png frames, or a quoted pattern
+of such names. The run's checkpoint
+says all about the network: no recipe is needed. --json prints one object a line, in the order of
+the videos: {"video", "classes": [{"name", "label", "probability"}, ...], "frames", "seen", "fps",
+"step", "views"}, or {"video", "error"}.
 
-Exit status: 0 every video was classified, 1 some could not be read (the error lines say which and why) and the rest was, 2 the input
-is wrong, or no video could be read.
+Exit status: 0 every video was classified, 1 some could not be read (the error lines say which and
+why) and the rest was, 2 the input is wrong, or no video could be read.
 """
 
 import argparse
@@ -21,13 +23,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from aia_jax.checkpoints.trained_run import TrainedRun, open_run
 from aia_jax.compile_cache import use_compile_cache
-from aia_jax.data.prepare.decode import UnreadableVideo
+from aia_jax.data.views import Views
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
 from aia_jax.evaluation.overlay import check_overlay, write_overlay
-from aia_jax.evaluation.predict import Classifier, Prediction, Unreadable, batch_for, find_sources, predict, storage_of
-from aia_jax.evaluation.trained import TrainedRun, open_run
-from aia_jax.evaluation.views import Views
+from aia_jax.evaluation.predict import (
+    Classifier,
+    Prediction,
+    Unreadable,
+    batch_for,
+    find_sources,
+    predict,
+    storage_of,
+)
+from aia_jax.video.decode import UnreadableVideo
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,7 +64,10 @@ def main(argv: list[str] | None = None) -> int:
     for result in predict(run, sources, views, storage, classifier):
         results.append(result)
         if options.json:
-            print(json.dumps(_as_json(result, run, views, options.top), ensure_ascii=False), flush=True)
+            print(
+                json.dumps(_as_json(result, run, views, options.top), ensure_ascii=False),
+                flush=True,
+            )
     good = [result for result in results if isinstance(result, Prediction)]
     bad = [result for result in results if isinstance(result, Unreadable)]
     if good and not options.json:
@@ -62,9 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     if options.timing and good:
         _print_timing(opened, good, classifier)
     if not good:
-        raise UserError("no video could be read: " + "; ".join(f"{one.source}: {one.reason}" for one in bad))
+        raise UserError(
+            "no video could be read: " + "; ".join(f"{one.source}: {one.reason}" for one in bad)
+        )
     if overlay:
-        classes = [(run.class_names[label], probability) for label, probability in good[0].top(options.top)]
+        classes = [
+            (run.class_names[label], probability) for label, probability in good[0].top(options.top)
+        ]
         try:
             write_overlay(overlay, good[0], classes)
         except UnreadableVideo as error:
@@ -80,20 +97,46 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="video file, folder of frames, or quoted pattern")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "videos", nargs="+", metavar="VIDEO", help="video file, folder of frames, or quoted pattern"
+    )
     parser.add_argument("--workdir", required=True, metavar="DIR", help="folder of the trained run")
-    parser.add_argument("--step", default="best", metavar="STEP", help="checkpoint: a step, best (default), or latest")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes to show (default: %(default)s)")
     parser.add_argument(
-        "--views", metavar="CLIPSxCROPS", help="1, 2 or 10 clips × 1 or 3 crops, averaged (default: the recipe's eval.protocol)"
+        "--step",
+        default="best",
+        metavar="STEP",
+        help="checkpoint: a step, best (default), or latest",
     )
-    parser.add_argument("--overlay", metavar="FILE", help="write the video with its classes below it: .mp4 or .gif; one video only")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line instead of a table")
     parser.add_argument(
-        "--size", metavar="SIZE", help="of the stored frames, as 240x320 or short256 (default: by the data's manifest, else the recipe)"
+        "--top", type=int, default=5, metavar="K", help="classes to show (default: %(default)s)"
     )
-    parser.add_argument("--timing", action="store_true", help="say on the error stream how long each part took")
+    parser.add_argument(
+        "--views",
+        metavar="CLIPSxCROPS",
+        help="1, 2 or 10 clips × 1 or 3 crops, averaged (default: the recipe's eval.protocol)",
+    )
+    parser.add_argument(
+        "--overlay",
+        metavar="FILE",
+        help="write the video with its classes below it: .mp4 or .gif; one video only",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object a line instead of a table"
+    )
+    parser.add_argument(
+        "--size",
+        metavar="SIZE",
+        help="of the stored frames, as 240x320 or short256 (default: by the data's manifest, else "
+        "the recipe)",
+    )
+    parser.add_argument(
+        "--timing", action="store_true", help="say on the error stream how long each part took"
+    )
     return parser.parse_args(argv)
 
 
@@ -102,7 +145,10 @@ def _as_json(result: Prediction | Unreadable, run: TrainedRun, views: Views, mos
         return {"video": str(result.source), "error": result.reason}
     return {
         "video": str(result.source),
-        "classes": [{"name": run.class_names[label], "label": label, "probability": share} for label, share in result.top(most)],
+        "classes": [
+            {"name": run.class_names[label], "label": label, "probability": share}
+            for label, share in result.top(most)
+        ],
         "frames": result.count,
         "seen": list(result.seen),
         "fps": result.fps,
@@ -118,7 +164,9 @@ def _table(results: list[Prediction], run: TrainedRun, most: int) -> Table:
     table.add_column("class", overflow="fold")
     for result in results:
         for rank, (label, probability) in enumerate(result.top(most)):
-            table.add_row("" if rank else str(result.source), f"{probability:.1%}", run.class_names[label])
+            table.add_row(
+                "" if rank else str(result.source), f"{probability:.1%}", run.class_names[label]
+            )
     return table
 
 
@@ -127,8 +175,10 @@ def _print_timing(opened: float, results: list[Prediction], classifier: Classifi
     reading = sum(result.seconds for result in results) / len(results)
     a_video = warm * len(classifier.seconds[:-1]) / len(results)
     print(
-        f"timing: checkpoint {opened:.2f} s; reading {reading * 1e3:.1f} ms a video; network {first:.2f} s the first time (it compiles, or "
-        f"reads the compiled program), then {warm * 1e3:.1f} ms for {classifier.batch} clip{'s' * (classifier.batch > 1)}; "
+        f"timing: checkpoint {opened:.2f} s; reading {reading * 1e3:.1f} ms a video; network "
+        f"{first:.2f} s the first time (it compiles, or "
+        f"reads the compiled program), then {warm * 1e3:.1f} ms for {classifier.batch} "
+        f"clip{'s' * (classifier.batch > 1)}; "
         f"warm, {reading / (reading + a_video):.0%} of a video's time is reading",
         file=sys.stderr,
     )

@@ -9,7 +9,8 @@ _PARTS = ("complexity", "data", "models", "ops", "weights")
 
 
 def __getattr__(name: str) -> Any:
-    # Processes that decode and write videos import this package too; jax and flax would be most of their start.
+    # Processes that decode and write videos import this package too; jax and flax would be most of
+    # their start.
     if name == "create_model":
         return importlib.import_module("aia_jax.models").create_model
     if name in _PARTS:

@@ -1,6 +1,6 @@
 """Parameters and multiply-accumulates of a network, counted by running it on shapes alone.
 
-    python -m aia_jax.complexity --config configs/ssv2_aia_tsm.py [--config.key=value …]
+python -m aia_jax.complexity --config configs/ssv2_aia_tsm.py [--config.key=value …]
 """
 
 import dataclasses
@@ -14,11 +14,23 @@ import jax.numpy as jnp
 
 from aia_jax.errors import exit_status
 from aia_jax.models import VideoNet
-from aia_jax.models.attention import AxisGate
-from aia_jax.models.video_net import TEMPORALS
+from aia_jax.models.attention.aia import AxisGate
+from aia_jax.models.resnet.modeling import TEMPORALS
 
 # The paper's networks: without attention, and its Tables' combinations.
-EXPRESSIONS = ("none", "C", "ST", "C->ST", "ST->C", "C+ST", "CinST", "STinC", "CinST->STinC", "STinC->CinST", "CinST+STinC")
+EXPRESSIONS = (
+    "none",
+    "C",
+    "ST",
+    "C->ST",
+    "ST->C",
+    "C+ST",
+    "CinST",
+    "STinC",
+    "CinST->STinC",
+    "STinC->CinST",
+    "CinST+STinC",
+)
 GATE_MACS = 54  # a 3x3x3 convolution from two channels to one, padded, however it is computed
 
 
@@ -42,12 +54,16 @@ class Complexity:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of convolutions and linear layers; normalisation, activations and pools are not counted."""
+        """Multiply-accumulates of convolutions and linear layers; normalisation, activations and
+        pools are not counted.
+        """
         return self.conv_macs + self.dense_macs + self.gate_macs
 
     @property
     def paper_flops(self) -> int:
-        """What the paper prints as FLOPs: these MACs and two operations for each element of batch normalisation."""
+        """What the paper prints as FLOPs: these MACs and two operations for each element of batch
+        normalisation.
+        """
         return self.macs + 2 * self.norm_elements
 
 
@@ -59,7 +75,9 @@ def count(model: VideoNet, clip_shape: tuple[int, int, int, int] = (8, 224, 224,
         clip_shape: [T, H, W, 3].
     """
     counts = dict.fromkeys(("conv_macs", "dense_macs", "gate_macs"), 0)
-    normed: dict[tuple[str, ...], int] = {}  # by path: BatchNorm's call is recorded, and Flax's within it
+    normed: dict[
+        tuple[str, ...], int
+    ] = {}  # by path: BatchNorm's call is recorded, and Flax's within it
 
     def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         out = call(*args, **kwargs)
@@ -79,8 +97,14 @@ def count(model: VideoNet, clip_shape: tuple[int, int, int, int] = (8, 224, 224,
 
     clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
     with nn.intercept_methods(record):
-        variables = jax.eval_shape(lambda key, clips: model.init(key, clips), jax.random.key(0), clips)  # a new function is never cached
-    return Complexity(params=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), norm_elements=sum(normed.values()), **counts)
+        variables = jax.eval_shape(
+            lambda key, clips: model.init(key, clips), jax.random.key(0), clips
+        )  # a new function is never cached
+    return Complexity(
+        params=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        norm_elements=sum(normed.values()),
+        **counts,
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -100,9 +124,19 @@ def main(argv: list[str] | None = None) -> None:
     mine = count(model, clip_shape)
     print(f"{options.config_name}: {mine.params:,} parameters, {mine.macs:,} multiply-accumulates")
     size = " x ".join(map(str, clip_shape))
-    print(f"for one clip of {size} and {model.num_classes} classes; counted as the paper does: {mine.paper_flops / 1e9:.2f}G")
+    print(
+        f"for one clip of {size} and {model.num_classes} classes; counted as the paper does: "
+        f"{mine.paper_flops / 1e9:.2f}G"
+    )
 
-    table = Table("temporal", "attention", "parameters", "MACs", "paper's G", title="All variants of this network")
+    table = Table(
+        "temporal",
+        "attention",
+        "parameters",
+        "MACs",
+        "paper's G",
+        title="All variants of this network",
+    )
     for column in table.columns[2:]:
         column.justify = "right"
     console = Console()
@@ -110,7 +144,14 @@ def main(argv: list[str] | None = None) -> None:
     for temporal, attention in track(variants, "counting", console=console, transient=True):
         it = count(model.clone(temporal=temporal, attention=attention), clip_shape)
         style = "bold" if (temporal, attention) == (model.temporal, model.attention) else None
-        table.add_row(temporal, attention, f"{it.params:,}", f"{it.macs:,}", f"{it.paper_flops / 1e9:.2f}", style=style)
+        table.add_row(
+            temporal,
+            attention,
+            f"{it.params:,}",
+            f"{it.macs:,}",
+            f"{it.paper_flops / 1e9:.2f}",
+            style=style,
+        )
     console.print(table)
 
 

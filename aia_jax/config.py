@@ -32,14 +32,15 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Args:
         path: a Python file that defines `get_config()`; "file.py:text" calls `get_config("text")`.
-        overrides: "section.key=value" each; later ones win. Values are read as the field's type: true/false/1/0, 1e-3, 20,40.
+        overrides: "section.key=value" each; later ones win. Values are read as the field's type:
+            true/false/1/0, 1e-3, 20,40.
 
     Returns:
         A locked config with exactly the fields of configs/base.py.
 
     Raises:
-        UserError: for a file that is missing or broken, a key that does not exist (names the nearest), a value of another type or out
-            of range.
+        UserError: for a file that is missing or broken, a key that does not exist (names the
+            nearest), a value of another type or out of range.
     """
     with _repository_importable():
         base = importlib.import_module("configs.base").get_config()
@@ -55,7 +56,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def name(path: str | Path) -> str:
-    """The config's name, which its default workdir carries: the file's stem, and the argument if there is one."""
+    """The config's name, which its default workdir carries: the file's stem, and the argument if
+    there is one.
+    """
     file, argument = _split_argument(str(path))
     return file.stem + (f"-{argument}" if argument else "")
 
@@ -66,7 +69,9 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """Reads what `to_json` wrote. A config holds tuples and no lists, so JSON's lists become tuples."""
+    """Reads what `to_json` wrote. A config holds tuples and no lists, so JSON's lists become
+    tuples.
+    """
     return ConfigDict(_tuples(json.loads(text))).lock()
 
 
@@ -86,18 +91,23 @@ def parse(
         workdir: whether the command works on a run, and so takes `--workdir`.
 
     Returns:
-        A namespace with `config` (loaded and locked), `config_path` (as given), `config_name`, `workdir` (a Path; only for a command that
-        takes one) and what `extra` added.
+        A namespace with `config` (loaded and locked), `config_path` (as given), `config_name`,
+        `workdir` (a Path; only for a command that takes one) and what `extra` added.
 
     Raises:
-        UserError: see `load`. Arguments that the command does not have end the process with argparse's line and status 2.
+        UserError: see `load`. Arguments that the command does not have end the process with
+            argparse's line and status 2.
     """
     arguments, overrides = _take_overrides(sys.argv[1:] if argv is None else argv)
     epilog = "--config.KEY=VALUE sets a field of the recipe, such as --config.train.batch_size=16; configs/base.py has them all."
     parser = argparse.ArgumentParser(description=description, epilog=epilog, allow_abbrev=False)
-    parser.add_argument("--config", required=True, metavar="FILE", help="recipe, such as configs/ssv2_aia_tsm.py")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help="recipe, such as configs/ssv2_aia_tsm.py"
+    )
     if workdir:
-        parser.add_argument("--workdir", metavar="DIR", help="the run's folder (default: runs/<config name>)")
+        parser.add_argument(
+            "--workdir", metavar="DIR", help="the run's folder (default: runs/<config name>)"
+        )
     if extra is not None:
         extra(parser)
     parsed = parser.parse_args(arguments)
@@ -109,7 +119,9 @@ def parse(
 
 
 def _take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits `--config.key=value` and `--config.key value` off the other arguments, as "key=value" each."""
+    """Splits `--config.key=value` and `--config.key value` off the other arguments, as "key=value"
+    each.
+    """
     others, overrides = [], []
     rest = iter(argv)
     for argument in rest:
@@ -145,7 +157,9 @@ def _split_argument(path: str) -> tuple[Path, str | None]:
 
 
 def _run_recipe(path: str, base: ConfigDict) -> ConfigDict:
-    """Executes the file and calls its `get_config`; every exception becomes one line with the file's line number."""
+    """Executes the file and calls its `get_config`; every exception becomes one line with the
+    file's line number.
+    """
     file, argument = _split_argument(path)
     try:
         source = file.read_bytes()
@@ -164,19 +178,32 @@ def _run_recipe(path: str, base: ConfigDict) -> ConfigDict:
     except UserError:
         raise
     except SyntaxError as error:
-        raise UserError(f"config file {error.filename or file}, line {error.lineno or 1}: {error.msg}") from error
+        raise UserError(
+            f"config file {error.filename or file}, line {error.lineno or 1}: {error.msg}"
+        ) from error
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == str(file)
+        ]
         where = f"config file {file}" + (f", line {lines[-1]}" if lines else "")
         raise UserError(f"{where}: {_explain(error, base)}") from error
     if not isinstance(config, ConfigDict):
-        raise UserError(f"config file {file}: get_config() returned {type(config).__name__}, not a ConfigDict; see configs/demo.py")
+        raise UserError(
+            f"config file {file}: get_config() returned {type(config).__name__}, not a ConfigDict; "
+            "see configs/demo.py"
+        )
     return config
 
 
 def _files_beside(file: Path) -> str:
     """The recipes that may have been meant, else all that lie in the folder."""
-    names = sorted(other.name for other in file.parent.glob("*.py") if other.name not in ("__init__.py", "base.py"))
+    names = sorted(
+        other.name
+        for other in file.parent.glob("*.py")
+        if other.name not in ("__init__.py", "base.py")
+    )
     near = difflib.get_close_matches(file.name, names, n=2, cutoff=_SIMILAR)
     if near:
         return f"; did you mean {' or '.join(str(file.parent / other) for other in near)}?"
@@ -184,11 +211,17 @@ def _files_beside(file: Path) -> str:
 
 
 def _explain(error: Exception, base: ConfigDict) -> str:
-    """What went wrong in a recipe. ml_collections' errors for unknown keys are wordy and know only the key's last part."""
+    """What went wrong in a recipe. ml_collections' errors for unknown keys are wordy and know only
+    the key's last part.
+    """
     cause = error
-    while cause.args and isinstance(cause.args[0], Exception):  # a wrong attribute is an AttributeError around a KeyError
+    while cause.args and isinstance(
+        cause.args[0], Exception
+    ):  # a wrong attribute is an AttributeError around a KeyError
         cause = cause.args[0]
-    unknown = isinstance(cause, KeyError) and re.match(r"""Key "(\w+)" does not exist|'(\w+)'(\n|$)""", str(cause.args[0]))
+    unknown = isinstance(cause, KeyError) and re.match(
+        r"""Key "(\w+)" does not exist|'(\w+)'(\n|$)""", str(cause.args[0])
+    )
     if unknown:
         return _no_such_key(unknown[1] or unknown[2], base)
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -198,7 +231,11 @@ def _leaves(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
     """Every field by its dotted key."""
     leaves = {}
     for key, value in config.items():
-        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key: value}
+        leaves |= (
+            _leaves(value, f"{prefix}{key}.")
+            if isinstance(value, ConfigDict)
+            else {prefix + key: value}
+        )
     return leaves
 
 
@@ -209,14 +246,20 @@ def _no_such_key(key: str, base: ConfigDict) -> str:
 
     def similarity(candidate: str) -> float:
         whole = difflib.SequenceMatcher(None, key, candidate).ratio()
-        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
-        return max(whole, 0.9 * last + 0.1 * whole)  # the last part alone: the section was left out or is wrong
+        last = difflib.SequenceMatcher(
+            None, key.rpartition(".")[2], candidate.rpartition(".")[2]
+        ).ratio()
+        return max(
+            whole, 0.9 * last + 0.1 * whole
+        )  # the last part alone: the section was left out or is wrong
 
     known = sorted(keys if "." in key else [*keys, *sections], key=similarity, reverse=True)
     best = similarity(known[0])
     section = key.rpartition(".")[0]
     if best >= _SIMILAR:
-        near = [candidate for candidate in known[:3] if similarity(candidate) > best - _ALSO_SIMILAR]
+        near = [
+            candidate for candidate in known[:3] if similarity(candidate) > best - _ALSO_SIMILAR
+        ]
         return f"no config key {key!r}; did you mean {' or '.join(near)}?"
     if section in sections:
         return f"no config key {key!r}; {section} has {', '.join(base[section])}"
@@ -224,15 +267,21 @@ def _no_such_key(key: str, base: ConfigDict) -> str:
 
 
 def _fit(config: ConfigDict, base: ConfigDict, path: str) -> ConfigDict:
-    """A recipe's config with exactly the base's fields and types; a recipe may have unlocked it or built its own."""
+    """A recipe's config with exactly the base's fields and types; a recipe may have unlocked it or
+    built its own.
+    """
     found, expected = _leaves(config), _leaves(base)
     for key in found:
         if key not in expected:
             raise UserError(f"config file {path}: {_no_such_key(key, base)}")
     missing = [key for key in expected if key not in found]
     if missing:
-        raise UserError(f"config file {path} lacks {', '.join(missing)}; start from configs.base.get_config()")
-    base.update_from_flattened_dict({key: _as_type(value, expected[key], f"{key} in {path}") for key, value in found.items()})
+        raise UserError(
+            f"config file {path} lacks {', '.join(missing)}; start from configs.base.get_config()"
+        )
+    base.update_from_flattened_dict(
+        {key: _as_type(value, expected[key], f"{key} in {path}") for key, value in found.items()}
+    )
     return base
 
 
@@ -241,13 +290,17 @@ def _assign(config: ConfigDict, key: str, text: str) -> None:
     leaves = _leaves(config)
     if key not in leaves:
         if any(leaf.startswith(f"{key}.") for leaf in leaves):
-            raise UserError(f"config key {key} is a section; set one of its keys: {', '.join(config[key])}")
+            raise UserError(
+                f"config key {key} is a section; set one of its keys: {', '.join(config[key])}"
+            )
         raise UserError(_no_such_key(key, config))
     config.update_from_flattened_dict({key: _as_type(_read(text, leaves[key]), leaves[key], key)})
 
 
 def _read(text: str, like: Any) -> Any:
-    """The value that a text spells if the field is like `like`; the text itself where it spells none, for `_as_type` to refuse."""
+    """The value that a text spells if the field is like `like`; the text itself where it spells
+    none, for `_as_type` to refuse.
+    """
     if isinstance(like, str):
         return text
     if isinstance(like, bool):
@@ -265,7 +318,8 @@ def _read(text: str, like: Any) -> Any:
 def _as_type(value: Any, like: Any, key: str) -> Any:
     """`value` as the type of `like`, where nothing is lost by it; lists become tuples.
 
-    A tuple of whole numbers takes whole numbers only, and so does an empty one; a tuple with fractions takes both.
+    A tuple of whole numbers takes whole numbers only, and so does an empty one; a tuple with
+    fractions takes both.
     """
     if isinstance(like, tuple) and isinstance(value, (tuple, list)):
         if all(isinstance(item, (int, float)) for item in like):
@@ -291,5 +345,11 @@ def _type_name(like: Any) -> str:
     if isinstance(like, tuple):
         numbers = all(isinstance(item, (int, float)) for item in like)
         kind = "numbers" if any(isinstance(item, float) for item in like) else "whole numbers"
-        return f"{kind} with commas between them, such as {','.join(map(str, like)) or '1,2'}" if numbers else f"a tuple such as {like!r}"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(like)]
+        return (
+            f"{kind} with commas between them, such as {','.join(map(str, like)) or '1,2'}"
+            if numbers
+            else f"a tuple such as {like!r}"
+        )
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[
+        type(like)
+    ]

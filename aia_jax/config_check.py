@@ -7,9 +7,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from aia_jax.errors import UserError
-from aia_jax.models.attention import parse
-from aia_jax.models.resnet import STAGE_SIZES
-from aia_jax.models.video_net import STEMS, TEMPORALS
+from aia_jax.models.attention.aia import parse
+from aia_jax.models.resnet.bottleneck import STAGE_SIZES
+from aia_jax.models.resnet.modeling import STEMS, TEMPORALS
 
 _COMPUTE_DTYPES = ("float32", "bfloat16")
 _PROTOCOLS = ("center", "twice", "dense10")
@@ -30,8 +30,14 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "data.num_classes": _at_least(1),
     "data.num_frames": _at_least(1),
     "data.crop": _at_least(1),
-    "data.resize": (lambda size: len(size) == 2 and min(size) >= 1, "two whole numbers from 1: height, width"),
-    "data.scales": (lambda scales: len(scales) > 0 and all(0 < scale <= 1 for scale in scales), "one or more shares above 0 and up to 1"),
+    "data.resize": (
+        lambda size: len(size) == 2 and min(size) >= 1,
+        "two whole numbers from 1: height, width",
+    ),
+    "data.scales": (
+        lambda scales: len(scales) > 0 and all(0 < scale <= 1 for scale in scales),
+        "one or more shares above 0 and up to 1",
+    ),
     "data.flip": _SHARE,
     "data.workers": _at_least(0),
     "data.threads": _at_least(1),
@@ -48,7 +54,10 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optim.momentum": _BELOW_ONE,
     "optim.weight_decay": _at_least(0),
     "optim.clip_norm": _at_least(0),
-    "optim.milestones": (lambda epochs: all(a < b for a, b in zip((0, *epochs), epochs, strict=False)), "rising epochs from 1"),
+    "optim.milestones": (
+        lambda epochs: all(a < b for a, b in zip((0, *epochs), epochs, strict=False)),
+        "rising epochs from 1",
+    ),
     "optim.decay": _POSITIVE,
     "optim.warmup_epochs": _at_least(0),
     "train.batch_size": _at_least(1),
@@ -78,12 +87,20 @@ def check(config: ConfigDict) -> None:
         if not test(config[key]):
             raise UserError(f"config key {key}: found {_plain(config[key])}, expected {expected}")
 
-    choices = {"model.temporal": TEMPORALS, "model.stem": STEMS, "model.compute_dtype": _COMPUTE_DTYPES, "eval.protocol": _PROTOCOLS}
+    choices = {
+        "model.temporal": TEMPORALS,
+        "model.stem": STEMS,
+        "model.compute_dtype": _COMPUTE_DTYPES,
+        "eval.protocol": _PROTOCOLS,
+    }
     if not config.model.stage_sizes:
         choices["model.depth"] = tuple(STAGE_SIZES)
     for key, known in choices.items():
         if config[key] not in known:
-            raise UserError(f"config key {key}: found {_plain(config[key])}, expected {' or '.join(map(str, known))}")
+            raise UserError(
+                f"config key {key}: found {_plain(config[key])}, expected "
+                f"{' or '.join(map(str, known))}"
+            )
     try:
         parse(config.model.attention)
     except ValueError as error:
@@ -92,46 +109,69 @@ def check(config: ConfigDict) -> None:
 
     data, model, train = config.data, config.model, config.train
     if data.crop > min(data.resize):
-        raise UserError(f"config key data.crop: {data.crop} pixels do not fit in the stored frames of {_plain(data.resize)} (data.resize)")
+        raise UserError(
+            f"config key data.crop: {data.crop} pixels do not fit in the stored frames of "
+            f"{_plain(data.resize)} (data.resize)"
+        )
     if model.temporal == "tsm" and model.width < model.fold_div:
         raise UserError(
-            f"config key model.fold_div: {model.fold_div} leaves nothing to shift in {model.width} channels (model.width); "
+            f"config key model.fold_div: {model.fold_div} leaves nothing to shift in {model.width} "
+            "channels (model.width); "
             f"use at most {model.width}"
         )
     if train.batch_size % train.accumulate:
         raise UserError(
-            f"config key train.batch_size: {train.batch_size} clips cannot be cut into {train.accumulate} equal parts (train.accumulate)"
+            f"config key train.batch_size: {train.batch_size} clips cannot be cut into "
+            f"{train.accumulate} equal parts (train.accumulate)"
         )
     if train.bn_group_size and train.batch_size // train.accumulate % train.bn_group_size:
         parts = f" in {train.accumulate} parts (train.accumulate)" if train.accumulate > 1 else ""
         raise UserError(
-            f"config key train.bn_group_size: {train.batch_size} clips (train.batch_size){parts} do not split into groups of "
+            f"config key train.bn_group_size: {train.batch_size} clips (train.batch_size){parts} "
+            "do not split into groups of "
             f"{train.bn_group_size}"
         )
     stages = len(model.stage_sizes) or 4
     if any(stage not in range(1, stages + 1) for stage in train.remat):
-        raise UserError(f"config key train.remat: found {_plain(train.remat)}, expected stages from 1 to {stages}")
+        raise UserError(
+            f"config key train.remat: found {_plain(train.remat)}, expected stages from 1 to "
+            f"{stages}"
+        )
     profile = config.profile
     if profile.stop < profile.start or (profile.stop and not profile.start):
         raise UserError(
-            f"config key profile.stop: found {profile.stop} with profile.start={profile.start}, expected a first step from 1 and a last "
+            f"config key profile.stop: found {profile.stop} with profile.start={profile.start}, "
+            "expected a first step from 1 and a last "
             "step not before it, or 0 and 0"
         )
     if data.num_frames % config.mesh.time:
-        raise UserError(f"config key mesh.time: {config.mesh.time} devices cannot share {data.num_frames} frames equally (data.num_frames)")
+        raise UserError(
+            f"config key mesh.time: {config.mesh.time} devices cannot share {data.num_frames} "
+            "frames equally (data.num_frames)"
+        )
 
 
 def _check_groups(groups: tuple[Any, ...]) -> None:
-    """Checks the form of `optim.groups`; whether they cover the model's parameters shows when there are parameters."""
+    """Checks the form of `optim.groups`; whether they cover the model's parameters shows when there
+    are parameters.
+    """
     for group in groups:
         match group:
-            case (str(pattern), {**factors}) if set(factors) <= {"lr", "decay"} and all(_is_factor(value) for value in factors.values()):
+            case (str(pattern), {**factors}) if set(factors) <= {"lr", "decay"} and all(
+                _is_factor(value) for value in factors.values()
+            ):
                 try:
                     re.compile(pattern)
                 except re.error as error:
-                    raise UserError(f"config key optim.groups: {pattern!r} is not a regular expression ({error})") from error
+                    raise UserError(
+                        f"config key optim.groups: {pattern!r} is not a regular expression "
+                        f"({error})"
+                    ) from error
             case _:
-                raise UserError(f"config key optim.groups: found {group!r}, expected (pattern, {{'lr': factor, 'decay': factor}})")
+                raise UserError(
+                    f"config key optim.groups: found {group!r}, expected (pattern, {{'lr': factor, "
+                    "'decay': factor})"
+                )
 
 
 def _is_factor(value: Any) -> bool:

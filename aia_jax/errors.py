@@ -9,7 +9,9 @@ EXIT_STOPPED = 75  # saved before the end; the same command goes on (EX_TEMPFAIL
 
 
 class UserError(ValueError):
-    """The user's input is wrong: one line that names what was found, what was expected and what to do."""
+    """The user's input is wrong: one line that names what was found, what was expected and what to
+    do.
+    """
 
 
 class DataError(UserError):
@@ -17,19 +19,23 @@ class DataError(UserError):
 
 
 class RunFailed(RuntimeError):
-    """A run cannot go on though its input looked right: one line that names the step, the reason and the last good checkpoint."""
+    """A run cannot go on though its input looked right: one line that names the step, the reason
+    and the last good checkpoint.
+    """
 
 
 class Stopped(Exception):
-    """The run was asked to stop (SIGTERM, preemption) and has saved; the same command goes on from there."""
+    """The run was asked to stop (SIGTERM, preemption) and has saved; the same command goes on from
+    there.
+    """
 
 
 def exit_status(main: Callable[[], int | None]) -> int:
     """Runs a command's `main` and turns its outcome into the exit status that the README lists.
 
     Returns:
-        What `main` returned (0 for None), 2 after a `UserError`, 1 after `RunFailed`, 75 after `Stopped`. Any other exception goes on: a
-        traceback and status 1.
+        What `main` returned (0 for None), 2 after a `UserError`, 1 after `RunFailed`, 75 after
+        `Stopped`. Any other exception goes on: a traceback and status 1.
     """
     try:
         return main() or 0

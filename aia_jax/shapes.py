@@ -1,4 +1,6 @@
-"""Names for shape annotations: jaxtyping's where it is installed, inert ones where only jax, flax and numpy are."""
+"""Names for shape annotations: jaxtyping's where it is installed, inert ones where only jax, flax
+and numpy are.
+"""
 
 from typing import Any
 

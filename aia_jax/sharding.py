@@ -1,8 +1,9 @@
 """The mesh of devices, and where batches and states lie on it.
 
-Axes: `data` and `fsdp` split a batch's rows, so every device of the two sees other clips; `fsdp` also splits parameters and optimiser
-state; `time` splits the frames of a clip. Shardings only place arrays: `jax.jit` inserts what must be exchanged, and results are those of
-one device up to the order of sums.
+Axes: `data` and `fsdp` split a batch's rows, so every device of the two sees other clips; `fsdp`
+also splits parameters and optimiser state; `time` splits the frames of a clip. Shardings only place
+arrays: `jax.jit` inserts what must be exchanged, and results are those of one device up to the
+order of sums.
 """
 
 import math
@@ -23,48 +24,75 @@ ROWS = ("data", "fsdp")
 _SMALL = 2**16  # elements (256 KiB of float32) below which a leaf is not worth gathering
 
 _JAX_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-_SLURM_VARIABLES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")  # all are there under srun
+_SLURM_VARIABLES = (
+    "SLURM_JOB_ID",
+    "SLURM_STEP_NODELIST",
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+)  # all are there under srun
 _TPU_HOST_LISTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")
 
 
 def initialise_hosts() -> None:
-    """Joins the processes of one run, if the environment says that there are several. Call it before anything else of JAX.
+    """Joins the processes of one run, if the environment says that there are several. Call it
+    before anything else of JAX.
 
-    It says so by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID (on machines of any kind), by `srun` with more than one
-    task, or by being a TPU pod. On a single machine this does nothing.
+    It says so by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID (on machines of any
+    kind), by `srun` with more than one task, or by being a TPU pod. On a single machine this does
+    nothing.
 
     Raises:
         UserError: if only some of the three variables are set, or they are no numbers.
     """
     if jax.distributed.is_initialized():
         return
-    given = {variable: os.environ[variable] for variable in _JAX_VARIABLES if os.environ.get(variable)}
+    given = {
+        variable: os.environ[variable] for variable in _JAX_VARIABLES if os.environ.get(variable)
+    }
     if len(given) == len(_JAX_VARIABLES):
         address, count, index = given.values()
         if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
-            raise UserError(f"JAX_NUM_PROCESSES={count} and JAX_PROCESS_ID={index}: expected a count and an index below it")
+            raise UserError(
+                f"JAX_NUM_PROCESSES={count} and JAX_PROCESS_ID={index}: expected a count and an "
+                "index below it"
+            )
         jax.distributed.initialize(address, int(count), int(index))
     elif _on_slurm():
         jax.distributed.initialize()
     elif given:
         missing = [variable for variable in _JAX_VARIABLES if variable not in given]
-        raise UserError(f"the environment sets {', '.join(given)} but not {', '.join(missing)}; set all three in every process, or none")
-    elif "tpu" in (jax.config.jax_platforms or "") and _tpu_hosts() != 1:  # JAX names the platform itself where it finds chips and library
+        raise UserError(
+            f"the environment sets {', '.join(given)} but not {', '.join(missing)}; set all three "
+            "in every process, or none"
+        )
+    elif (
+        "tpu" in (jax.config.jax_platforms or "") and _tpu_hosts() != 1
+    ):  # JAX names the platform itself where it finds chips and library
         _initialise_tpu_pod()
 
 
 def _on_slurm() -> bool:
-    return all(variable in os.environ for variable in _SLURM_VARIABLES) and int(os.environ["SLURM_NTASKS"]) > 1
+    return (
+        all(variable in os.environ for variable in _SLURM_VARIABLES)
+        and int(os.environ["SLURM_NTASKS"]) > 1
+    )
 
 
 def _tpu_hosts() -> int | None:
     """TPU hosts of the run as GKE lists them in variables; None where nothing lists them."""
     lists = [os.environ[variable] for variable in _TPU_HOST_LISTS if os.environ.get(variable)]
-    return len(lists[0].split(",")) * int(os.environ.get("MEGASCALE_NUM_SLICES") or 1) if lists else None
+    return (
+        len(lists[0].split(",")) * int(os.environ.get("MEGASCALE_NUM_SLICES") or 1)
+        if lists
+        else None
+    )
 
 
 def _initialise_tpu_pod() -> None:
-    """Lets JAX ask the machine's metadata server who else belongs to the pod; a lone TPU machine may have no such server."""
+    """Lets JAX ask the machine's metadata server who else belongs to the pod; a lone TPU machine
+    may have no such server.
+    """
     try:
         jax.distributed.initialize()
     except (ValueError, OSError):
@@ -75,8 +103,9 @@ def _initialise_tpu_pod() -> None:
 def make_mesh(sizes: ConfigDict | Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """Lays all devices on the axes `data`, `fsdp` and `time`.
 
-    Devices of one host stay together in the order of hosts, so each host's rows are one contiguous block of the batch on any mesh. (Where
-    `jax.make_mesh` would choose a TPU's physical ring, it may tear them apart; an all-reduce over the whole mesh finds the ring itself.)
+    Devices of one host stay together in the order of hosts, so each host's rows are one contiguous
+    block of the batch on any mesh. (Where `jax.make_mesh` would choose a TPU's physical ring, it
+    may tear them apart; an all-reduce over the whole mesh finds the ring itself.)
 
     Args:
         sizes: the config's `mesh`: devices on each axis; `data` -1 takes what the others leave.
@@ -85,12 +114,19 @@ def make_mesh(sizes: ConfigDict | Mapping[str, int], devices: Sequence[Any] | No
     Raises:
         UserError: if the sizes do not multiply to the number of devices.
     """
-    devices = sorted(jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id))
+    devices = sorted(
+        jax.devices() if devices is None else devices,
+        key=lambda device: (device.process_index, device.id),
+    )
     count, others = len(devices), sizes["fsdp"] * sizes["time"]
     data = count // others if sizes["data"] == -1 else sizes["data"]
     if data * others != count:
         asked = " × ".join(f"mesh.{axis}={sizes[axis]}" for axis in AXES)
-        fits = f"mesh.data=-1 or {count // others}" if count % others == 0 else f"a mesh.fsdp × mesh.time that divides {count}"
+        fits = (
+            f"mesh.data=-1 or {count // others}"
+            if count % others == 0
+            else f"a mesh.fsdp × mesh.time that divides {count}"
+        )
         raise UserError(f"{asked} does not lay out {count} device{'s' * (count > 1)}; use {fits}")
     grid = np.array(devices).reshape(data, sizes["fsdp"], sizes["time"])
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
@@ -101,7 +137,9 @@ def row_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
-def check_batch(mesh: Mesh, batch_size: int, key: str = "train.batch_size", accumulate: int = 1) -> None:
+def check_batch(
+    mesh: Mesh, batch_size: int, key: str = "train.batch_size", accumulate: int = 1
+) -> None:
     """Checks that a batch, or each of its `accumulate` parts, splits evenly over the mesh.
 
     Raises:
@@ -113,7 +151,10 @@ def check_batch(mesh: Mesh, batch_size: int, key: str = "train.batch_size", accu
         fits = f"{below} or {below + unit}" if below else f"{unit}"
         parts = f" in {accumulate} parts (train.accumulate)" if accumulate > 1 else ""
         devices = f"{row_shards(mesh)} devices (mesh.data × mesh.fsdp)"
-        raise UserError(f"config key {key}: {batch_size} clips{parts} do not split evenly over {devices}; use {fits}")
+        raise UserError(
+            f"config key {key}: {batch_size} clips{parts} do not split evenly over {devices}; use "
+            f"{fits}"
+        )
 
 
 def host_block(mesh: Mesh) -> tuple[int, int]:
@@ -139,10 +180,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_shardings(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, NamedSharding]:
-    """Where each array of a batch lies: rows over `data` and `fsdp`, the frames of clips over `time`.
+    """Where each array of a batch lies: rows over `data` and `fsdp`, the frames of clips over
+    `time`.
 
     Args:
-        batch: arrays or their shapes. "clips" is [B, T, H, W, 3] or, with several views a video, [B, views, T, H, W, 3].
+        batch: arrays or their shapes. "clips" is [B, T, H, W, 3] or, with several views a video,
+            [B, views, T, H, W, 3].
     """
     frames_axis = -4
 
@@ -157,7 +200,8 @@ def batch_shardings(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, NamedShar
 
 
 def state_shardings(mesh: Mesh, state: PyTree, small: int = _SMALL) -> PyTree:
-    """Where each leaf of a train state lies: whole on every device, or its largest dimension that divides split over `fsdp`.
+    """Where each leaf of a train state lies: whole on every device, or its largest dimension that
+    divides split over `fsdp`.
 
     Parameters and their momenta have the same shapes and so lie alike.
 

@@ -1,11 +1,13 @@
-"""The forward pass against the same networks in plain PyTorch (torch_nets.py), on the same CPU, cores and weights, in one run.
+"""The forward pass against the same networks in plain PyTorch (torch_nets.py), on the same CPU,
+cores and weights, in one run.
 
-    python benchmarks/against_torch.py                        # TSN and TSN + CinST->STinC on one 8x224x224 clip
-    python benchmarks/against_torch.py --cores 1
+    python -m benchmarks.against_torch                        # TSN and TSN + CinST->STinC on one
+    8x224x224 clip python -m benchmarks.against_torch --cores 1
 
-Both sides in float32, BatchNorm by its running statistics. PyTorch runs eagerly under `inference_mode`, with its frames in either
-memory layout; the ratio is PyTorch's time in the layout that suits it better over this project's. Before the clock runs, the logits of
-both sides are compared. Needs torch (the dev extra).
+Both sides in float32, BatchNorm by its running statistics. PyTorch runs eagerly under
+`inference_mode`, with its frames in either memory layout; the ratio is PyTorch's time in the layout
+that suits it better over this project's. Before the clock runs, the logits of both sides are
+compared. Needs torch (the dev extra).
 """
 
 import argparse
@@ -13,7 +15,7 @@ import os
 import statistics
 import time
 
-import results
+from benchmarks import results
 
 
 def networks(attention):
@@ -22,24 +24,34 @@ def networks(attention):
 
 
 def prepared_calls(arguments, clips):
-    """A call for this project and one for each memory layout of PyTorch, all of the same weights; and how far their logits are apart."""
+    """A call for this project and one for each memory layout of PyTorch, all of the same weights;
+    and how far their logits are apart.
+    """
     import jax
     import numpy as np
     import torch
-    import torch_nets
 
     from aia_jax import create_model
-    from aia_jax.cpu_compiler import compiler_options
+    from aia_jax.compile_cache import compiler_options
     from aia_jax.weights import from_torch
+    from tests.helpers import torch_nets
 
     torch.manual_seed(0)
     net = torch_nets.VideoNet(174, **arguments).eval()
     model = create_model(174, **arguments)
-    variables = jax.device_put(from_torch({key: value.numpy() for key, value in net.state_dict().items()}, model))
-    forward = jax.jit(lambda v, x: model.apply(v, x), compiler_options=compiler_options()).lower(variables, clips).compile()
+    variables = jax.device_put(
+        from_torch({key: value.numpy() for key, value in net.state_dict().items()}, model)
+    )
+    forward = (
+        jax.jit(lambda v, x: model.apply(v, x), compiler_options=compiler_options())
+        .lower(variables, clips)
+        .compile()
+    )
     on_device = jax.device_put(clips)
     last = torch.from_numpy(clips)
-    first = last.movedim(-1, 2).contiguous().movedim(2, -1)  # the same numbers, the frames' channels outermost in memory
+    first = (
+        last.movedim(-1, 2).contiguous().movedim(2, -1)
+    )  # the same numbers, the frames' channels outermost in memory
 
     def of_torch(clips):
         with torch.inference_mode():
@@ -55,11 +67,20 @@ def prepared_calls(arguments, clips):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--attention", default="CinST->STinC")
-    parser.add_argument("--clip", type=int, nargs=4, default=[1, 8, 224, 224], metavar=("B", "T", "H", "W"))
+    parser.add_argument(
+        "--clip", type=int, nargs=4, default=[1, 8, 224, 224], metavar=("B", "T", "H", "W")
+    )
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="for both sides (all that this process may use)")
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="for both sides (all that this process may use)",
+    )
     results.add_option(parser)
     options = parser.parse_args()
 
@@ -72,7 +93,10 @@ def main():
 
     torch.set_num_threads(options.cores)
     clips = np.random.default_rng(0).normal(size=(*options.clip, 3)).astype(np.float32)
-    print(f"jax {jax.__version__}, torch {torch.__version__}, clip {options.clip}, {options.cores} cores, {options.repeats} rounds")
+    print(
+        f"jax {jax.__version__}, torch {torch.__version__}, clip {options.clip}, {options.cores} "
+        f"cores, {options.repeats} rounds"
+    )
     print(f"{'network':20} {'side':22} {'median ms':>10} {'least ms':>9} {'ours x faster':>14}")
     for name, arguments in networks(options.attention).items():
         calls, apart = prepared_calls(arguments, clips)
@@ -86,11 +110,22 @@ def main():
                 seconds[side].append(time.perf_counter() - start)
         ratios = {}
         for side, times in seconds.items():
-            ratios[side] = statistics.median(a / b for a, b in zip(times, seconds["jax"], strict=True))
-            print(f"{name:20} {side:22} {1e3 * statistics.median(times):10.1f} {1e3 * min(times):9.1f} {ratios[side]:14.3f}")
+            ratios[side] = statistics.median(
+                a / b for a, b in zip(times, seconds["jax"], strict=True)
+            )
+            print(
+                f"{name:20} {side:22} {1e3 * statistics.median(times):10.1f} "
+                f"{1e3 * min(times):9.1f} {ratios[side]:14.3f}"
+            )
         print(f"{name:20} logits differ by {apart:.1e} of their norm", flush=True)
         best = min((side for side in calls if side != "jax"), key=ratios.get)
-        results.write(options.json, f"forward, {name}", f"{1e3 * statistics.median(seconds['jax']):.0f} ms", best, ratios[best])
+        results.write(
+            options.json,
+            f"forward, {name}",
+            f"{1e3 * statistics.median(seconds['jax']):.0f} ms",
+            best,
+            ratios[best],
+        )
 
 
 if __name__ == "__main__":

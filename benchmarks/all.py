@@ -1,9 +1,10 @@
 """Runs the CPU benchmarks, one after another, and prints their results as one table: `make bench`.
 
-    python benchmarks/all.py                  # sized for less than 10 minutes on two cores
+    python -m benchmarks.all                  # sized for less than 10 minutes on two cores
 
-Each ratio is of two things measured in one run. For networks it is time (or memory) over that of plain TSN, so less is better; against
-PyTorch, Pillow and FFmpeg it is how many times faster this project is, so more is better.
+Each ratio is of two things measured in one run. For networks it is time (or memory) over that of
+plain TSN, so less is better; against PyTorch, Pillow and FFmpeg it is how many times faster this
+project is, so more is better.
 """
 
 import argparse
@@ -17,21 +18,22 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from aia_jax.cores import cores
+from aia_jax.video.decode import cores
 
-HERE = Path(__file__).parent
 PROGRAMS = (  # sized to fit ten minutes together
-    ("forward.py", "--repeats", "15"),
-    ("training.py", "--repeats", "3"),
-    ("against_torch.py", "--repeats", "8"),
-    ("loader.py", "--rounds", "3", "--batches", "12", "--videos", "32"),
-    ("prepare.py", "--rounds", "3", "--videos", "2", "--frames", "32"),
+    ("forward", "--repeats", "15"),
+    ("training", "--repeats", "3"),
+    ("against_torch", "--repeats", "8"),
+    ("loader", "--rounds", "3", "--batches", "12", "--videos", "32"),
+    ("prepare", "--rounds", "3", "--videos", "2", "--frames", "32"),
 )
 PACKAGES = ("jax", "flax", "torch", "simplejpeg", "opencv-python-headless", "pillow", "av")
 
 
 def main() -> int:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     rows, failed = [], []
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     start = time.perf_counter()
@@ -39,18 +41,26 @@ def main() -> int:
         for program, *options in PROGRAMS:
             print(f"\n== {program} {' '.join(options)}", flush=True)
             file = Path(folder) / program
-            run = subprocess.run([sys.executable, str(HERE / program), *options, "--json", str(file)], env=environment)
+            run = subprocess.run(
+                [sys.executable, "-m", f"benchmarks.{program}", *options, "--json", str(file)],
+                env=environment,
+            )
             if run.returncode:
                 failed.append(program)
             if file.exists():
                 rows += [json.loads(line) for line in file.read_text().splitlines()]
 
-    print(f"\n{cpu_name()}, {cores()} cores, Python {platform.python_version()}, {time.perf_counter() - start:.0f} s")
+    print(
+        f"\n{cpu_name()}, {cores()} cores, Python {platform.python_version()}, "
+        f"{time.perf_counter() - start:.0f} s"
+    )
     print(", ".join(f"{name} {installed(name)}" for name in PACKAGES))
     print(f"\n| {'what':52} | {'measured':26} | {'against':38} | ratio |")
     print(f"|{'-' * 54}|{'-' * 28}|{'-' * 40}|------:|")
     for row in rows:
-        print(f"| {row['what']:52} | {row['value']:26} | {row['against']:38} | {row['ratio']:5.2f} |")
+        print(
+            f"| {row['what']:52} | {row['value']:26} | {row['against']:38} | {row['ratio']:5.2f} |"
+        )
     for program in failed:
         print(f"{program} failed", file=sys.stderr)
     return 1 if failed else 0
@@ -70,7 +80,10 @@ def cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 if __name__ == "__main__":

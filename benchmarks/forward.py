@@ -1,11 +1,12 @@
-"""What attention and shift cost in a forward pass: every network against plain TSN, in turns, each in a process of its own.
+"""What attention and shift cost in a forward pass: every network against plain TSN, in turns, each
+in a process of its own.
 
-    python benchmarks/forward.py                              # TSN, TSM, CinST->STinC on one 8x224x224 clip
-    python benchmarks/forward.py --attention C ST CinST
-    python benchmarks/forward.py --repeats 100                # what a noisy machine needs to tell 2% apart
+    python -m benchmarks.forward                              # TSN, TSM, CinST->STinC on one
+    8x224x224 clip python -m benchmarks.forward --attention C ST CinST python -m benchmarks.forward
+    --repeats 100                # what a noisy machine needs to tell 2% apart
 
-Prints the time of a call and its ratio to plain TSN's: the median over pairs, as a busy machine disturbs both sides alike, and that of the
-least times.
+Prints the time of a call and its ratio to plain TSN's: the median over pairs, as a busy machine
+disturbs both sides alike, and that of the least times.
 """
 
 import argparse
@@ -14,11 +15,10 @@ import time
 
 import jax
 import jax.numpy as jnp
-import results
-import turns
 
 from aia_jax import create_model
-from aia_jax.cpu_compiler import compiler_options
+from aia_jax.compile_cache import compiler_options
+from benchmarks import results, turns
 
 
 def prepared_forward(fields, clip, dtype, xla_defaults):
@@ -28,37 +28,74 @@ def prepared_forward(fields, clip, dtype, xla_defaults):
     variables = jax.jit(model.init)(jax.random.key(0), clips[:1, :1, :64, :64])
     compiler = {} if xla_defaults else compiler_options()
     start = time.perf_counter()
-    forward = jax.jit(lambda v, x: model.apply(v, x), compiler_options=compiler).lower(variables, clips).compile()
+    forward = (
+        jax.jit(lambda v, x: model.apply(v, x), compiler_options=compiler)
+        .lower(variables, clips)
+        .compile()
+    )
     facts = {"compiling": time.perf_counter() - start, "device": jax.devices()[0].device_kind}
     return lambda: forward(variables, clips).block_until_ready(), facts
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--attention", nargs="+", default=["CinST->STinC"], help="attention expressions to time on TSN")
-    parser.add_argument("--clip", type=int, nargs=4, default=[1, 8, 224, 224], metavar=("B", "T", "H", "W"))
-    parser.add_argument("--repeats", type=int, default=15, help="rounds, in which each network is called once")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--attention",
+        nargs="+",
+        default=["CinST->STinC"],
+        help="attention expressions to time on TSN",
+    )
+    parser.add_argument(
+        "--clip", type=int, nargs=4, default=[1, 8, 224, 224], metavar=("B", "T", "H", "W")
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=15, help="rounds, in which each network is called once"
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--xla_defaults", action="store_true", help="compile as a plain jax.jit does, not as eval.py does")
+    parser.add_argument(
+        "--xla_defaults",
+        action="store_true",
+        help="compile as a plain jax.jit does, not as eval.py does",
+    )
     results.add_option(parser)
     options = parser.parse_args()
 
-    networks = {"TSN": {}, "TSM": {"temporal": "tsm"}} | {f"TSN + {a}": {"attention": a} for a in options.attention}
+    networks = {"TSN": {}, "TSM": {"temporal": "tsm"}} | {
+        f"TSN + {a}": {"attention": a} for a in options.attention
+    }
     for fields in networks.values():
         create_model(174, **fields)  # a wrong expression ends here, not in a process
-    arguments = {name: (fields, options.clip, options.dtype, options.xla_defaults) for name, fields in networks.items()}
+    arguments = {
+        name: (fields, options.clip, options.dtype, options.xla_defaults)
+        for name, fields in networks.items()
+    }
     seconds, facts = turns.in_turns(prepared_forward, arguments, options.repeats)
 
-    print(f"{facts['TSN']['device']}, jax {jax.__version__}, clip {options.clip}, {options.dtype}, {options.repeats} rounds")
-    print(f"{'network':24} {'median ms':>10} {'least ms':>10} {'x TSN':>7} {'of least':>9} {'compile s':>10}")
+    print(
+        f"{facts['TSN']['device']}, jax {jax.__version__}, clip {options.clip}, {options.dtype}, "
+        f"{options.repeats} rounds"
+    )
+    print(
+        f"{'network':24} {'median ms':>10} {'least ms':>10} {'x TSN':>7} {'of least':>9} "
+        f"{'compile s':>10}"
+    )
     for name, times in seconds.items():
         ratio, least = turns.ratio(times, seconds["TSN"]), min(times) / min(seconds["TSN"])
         print(
-            f"{name:24} {1e3 * statistics.median(times):10.1f} {1e3 * min(times):10.1f} {ratio:7.3f} {least:9.3f} "
+            f"{name:24} {1e3 * statistics.median(times):10.1f} {1e3 * min(times):10.1f} "
+            f"{ratio:7.3f} {least:9.3f} "
             f"{facts[name]['compiling']:10.1f}"
         )
         if name != "TSN":
-            results.write(options.json, f"forward, {name}", f"{1e3 * statistics.median(times):.0f} ms", "plain TSN", ratio)
+            results.write(
+                options.json,
+                f"forward, {name}",
+                f"{1e3 * statistics.median(times):.0f} ms",
+                "plain TSN",
+                ratio,
+            )
 
 
 if __name__ == "__main__":

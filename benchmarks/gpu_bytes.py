@@ -1,13 +1,16 @@
-"""What a step costs an H100 in bytes and kernels, counted in the program that XLA compiles for it: no GPU is needed.
+"""What a step costs an H100 in bytes and kernels, counted in the program that XLA compiles for it:
+no GPU is needed.
 
-    python benchmarks/gpu_bytes.py                                  # TSN and AIA(TSN), training and evaluation, 32 clips
-    python benchmarks/gpu_bytes.py --modes evaluation --batch 8 --top 20
+    python -m benchmarks.gpu_bytes                                  # TSN and AIA(TSN), training and
+    evaluation, 32 clips python -m benchmarks.gpu_bytes --modes evaluation --batch 8 --top 20
 
-Needs JAX's CUDA plug-in of jax's version: the packages jax-cuda12-plugin and jax-cuda12-pjrt, without NVIDIA's libraries.
-Convolutions are a library's: their inputs and outputs are counted, algorithms are not tuned. Caches spare a GPU a part
-of the bytes. Compiling for the networks with attention takes a minute on two cores.
+Needs JAX's CUDA plug-in of jax's version: the packages jax-cuda12-plugin and jax-cuda12-pjrt,
+without NVIDIA's libraries. Convolutions are a library's: their inputs and outputs are counted,
+algorithms are not tuned. Caches spare a GPU a part of the bytes. Compiling for the networks with
+attention takes a minute on two cores.
 
-Attention is counted as NVIDIA GPUs run it, in kernels of its own; AIA_GPU_KERNELS=0 counts what XLA makes of it (and compiles for minutes).
+Attention is counted as NVIDIA GPUs run it, in kernels of its own; AIA_GPU_KERNELS=0 counts what XLA
+makes of it (and compiles for minutes).
 """
 
 import argparse
@@ -17,16 +20,17 @@ import time
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the process computes nothing
 os.environ.setdefault("AIA_GPU_KERNELS", "1")  # by default they are for machines with a GPU
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_autotune_level=0"  # tuning would need the device
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_gpu_autotune_level=0"
+)  # tuning would need the device
 
-import gpu_jobs
-import gpu_program
 import jax
 import jax.numpy as jnp
-from gpu_jax import step_and_shapes
 from jax.experimental import topologies
 
 from aia_jax import create_model
+from benchmarks import gpu_jobs, gpu_program
+from benchmarks.gpu_jax import step_and_shapes
 
 # XLA's GpuTargetConfigProto of an H100 with 80 GB.
 H100 = """
@@ -66,24 +70,45 @@ def compiled(network: str, mode: str, shape: tuple[int, ...], device: jax.shardi
     try:
         lowered = step.lower(*shapes)
     except RuntimeError as error:  # jax 0.11 wants to see the GPU that a kernel is for
-        sys.exit(f"error: no kernels without a GPU here ({str(error).splitlines()[0]}); AIA_GPU_KERNELS=0 counts XLA's passes instead")
+        sys.exit(
+            f"error: no kernels without a GPU here ({str(error).splitlines()[0]}); "
+            "AIA_GPU_KERNELS=0 counts XLA's passes instead"
+        )
     start = time.perf_counter()
     program = lowered.compile()
     return program, time.perf_counter() - start
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=["TSN", "AIA(TSN)"], choices=list(gpu_jobs.NETWORKS), metavar="NETWORK")
-    parser.add_argument("--modes", nargs="+", default=list(gpu_jobs.MODES), choices=gpu_jobs.MODES, metavar="MODE")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        default=["TSN", "AIA(TSN)"],
+        choices=list(gpu_jobs.NETWORKS),
+        metavar="NETWORK",
+    )
+    parser.add_argument(
+        "--modes", nargs="+", default=list(gpu_jobs.MODES), choices=gpu_jobs.MODES, metavar="MODE"
+    )
     parser.add_argument("--batch", type=int, default=32, help="clips")
     parser.add_argument("--clip", type=int, nargs=3, default=[8, 224, 224], metavar=("T", "H", "W"))
-    parser.add_argument("--top", type=int, default=0, metavar="N", help="list the N kernels that move most, too")
+    parser.add_argument(
+        "--top", type=int, default=0, metavar="N", help="list the N kernels that move most, too"
+    )
     options = parser.parse_args()
 
     device = described_gpu()
-    print(f"jax {jax.__version__}, compiled for an H100, {options.batch} clips of {options.clip}, bfloat16")
-    print(f"{'network':10} {'mode':10} {'kernels':>8} {'GB':>8} {'x first':>8} {'temporary GB':>13} {'x first':>8} {'compile s':>10}")
+    print(
+        f"jax {jax.__version__}, compiled for an H100, {options.batch} clips of {options.clip}, "
+        "bfloat16"
+    )
+    print(
+        f"{'network':10} {'mode':10} {'kernels':>8} {'GB':>8} {'x first':>8} {'temporary GB':>13} "
+        f"{'x first':>8} {'compile s':>10}"
+    )
     for mode in options.modes:
         first = None
         for network in options.networks:
@@ -93,12 +118,16 @@ def main() -> None:
             held = program.memory_analysis().temp_size_in_bytes
             first = first or (moved, held)
             print(
-                f"{network:10} {mode:10} {sum(row.runs for row in rows):8} {moved / 1e9:8.1f} {moved / first[0]:8.2f} "
+                f"{network:10} {mode:10} {sum(row.runs for row in rows):8} {moved / 1e9:8.1f} "
+                f"{moved / first[0]:8.2f} "
                 f"{held / 1e9:13.2f} {held / first[1]:8.2f} {seconds:10.1f}",
                 flush=True,
             )
             for row in sorted(rows, key=lambda row: -row.bytes * row.runs)[: options.top]:
-                print(f"    {row.bytes * row.runs / 1e6:9.1f} MB in {row.runs:3} runs  {row.name:40} {row.source[-80:]}")
+                print(
+                    f"    {row.bytes * row.runs / 1e6:9.1f} MB in {row.runs:3} runs  {row.name:40} "
+                    f"{row.source[-80:]}"
+                )
 
 
 if __name__ == "__main__":

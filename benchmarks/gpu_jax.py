@@ -1,7 +1,8 @@
 """The JAX side of gpu.py, which starts it: this project's own training and evaluation steps.
 
-Needs jax, flax and optax only, of what the project installs. One process for all networks, so that ratios are of one run. First the
-programs of all steps are compiled side by side, as XLA's passes over one of them keep one core busy; then each step is measured.
+Needs jax, flax and optax only, of what the project installs. One process for all networks, so that
+ratios are of one run. First the programs of all steps are compiled side by side, as XLA's passes
+over one of them keep one core busy; then each step is measured.
 """
 
 import functools
@@ -13,8 +14,6 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import flax
-import gpu_jobs
-import gpu_trace
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,8 +22,11 @@ import optax
 from aia_jax import complexity, create_model
 from aia_jax.training.state import TrainState
 from aia_jax.training.step import make_eval_step, make_train_step
+from benchmarks import gpu_jobs, gpu_trace
 
-NO_GRAPHS = {"xla_gpu_enable_command_buffer": ""}  # a CUDA graph is one event in a trace, without the names of its kernels
+NO_GRAPHS = {
+    "xla_gpu_enable_command_buffer": ""
+}  # a CUDA graph is one event in a trace, without the names of its kernels
 
 
 class Measurer:
@@ -33,7 +35,8 @@ class Measurer:
     Attributes:
         wanted: of `gpu_jobs.options`.
         device: all steps run there.
-        programs: job → future of its program and the seconds that compiling took; ("profile", *job) → of the program to trace.
+        programs: job → future of its program and the seconds that compiling took; ("profile", *job)
+            → of the program to trace.
     """
 
     def __init__(self, wanted):
@@ -42,7 +45,9 @@ class Measurer:
         self.programs = {}
 
     def compile(self):
-        """Compiles side by side, small batches first, until all is compiled or what is must be measured; the rest is given up."""
+        """Compiles side by side, small batches first, until all is compiled or what is must be
+        measured; the rest is given up.
+        """
         start = time.perf_counter()
         pool = ThreadPoolExecutor(os.cpu_count())
         for network, mode, batch in gpu_jobs.jobs(self.wanted):
@@ -52,43 +57,65 @@ class Measurer:
             lowered = step.lower(*shapes)
             self.programs[network, mode, batch] = pool.submit(_compile, lowered)
             if self._is_profiled(batch) and self.device.platform == "gpu":
-                self.programs["profile", network, mode, batch] = pool.submit(_compile, lowered, NO_GRAPHS)
+                self.programs["profile", network, mode, batch] = pool.submit(
+                    _compile, lowered, NO_GRAPHS
+                )
         begun = self.programs
-        while (left := [future for future in begun.values() if not future.done()]) and (seconds := self._seconds_to_wait()) > 0:
+        while (left := [future for future in begun.values() if not future.done()]) and (
+            seconds := self._seconds_to_wait()
+        ) > 0:
             wait(left, timeout=seconds, return_when=FIRST_COMPLETED)
         pool.shutdown(wait=False, cancel_futures=True)
-        self.programs = {job: future for job, future in begun.items() if future.done() and not future.cancelled()}
+        self.programs = {
+            job: future for job, future in begun.items() if future.done() and not future.cancelled()
+        }
         seconds = time.perf_counter() - start
-        gpu_jobs.emit(note=f"{len(self.programs)} of {len(begun)} programs compiled side by side in {seconds:.0f} s")
+        gpu_jobs.emit(
+            note=f"{len(self.programs)} of {len(begun)} programs compiled side by side in "
+            f"{seconds:.0f} s"
+        )
 
     def _seconds_to_wait(self):
         """What the deadline leaves after the programs that are compiled have been measured."""
         compiled = sum(future.done() for future in self.programs.values())
-        return self.wanted.deadline - time.time() - compiled * gpu_jobs.seconds_to_measure(self.wanted)
+        return (
+            self.wanted.deadline - time.time() - compiled * gpu_jobs.seconds_to_measure(self.wanted)
+        )
 
     def _is_profiled(self, batch):
         return self.wanted.profile and batch == min(self.wanted.batches)
 
     def __call__(self, network, mode, batch):
-        """Seconds a step and to compile; multiply-accumulates a clip; bytes that a step accesses, the program holds, the process held."""
+        """Seconds a step and to compile; multiply-accumulates a clip; bytes that a step accesses,
+        the program holds, the process held.
+        """
         job = (network, mode, batch)
         if job not in self.programs:
             return {"failed": gpu_jobs.NO_TIME_LEFT}
         program, compile_seconds = self.programs.pop(job).result()
         peak_before = self.peak_bytes()
         run = Run(program, mode)
-        row = {"seconds": gpu_jobs.seconds_per_step(run.step, run.wait, self.wanted), "compile_seconds": compile_seconds}
+        row = {
+            "seconds": gpu_jobs.seconds_per_step(run.step, run.wait, self.wanted),
+            "compile_seconds": compile_seconds,
+        }
         row["macs"] = _macs(network, (*self.wanted.clip, 3))
         row["bytes_accessed"] = (program.cost_analysis() or {}).get("bytes accessed")
         memory = program.memory_analysis()
         row["program_bytes"] = memory and (
-            memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.temp_size_in_bytes
         )
-        # The allocator's peak is the process's: it says something about this step only if this step raised it.
+        # The allocator's peak is the process's: it says something about this step only if this step
+        # raised it.
         peak = self.peak_bytes()
         row["peak_bytes"] = peak if peak and peak > (peak_before or 0) else None
         if self._is_profiled(batch):
-            folder = Path(self.wanted.profile) / f"{network.replace('(', '_').replace(')', '')}_{mode}"
+            folder = (
+                Path(self.wanted.profile) / f"{network.replace('(', '_').replace(')', '')}_{mode}"
+            )
             if self.device.platform != "gpu":
                 row |= _profile(folder, run)
             elif ("profile", *job) in self.programs:
@@ -98,7 +125,9 @@ class Measurer:
         return row
 
     def peak_bytes(self):
-        """The most bytes in use on the device since the process began; None where the backend does not count."""
+        """The most bytes in use on the device since the process began; None where the backend does
+        not count.
+        """
         return (self.device.memory_stats() or {}).get("peak_bytes_in_use")
 
 
@@ -125,26 +154,37 @@ class Run:
 
 
 def step_and_shapes(model, mode, shape):
-    """The jitted step and the shapes of its arguments: nothing is compiled or held on the device for them."""
+    """The jitted step and the shapes of its arguments: nothing is compiled or held on the device
+    for them.
+    """
     variables = _variable_shapes(model)
-    batch = {"clips": jax.ShapeDtypeStruct((*shape, 3), jnp.uint8), "labels": jax.ShapeDtypeStruct(shape[:1], jnp.int32)}
+    batch = {
+        "clips": jax.ShapeDtypeStruct((*shape, 3), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
+    }
     if mode == "evaluation":
         batch["weights"] = jax.ShapeDtypeStruct(shape[:1], jnp.float32)
         return jax.jit(make_eval_step(model)), (variables, batch)
-    optimizer = optax.sgd(1e-6, 0.9)  # on one batch again and again larger steps would end at gradients of zero
+    optimizer = optax.sgd(
+        1e-6, 0.9
+    )  # on one batch again and again larger steps would end at gradients of zero
     state = jax.eval_shape(lambda v: TrainState.create(v, optimizer), variables)
     key = jax.eval_shape(jax.random.key, 1)
     return jax.jit(make_train_step(model, optimizer), donate_argnums=0), (state, batch, key)
 
 
 def arguments_of(shapes):
-    """Arrays of the shapes of a step's arguments. NumPy makes them: to compile `model.init` for a GPU takes half a minute."""
+    """Arrays of the shapes of a step's arguments. NumPy makes them: to compile `model.init` for a
+    GPU takes half a minute.
+    """
     random = np.random.default_rng(0)
 
     def variable(path, leaf):
         name = path[-1].key
         if name == "kernel":
-            scale = math.sqrt(2 / math.prod(leaf.shape[:-1]))  # He's: features keep their size from layer to layer
+            scale = math.sqrt(
+                2 / math.prod(leaf.shape[:-1])
+            )  # He's: features keep their size from layer to layer
             return np.float32(scale) * random.standard_normal(leaf.shape, np.float32)
         return np.full(leaf.shape, name in ("scale", "var"), np.float32)
 
@@ -154,7 +194,9 @@ def arguments_of(shapes):
     first, batch, *keys = shapes
     if isinstance(first, TrainState):
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), first)
-        first = zeros.replace(params=variables(first.params), batch_stats=variables(first.batch_stats))
+        first = zeros.replace(
+            params=variables(first.params), batch_stats=variables(first.batch_stats)
+        )
     else:
         first = variables(first)
     clips = batch["clips"].shape
@@ -163,7 +205,9 @@ def arguments_of(shapes):
         "labels": np.arange(clips[0], dtype=np.int32) % gpu_jobs.NUM_CLASSES,
         "weights": np.ones(clips[0], np.float32),
     }
-    return jax.device_put((first, {name: columns[name] for name in batch}, *(jax.random.key(1) for _ in keys)))
+    return jax.device_put(
+        (first, {name: columns[name] for name in batch}, *(jax.random.key(1) for _ in keys))
+    )
 
 
 def _model(network):
@@ -172,7 +216,9 @@ def _model(network):
 
 @functools.cache
 def _variable_shapes(model):
-    return jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 64, 64, 3), jnp.float32))
+    return jax.eval_shape(
+        model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 64, 64, 3), jnp.float32)
+    )
 
 
 @functools.cache
@@ -189,10 +235,12 @@ def _profile(folder, run, without_graphs=None, wanted=None, steps=3, top=15):
     """Traces a few steps and lists all kernels in the folder.
 
     Args:
-        without_graphs: future of another program of the step, to be timed and traced in place of `run.program`.
+        without_graphs: future of another program of the step, to be timed and traced in place of
+            `run.program`.
 
     Returns:
-        The kernels that take longest, the seconds of all and the seconds of a step without CUDA graphs; or a note of what went wrong.
+        The kernels that take longest, the seconds of all and the seconds of a step without CUDA
+        graphs; or a note of what went wrong.
     """
     row = {}
     try:
@@ -205,9 +253,13 @@ def _profile(folder, run, without_graphs=None, wanted=None, steps=3, top=15):
             run.wait()
         kernels = gpu_trace.kernels(folder, run.program.as_text(), steps)
         gpu_trace.write_csv(folder / "kernels.csv", kernels)
-    except Exception as error:  # whatever a profiler lacks on this machine, the times are measured and worth keeping
+    # whatever a profiler lacks on this machine, the times are measured and worth keeping
+    except Exception as error:
         return row | {"profile_failed": f"{type(error).__name__}: {error}".splitlines()[0]}
-    return row | {"kernels": kernels[:top], "kernel_seconds": sum(kernel["seconds"] for kernel in kernels)}
+    return row | {
+        "kernels": kernels[:top],
+        "kernel_seconds": sum(kernel["seconds"] for kernel in kernels),
+    }
 
 
 def _is_out_of_memory(error):
@@ -226,7 +278,9 @@ def main():
         status = 0
     except Exception:
         traceback.print_exc()
-    os._exit(status)  # a normal end would wait for the threads that still compile; every row has been flushed
+    os._exit(
+        status
+    )  # a normal end would wait for the threads that still compile; every row has been flushed
 
 
 if __name__ == "__main__":

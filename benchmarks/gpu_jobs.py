@@ -1,4 +1,6 @@
-"""What both sides of gpu.py measure, in which order, and how a step is timed. Needs the standard library only."""
+"""What both sides of gpu.py measure, in which order, and how a step is timed. Needs the standard
+library only.
+"""
 
 import itertools
 import json
@@ -22,7 +24,9 @@ NO_TIME_LEFT = "no time left"
 
 
 def options() -> SimpleNamespace:
-    """What gpu.py gave to its child: networks, clip [T, H, W], batches, round_seconds, compiled, profile, deadline."""
+    """What gpu.py gave to its child: networks, clip [T, H, W], batches, round_seconds, compiled,
+    profile, deadline.
+    """
     return SimpleNamespace(**json.loads(sys.argv[1]))
 
 
@@ -32,20 +36,26 @@ def emit(**row: Any) -> None:
 
 
 def jobs(wanted: SimpleNamespace) -> Iterator[tuple[str, str, int]]:
-    """(network, mode, batch), what matters most first: small batches before large ones, training before evaluation, TSN before TSM."""
+    """(network, mode, batch), what matters most first: small batches before large ones, training
+    before evaluation, TSN before TSM.
+    """
     for batch, mode, network in itertools.product(sorted(wanted.batches), MODES, wanted.networks):
         yield network, mode, batch
 
 
 def sweep(
-    wanted: SimpleNamespace, measure: Callable[..., dict[str, Any]], is_out_of_memory: Callable[[Exception], bool], **which: Any
+    wanted: SimpleNamespace,
+    measure: Callable[..., dict[str, Any]],
+    is_out_of_memory: Callable[[Exception], bool],
+    **which: Any,
 ) -> None:
     """Emits a row for every job, until the time is over.
 
     What did not fit in memory is not tried with a larger batch.
 
     Args:
-        measure: (network, mode, batch, **which) → the row's numbers, or why there are none as "failed".
+        measure: (network, mode, batch, **which) → the row's numbers, or why there are none as
+            "failed".
         is_out_of_memory: tells that exception from a mistake.
         which: goes into every row.
     """
@@ -71,10 +81,14 @@ def seconds_to_measure(wanted: SimpleNamespace) -> float:
     return (ROUNDS + 1) * wanted.round_seconds + 2
 
 
-def seconds_per_step(step: Callable[[], None], wait: Callable[[], None], wanted: SimpleNamespace) -> float:
-    """Median over rounds of many steps that are queued at once and waited for together, as a training loop runs them.
+def seconds_per_step(
+    step: Callable[[], None], wait: Callable[[], None], wanted: SimpleNamespace
+) -> float:
+    """Median over rounds of many steps that are queued at once and waited for together, as a
+    training loop runs them.
 
-    A round ends within `round_seconds` unless a single step takes longer; of steps that long there are fewer rounds, but two at least.
+    A round ends within `round_seconds` unless a single step takes longer; of steps that long there
+    are fewer rounds, but two at least.
     """
 
     def one_round(steps: int) -> float:

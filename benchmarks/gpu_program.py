@@ -1,4 +1,6 @@
-"""Reads the text of a program that XLA compiled for a GPU: what its kernels are, and how many bytes each has to move."""
+"""Reads the text of a program that XLA compiled for a GPU: what its kernels are, and how many bytes
+each has to move.
+"""
 
 import math
 import re
@@ -8,9 +10,12 @@ from typing import NamedTuple
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
 _SHAPE = re.compile(r"\b([a-z]+[0-9]+[a-z0-9]*|pred)\[([\d,]*)\]")
-_CALLED = re.compile(r"(?:to_apply|body|calls|called_computations|true_computation|false_computation|branch_computations)=\{?%?([\w.\-]+)")
+_CALLED = re.compile(
+    r"(?:to_apply|body|calls|called_computations|true_computation|false_computation|branch_computations)=\{?%?([\w.\-]+)"
+)
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-# They name or hold values and start nothing on a device; and those whose kernels are in a computation that they call.
+# They name or hold values and start nothing on a device; and those whose kernels are in a
+# computation that they call.
 _NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"}
 _CALLS = {"call", "while", "conditional", "async-start"}
 
@@ -21,7 +26,8 @@ class Kernel(NamedTuple):
     Attributes:
         name: as in the program and in a trace.
         source: the path of JAX operations it was made for; empty where XLA made it up.
-        bytes: of its inputs and its output, once a run. What it reads only a part of, or twice, is counted once and whole.
+        bytes: of its inputs and its output, once a run. What it reads only a part of, or twice, is
+            counted once and whole.
         runs: a step.
     """
 
@@ -68,8 +74,12 @@ def _kernels(computations: dict[str, Lines], computation: str, runs: int) -> Ite
 
 def _bytes(lines: Lines) -> dict[str, int]:
     output = {name: _shape_bytes(shape) for name, shape, _, _ in lines}
-    inputs = {name: set(re.findall(r"%([\w.\-]+)", rest.split(")", 1)[0])) for name, _, _, rest in lines}
-    return {name: output[name] + sum(output.get(each, 0) for each in inputs[name]) for name in output}
+    inputs = {
+        name: set(re.findall(r"%([\w.\-]+)", rest.split(")", 1)[0])) for name, _, _, rest in lines
+    }
+    return {
+        name: output[name] + sum(output.get(each, 0) for each in inputs[name]) for name in output
+    }
 
 
 def _shape_bytes(text: str) -> int:

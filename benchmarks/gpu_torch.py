@@ -1,4 +1,5 @@
-"""The PyTorch side of gpu.py, which starts it: the same networks as plain modules, channels last, bfloat16 autocast, SGD.
+"""The PyTorch side of gpu.py, which starts it: the same networks as plain modules, channels last,
+bfloat16 autocast, SGD.
 
 Eager first, then torch.compile. Without a CUDA device it says so and measures nothing.
 """
@@ -6,17 +7,24 @@ Eager first, then torch.compile. Without a CUDA device it says so and measures n
 import gc
 import time
 
-import gpu_jobs
+from benchmarks import gpu_jobs
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def prepared(network, mode, shape, device):
-    """A call that queues one step: uint8 clips in, normalised, through the network, in training through the optimiser too."""
+    """A call that queues one step: uint8 clips in, normalised, through the network, in training
+    through the optimiser too.
+    """
     import torch
-    import torch_nets
 
-    net = torch_nets.VideoNet(gpu_jobs.NUM_CLASSES, **gpu_jobs.NETWORKS[network]).to(device).train(mode == "training")
+    from tests.helpers import torch_nets
+
+    net = (
+        torch_nets.VideoNet(gpu_jobs.NUM_CLASSES, **gpu_jobs.NETWORKS[network])
+        .to(device)
+        .train(mode == "training")
+    )
     for parameter in net.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -59,7 +67,11 @@ def measure(network, mode, batch, variant, wanted):
     torch.cuda.synchronize()
     first = time.perf_counter() - start
     seconds = gpu_jobs.seconds_per_step(lambda: run(loss_of), torch.cuda.synchronize, wanted)
-    return {"seconds": seconds, "compile_seconds": first - seconds, "peak_bytes": torch.cuda.max_memory_allocated()}
+    return {
+        "seconds": seconds,
+        "compile_seconds": first - seconds,
+        "peak_bytes": torch.cuda.max_memory_allocated(),
+    }
 
 
 def is_out_of_memory(error):
@@ -77,7 +89,9 @@ def main():
         gpu_jobs.emit(note="PyTorch is not installed; its side is not measured")
         return
     if not torch.cuda.is_available():
-        gpu_jobs.emit(note=f"PyTorch {torch.__version__} finds no CUDA device; its side is not measured")
+        gpu_jobs.emit(
+            note=f"PyTorch {torch.__version__} finds no CUDA device; its side is not measured"
+        )
         return
     torch.backends.cudnn.benchmark = True
     gpu_jobs.emit(device=torch.cuda.get_device_name(), versions=f"torch {torch.__version__}")

@@ -1,11 +1,13 @@
-"""How many training clips a CPU-second the loader makes, beside a plain Pillow + torch loader that does the same work, in one run.
+"""How many training clips a CPU-second the loader makes, beside a plain Pillow + torch loader that
+does the same work, in one run.
 
-    python benchmarks/loader.py
+    python -m benchmarks.loader
 
-Both read 8 frames of 240×320 of each video, cut the reference's multi-scale crops to 224 and flip half of them. The plain loader
-reads one JPEG file a frame, as the reference does, and normalises to float on the CPU, where this project sends uint8 and
-normalises on the device. CPU time is that of this process and its workers, between two moments when all of them are busy. Needs
-torch and pillow (the dev extra).
+Both read 8 frames of 240×320 of each video, cut the reference's multi-scale crops to 224 and flip
+half of them. The plain loader reads one JPEG file a frame, as the reference does, and normalises to
+float on the CPU, where this project sends uint8 and normalises on the device. CPU time is that of
+this process and its workers, between two moments when all of them are busy. Needs torch and pillow
+(the dev extra).
 """
 
 import argparse
@@ -20,20 +22,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import results
 import simplejpeg
 import torch
 from PIL import Image
 
 from aia_jax.data.augment import TrainTransform, crop_offsets, crop_sizes
-from aia_jax.data.example import encode_example
-from aia_jax.data.index import Index
-from aia_jax.data.index_rows import ShardRows
-from aia_jax.data.metadata import shard_name, write_metadata
 from aia_jax.data.pipeline import train_batches
 from aia_jax.data.plan import BatchPlan
 from aia_jax.data.sampling import frame_indices
-from aia_jax.data.tfrecord import RecordWriter, open_split
+from aia_jax.shards.example import encode_example
+from aia_jax.shards.index import Index
+from aia_jax.shards.index_rows import ShardRows
+from aia_jax.shards.reader import RecordWriter, open_split
+from aia_jax.shards.tfds_metadata import shard_name, write_metadata
+from benchmarks import results
 
 FRAMES, SIZE, HEIGHT, WIDTH = 8, 224, 240, 320
 CLASSES = 2
@@ -41,7 +43,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def make_videos(folder: Path, videos: int, frames: int, quality: int) -> float:
-    """Writes the same JPEG pictures as a prepared data set and as folders of files; returns their mean size in bytes."""
+    """Writes the same JPEG pictures as a prepared data set and as folders of files; returns their
+    mean size in bytes.
+    """
     rng = np.random.default_rng(0)
     shard, rows, size = folder / shard_name("bench", "train", 0, 1), ShardRows(), 0
     with RecordWriter(shard) as writer:
@@ -51,21 +55,38 @@ def make_videos(folder: Path, videos: int, frames: int, quality: int) -> float:
             files.mkdir(parents=True)
             jpegs = []
             for frame in range(frames):
-                picture = np.ascontiguousarray(scene[2 * frame : 2 * frame + HEIGHT, frame : frame + WIDTH])
-                jpegs.append(simplejpeg.encode_jpeg(picture, quality=quality, colorsubsampling="420"))
+                picture = np.ascontiguousarray(
+                    scene[2 * frame : 2 * frame + HEIGHT, frame : frame + WIDTH]
+                )
+                jpegs.append(
+                    simplejpeg.encode_jpeg(picture, quality=quality, colorsubsampling="420")
+                )
                 (files / f"{frame:05d}.jpg").write_bytes(jpegs[-1])
             size += sum(map(len, jpegs))
-            record = encode_example(jpegs, {"label": video % CLASSES}, str(video), 12.0, HEIGHT, WIDTH)
+            record = encode_example(
+                jpegs, {"label": video % CLASSES}, str(video), 12.0, HEIGHT, WIDTH
+            )
             rows.add(record, writer.write(record))
     Index.join([shard], [rows]).save(folder / "train.index")
-    write_metadata(folder, name="bench", class_names={"label": [str(k) for k in range(CLASSES)]}, shard_lengths={"train": [videos]})
+    write_metadata(
+        folder,
+        name="bench",
+        class_names={"label": [str(k) for k in range(CLASSES)]},
+        shard_lengths={"train": [videos]},
+    )
     return size / (videos * frames)
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A picture with detail at every scale, about as much as filmed ones have."""
     layers = [
-        cv2.resize(rng.normal(size=(rows, rows * 4 // 3, 3)), (width, height), interpolation=cv2.INTER_CUBIC) * 45 / (number + 1) ** 1.2
+        cv2.resize(
+            rng.normal(size=(rows, rows * 4 // 3, 3)),
+            (width, height),
+            interpolation=cv2.INTER_CUBIC,
+        )
+        * 45
+        / (number + 1) ** 1.2
         for number, rows in enumerate((4, 9, 20, 45, 100))
     ]
     return np.clip(sum(layers) + 120, 0, 255).astype(np.uint8)
@@ -114,7 +135,9 @@ class PlainDataset(torch.utils.data.Dataset):
 
 def plain_loader(folder: Path, videos: int, batch: int, workers: int) -> Iterator[int]:
     """Yields clips per batch, endlessly."""
-    loader = torch.utils.data.DataLoader(PlainDataset(folder, videos), batch_size=batch, num_workers=workers)
+    loader = torch.utils.data.DataLoader(
+        PlainDataset(folder, videos), batch_size=batch, num_workers=workers
+    )
     for clips, _ in loader:
         yield len(clips)
 
@@ -144,7 +167,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="clips of a batch")
     parser.add_argument("--batches", type=int, default=24, help="measured in each round")
     parser.add_argument("--rounds", type=int, default=3, help="the loaders take turns")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="worker processes to try")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[0, 2], help="worker processes to try"
+    )
     parser.add_argument("--videos", type=int, default=64)
     parser.add_argument("--video-frames", type=int, default=40)
     parser.add_argument("--quality", type=int, default=90, help="of the JPEG pictures")
@@ -154,20 +179,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = make_videos(folder, args.videos, args.video_frames, args.quality)
-        print(f"{args.videos} videos of {args.video_frames} frames {HEIGHT}×{WIDTH}, quality {args.quality}, {size / 1e3:.1f} kB a frame")
+        print(
+            f"{args.videos} videos of {args.video_frames} frames {HEIGHT}×{WIDTH}, quality "
+            f"{args.quality}, {size / 1e3:.1f} kB a frame"
+        )
         for workers in args.workers:
             found = []
             for _ in range(args.rounds):
                 ours = rate(this_loader(folder, args.batch, workers), 2 * workers + 2, args.batches)
-                plain = rate(plain_loader(folder, args.videos, args.batch, workers), 2 * workers + 2, max(2, args.batches // 3))
+                plain = rate(
+                    plain_loader(folder, args.videos, args.batch, workers),
+                    2 * workers + 2,
+                    max(2, args.batches // 3),
+                )
                 found.append((ours[0] / plain[0], ours, plain))
             ratio, ours, plain = sorted(found)[len(found) // 2]
             print(
-                f"{workers} workers: {ours[0]:.0f} clips per CPU-second ({ours[1]:.0f}/s wall-clock), "
+                f"{workers} workers: {ours[0]:.0f} clips per CPU-second ({ours[1]:.0f}/s "
+                "wall-clock), "
                 f"plain {plain[0]:.0f} ({plain[1]:.0f}/s): "
-                f"ratio {ratio:.2f} (median of {', '.join(f'{one[0]:.2f}' for one in sorted(found))})"
+                f"ratio {ratio:.2f} (median of "
+                f"{', '.join(f'{one[0]:.2f}' for one in sorted(found))})"
             )
-            results.write(args.json, f"loader, {workers} workers", f"{ours[0]:.0f} clips a CPU-second", "Pillow + torch loader", ratio)
+            results.write(
+                args.json,
+                f"loader, {workers} workers",
+                f"{ours[0]:.0f} clips a CPU-second",
+                "Pillow + torch loader",
+                ratio,
+            )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""What attention's single passes cost at the stages of ResNet-50, each compiled on its own, in turns with a copy of the feature.
+"""What attention's single passes cost at the stages of ResNet-50, each compiled on its own, in
+turns with a copy of the feature.
 
-    python benchmarks/passes.py                               # forward, one clip of 8x224x224
-    python benchmarks/passes.py --gradient --clips 2          # forward and gradient, as in training
-    python benchmarks/passes.py --only stencil
+    python -m benchmarks.passes                               # forward, one clip of 8x224x224
+    python -m benchmarks.passes --gradient --clips 2          # forward and gradient, as in training
+    python -m benchmarks.passes --only stencil
 
-Prints median milliseconds of a call, and in brackets how many copies take as long. In a network a pass reads what the one before it left in
-the caches, so it may be faster there.
+Prints median milliseconds of a call, and in brackets how many copies take as long. In a network a
+pass reads what the one before it left in the caches, so it may be faster there.
 """
 
 import argparse
@@ -15,10 +16,15 @@ import time
 import jax
 import jax.numpy as jnp
 
-from aia_jax.cpu_compiler import compiler_options
+from aia_jax.compile_cache import compiler_options
 from aia_jax.ops import batch_normalized_sigmoid, gated, gated_pools, stencil
 
-STAGES = ((56, 64), (28, 128), (14, 256), (7, 512))  # what a bottleneck's second convolution yields of 224x224: side, channels
+STAGES = (
+    (56, 64),
+    (28, 128),
+    (14, 256),
+    (7, 512),
+)  # what a bottleneck's second convolution yields of 224x224: side, channels
 AXES = {"T": 1, "H": 2, "W": 3, "C": 4}
 ALONE, BESIDE = (4,), (1, 2, 3)  # the axes of C and of ST
 
@@ -31,14 +37,23 @@ def passes(x):
     listed = {"copy": (lambda x: x + 1, (x,))}
     for name, axis in AXES.items():
         listed[f"pool over {name}"] = (lambda x, axis=axis: gated_pools(x, (), (), (axis,)), (x,))
-    listed["pools over T, H, W of x · gate of C"] = (lambda x, g: gated_pools(x, g, ALONE, BESIDE), (x, gates[ALONE]))
-    listed["pool over C of x · gates of T, H, W"] = (lambda x, g: gated_pools(x, g, BESIDE, ALONE), (x, gates[BESIDE]))
+    listed["pools over T, H, W of x · gate of C"] = (
+        lambda x, g: gated_pools(x, g, ALONE, BESIDE),
+        (x, gates[ALONE]),
+    )
+    listed["pool over C of x · gates of T, H, W"] = (
+        lambda x, g: gated_pools(x, g, BESIDE, ALONE),
+        (x, gates[BESIDE]),
+    )
     listed["x · gate of C"] = (lambda x, g: gated(x, g, ALONE), (x, gates[ALONE]))
     listed["x · gates of T, H, W"] = (lambda x, g: gated(x, g, BESIDE), (x, gates[BESIDE]))
     for name, axis in AXES.items():
         listed[f"stencil on the pair over {name}"] = (stencil, (planes[axis], planes[axis], kernel))
     for name, axis in AXES.items():
-        listed[f"statistics and gate of {name}"] = (normalized, (planes[axis][..., None], jnp.ones(1), jnp.zeros(1)))
+        listed[f"statistics and gate of {name}"] = (
+            normalized,
+            (planes[axis][..., None], jnp.ones(1), jnp.zeros(1)),
+        )
     return listed
 
 
@@ -55,25 +70,45 @@ def with_gradient(function):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clips", type=int, default=1)
     parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--gradient", action="store_true", help="forward and gradient, not only forward")
-    parser.add_argument("--only", default="", metavar="TEXT", help="passes whose name contains TEXT, and the copy")
-    parser.add_argument("--repeats", type=int, default=50, help="rounds, in which each pass is called once")
+    parser.add_argument(
+        "--gradient", action="store_true", help="forward and gradient, not only forward"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="passes whose name contains TEXT, and the copy"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=50, help="rounds, in which each pass is called once"
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     options = parser.parse_args()
 
     table, sizes = {}, []
     for side, channels in STAGES:
-        x = jax.random.normal(jax.random.key(0), (options.clips, options.frames, side, side, channels), jnp.dtype(options.dtype))
+        x = jax.random.normal(
+            jax.random.key(0),
+            (options.clips, options.frames, side, side, channels),
+            jnp.dtype(options.dtype),
+        )
         sizes.append(f"{side}²×{channels}")
         calls = {}
         for name, (function, operands) in passes(x).items():
             if name == "copy" or options.only in name:
-                function = with_gradient(function) if options.gradient and name != "copy" else function
-                compiled = jax.jit(function, compiler_options=compiler_options()).lower(*operands).compile()
-                calls[name] = lambda compiled=compiled, operands=operands: jax.block_until_ready(compiled(*operands))
+                function = (
+                    with_gradient(function) if options.gradient and name != "copy" else function
+                )
+                compiled = (
+                    jax.jit(function, compiler_options=compiler_options())
+                    .lower(*operands)
+                    .compile()
+                )
+                calls[name] = lambda compiled=compiled, operands=operands: jax.block_until_ready(
+                    compiled(*operands)
+                )
         seconds = {name: [] for name in calls}
         for _ in range(options.repeats):
             for name, call in calls.items():
@@ -82,10 +117,15 @@ def main():
                 seconds[name].append(time.perf_counter() - start)
         for name, times in seconds.items():
             copies = statistics.median(a / b for a, b in zip(times, seconds["copy"], strict=True))
-            table.setdefault(name, []).append(f"{1e3 * statistics.median(times):.2f} ({copies:.1f})")
+            table.setdefault(name, []).append(
+                f"{1e3 * statistics.median(times):.2f} ({copies:.1f})"
+            )
 
     what = "forward and gradient" if options.gradient else "forward"
-    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {options.clips}×{options.frames} frames, {options.dtype}, {what}, ms")
+    print(
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {options.clips}×{options.frames} "
+        f"frames, {options.dtype}, {what}, ms"
+    )
     print(f"{'pass':36}" + "".join(f"{size:>16}" for size in sizes))
     for name, cells in table.items():
         print(f"{name:36}" + "".join(f"{cell:>16}" for cell in cells))

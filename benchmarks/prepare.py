@@ -1,11 +1,14 @@
-"""How fast videos become shards, beside FFmpeg's own decoder, scaler and MJPEG encoder on the same files and the same core, in one run.
+"""How fast videos become shards, beside FFmpeg's own decoder, scaler and MJPEG encoder on the same
+files and the same core, in one run.
 
-    python benchmarks/prepare.py
+    python -m benchmarks.prepare
 
-Both decode every frame with FFmpeg's libraries on one thread, resize to 240×320 and compress to JPEG of about the same size. FFmpeg
-then writes a plain MJPEG file and scales bicubically; this project antialiases, turns the colours into those of a JPEG, computes
-the checksums and the index rows, and writes TFRecord to the disk. The baseline runs through PyAV, in C but for one call a frame,
-so that a machine without the ffmpeg program has it too; where the program is there, it is measured as well (with `-threads 1`).
+Both decode every frame with FFmpeg's libraries on one thread, resize to 240×320 and compress to
+JPEG of about the same size. FFmpeg then writes a plain MJPEG file and scales bicubically; this
+project antialiases, turns the colours into those of a JPEG, computes the checksums and the index
+rows, and writes TFRecord to the disk. The baseline runs through PyAV, in C but for one call a
+frame, so that a machine without the ffmpeg program has it too; where the program is there, it is
+measured as well (with `-threads 1`).
 """
 
 import argparse
@@ -21,14 +24,15 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-import results
 
-from aia_jax.data.prepare.frame_size import FrameSize
-from aia_jax.data.prepare.item import RawVideo
-from aia_jax.data.prepare.shard import ShardJob, write_shard
+from aia_jax.prepare.item import RawVideo
+from aia_jax.prepare.shard import ShardJob, write_shard
+from aia_jax.video.frame_size import FrameSize
+from benchmarks import results
 
 HEIGHT, WIDTH = 240, 320  # stored
-SOURCES = {  # as data sets come: Something-Something V2, Kinetics at the short side that is usually kept, UCF101
+# as data sets come: Something-Something V2, Kinetics at the short side that is usually kept, UCF101
+SOURCES = {
     "240×426 VP9 .webm": (240, 426, "libvpx-vp9", ".webm"),
     "256×340 H.264 .mp4": (256, 340, "libx264", ".mp4"),
     "1080×1920 H.264 .mp4": (1080, 1920, "libx264", ".mp4"),
@@ -37,13 +41,19 @@ SOURCES = {  # as data sets come: Something-Something V2, Kinetics at the short 
 _QSCALE, _QUALITY = 2, 90
 
 
-def make_videos(folder: Path, count: int, frames: int, height: int, width: int, codec: str, suffix: str) -> list[Path]:
+def make_videos(
+    folder: Path, count: int, frames: int, height: int, width: int, codec: str, suffix: str
+) -> list[Path]:
     """Writes videos of a textured scene that drifts, with noise as cameras have it."""
     rng = np.random.default_rng(0)
     paths = []
     for number in range(count):
         layers = [
-            cv2.resize(rng.normal(size=(rows, rows * 4 // 3, 3)), (width + 2 * frames, height + frames), interpolation=cv2.INTER_CUBIC)
+            cv2.resize(
+                rng.normal(size=(rows, rows * 4 // 3, 3)),
+                (width + 2 * frames, height + frames),
+                interpolation=cv2.INTER_CUBIC,
+            )
             * (45 / (octave + 1) ** 1.2)
             for octave, rows in enumerate((4, 9, 20, 45, 100))
         ]
@@ -51,13 +61,31 @@ def make_videos(folder: Path, count: int, frames: int, height: int, width: int, 
         noise = rng.normal(size=(height, width + frames, 3)) * 3
         paths.append(folder / f"{number}{suffix}")
         with av.open(str(paths[-1]), "w") as container:
-            options = {"cpu-used": "8", "deadline": "realtime"} if "vp9" in codec else {"preset": "veryfast"} if codec == "libx264" else {}
+            options = (
+                {"cpu-used": "8", "deadline": "realtime"}
+                if "vp9" in codec
+                else {"preset": "veryfast"}
+                if codec == "libx264"
+                else {}
+            )
             track = container.add_stream(codec, rate=12, options=options)
-            track.height, track.width, track.pix_fmt, track.bit_rate = height, width, "yuv420p", 8 * height * width
+            track.height, track.width, track.pix_fmt, track.bit_rate = (
+                height,
+                width,
+                "yuv420p",
+                8 * height * width,
+            )
             for frame in range(frames):
-                pixels = scene[frame : frame + height, 2 * frame : 2 * frame + width] + noise[:, frame : frame + width]
+                pixels = (
+                    scene[frame : frame + height, 2 * frame : 2 * frame + width]
+                    + noise[:, frame : frame + width]
+                )
                 pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-                container.mux(track.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+                container.mux(
+                    track.encode(
+                        av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+                    )
+                )
             container.mux(track.encode())
     return paths
 
@@ -65,7 +93,9 @@ def make_videos(folder: Path, count: int, frames: int, height: int, width: int, 
 def this_project(paths: Sequence[Path], out: Path) -> int:
     """Writes one shard; returns its size in bytes."""
     videos = tuple(RawVideo(path.name, path, {"label": 0}, "train") for path in paths)
-    notes = write_shard(ShardJob(out / "shard", out / "shard.json", videos, FrameSize(HEIGHT, WIDTH), _QUALITY))
+    notes = write_shard(
+        ShardJob(out / "shard", out / "shard.json", videos, FrameSize(HEIGHT, WIDTH), _QUALITY)
+    )
     assert notes.records == len(paths), notes.bad
     return (out / "shard").stat().st_size
 
@@ -73,7 +103,10 @@ def this_project(paths: Sequence[Path], out: Path) -> int:
 def ffmpeg_libraries(paths: Sequence[Path], out: Path) -> int:
     """Decodes, scales and encodes by FFmpeg's libraries; returns the bytes written."""
     for path in paths:
-        with av.open(str(path)) as source, av.open(str(out / f"{path.stem}.mjpeg"), "w", format="mjpeg") as target:
+        with (
+            av.open(str(path)) as source,
+            av.open(str(out / f"{path.stem}.mjpeg"), "w", format="mjpeg") as target,
+        ):
             source.streams.video[0].codec_context.thread_count = 1
             track = target.add_stream("mjpeg", rate=12)
             track.height, track.width, track.pix_fmt = HEIGHT, WIDTH, "yuvj420p"
@@ -81,7 +114,9 @@ def ffmpeg_libraries(paths: Sequence[Path], out: Path) -> int:
             track.codec_context.color_range = 2  # full, as JPEG's
             track.codec_context.qmin = track.codec_context.qmax = _QSCALE
             for number, frame in enumerate(source.decode(video=0)):
-                scaled = frame.reformat(WIDTH, HEIGHT, "yuvj420p", dst_color_range="JPEG", interpolation="BICUBIC")
+                scaled = frame.reformat(
+                    WIDTH, HEIGHT, "yuvj420p", dst_color_range="JPEG", interpolation="BICUBIC"
+                )
                 scaled.pts, scaled.time_base = number, Fraction(1, 12)
                 target.mux(track.encode(scaled))
             target.mux(track.encode())
@@ -91,14 +126,41 @@ def ffmpeg_libraries(paths: Sequence[Path], out: Path) -> int:
 def ffmpeg_program(paths: Sequence[Path], out: Path) -> int:
     """The same by the program, one call a file as extraction scripts do it."""
     for path in paths:
-        scale = ["-vf", f"scale={WIDTH}:{HEIGHT}", "-pix_fmt", "yuvj420p", "-c:v", "mjpeg", "-q:v", str(_QSCALE)]
-        words = ["ffmpeg", "-v", "error", "-threads", "1", "-i", path, *scale, "-threads", "1", "-f", "mjpeg", out / f"{path.stem}.mjpeg"]
+        scale = [
+            "-vf",
+            f"scale={WIDTH}:{HEIGHT}",
+            "-pix_fmt",
+            "yuvj420p",
+            "-c:v",
+            "mjpeg",
+            "-q:v",
+            str(_QSCALE),
+        ]
+        words = [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-threads",
+            "1",
+            "-i",
+            path,
+            *scale,
+            "-threads",
+            "1",
+            "-f",
+            "mjpeg",
+            out / f"{path.stem}.mjpeg",
+        ]
         subprocess.run(words, check=True)
     return sum(path.stat().st_size for path in out.glob("*.mjpeg"))
 
 
-def seconds(work: Callable[[Sequence[Path], Path], int], paths: Sequence[Path]) -> tuple[float, int]:
-    """CPU seconds of one pass, those of programs that it starts included, and the bytes that it wrote."""
+def seconds(
+    work: Callable[[Sequence[Path], Path], int], paths: Sequence[Path]
+) -> tuple[float, int]:
+    """CPU seconds of one pass, those of programs that it starts included, and the bytes that it
+    wrote.
+    """
     with tempfile.TemporaryDirectory() as name:
         start = time.process_time() + _of_children()
         size = work(paths, Path(name))
@@ -118,20 +180,35 @@ def main() -> None:
     results.add_option(parser)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    baselines = {"FFmpeg's libraries": ffmpeg_libraries} | ({"the ffmpeg program": ffmpeg_program} if shutil.which("ffmpeg") else {})
+    baselines = {"FFmpeg's libraries": ffmpeg_libraries} | (
+        {"the ffmpeg program": ffmpeg_program} if shutil.which("ffmpeg") else {}
+    )
     for kind, source in SOURCES.items():
         with tempfile.TemporaryDirectory() as folder:
             paths = make_videos(Path(folder), args.videos, args.frames, *source)
             frames = args.videos * args.frames
             for name, baseline in baselines.items():
-                rounds = [(seconds(this_project, paths), seconds(baseline, paths)) for _ in range(args.rounds)]
-                ratio, (ours, size), (theirs, other_size) = sorted((b[0] / a[0], a, b) for a, b in rounds)[len(rounds) // 2]
+                rounds = [
+                    (seconds(this_project, paths), seconds(baseline, paths))
+                    for _ in range(args.rounds)
+                ]
+                ratio, (ours, size), (theirs, other_size) = sorted(
+                    (b[0] / a[0], a, b) for a, b in rounds
+                )[len(rounds) // 2]
                 print(
-                    f"{kind}: {frames / ours:.0f} frames per CPU-second ({size / frames / 1e3:.1f} kB each), "
-                    f"{name} {frames / theirs:.0f} ({other_size / frames / 1e3:.1f} kB): ratio {ratio:.2f}",
+                    f"{kind}: {frames / ours:.0f} frames per CPU-second ({size / frames / 1e3:.1f} "
+                    "kB each), "
+                    f"{name} {frames / theirs:.0f} ({other_size / frames / 1e3:.1f} kB): ratio "
+                    f"{ratio:.2f}",
                     flush=True,
                 )
-                results.write(args.json, f"prepare, {kind}", f"{frames / ours:.0f} frames a CPU-second", name, ratio)
+                results.write(
+                    args.json,
+                    f"prepare, {kind}",
+                    f"{frames / ours:.0f} frames a CPU-second",
+                    name,
+                    ratio,
+                )
 
 
 if __name__ == "__main__":

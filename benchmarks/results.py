@@ -6,7 +6,12 @@ from pathlib import Path
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="append the results to this file too, one JSON object a line")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="append the results to this file too, one JSON object a line",
+    )
 
 
 def write(file: Path | None, what: str, value: str, against: str, ratio: float) -> None:
@@ -20,4 +25,7 @@ def write(file: Path | None, what: str, value: str, against: str, ratio: float) 
     """
     if file is not None:
         with file.open("a") as out:
-            out.write(json.dumps({"what": what, "value": value, "against": against, "ratio": ratio}) + "\n")
+            out.write(
+                json.dumps({"what": what, "value": value, "against": against, "ratio": ratio})
+                + "\n"
+            )

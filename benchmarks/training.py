@@ -1,9 +1,10 @@
-"""What attention and shift cost in a training step: time, memory and compilation, against plain TSN.
+"""What attention and shift cost in a training step: time, memory and compilation, against plain
+TSN.
 
-    python benchmarks/training.py                             # 2 clips of 8x224x224, ResNet-50
+    python -m benchmarks.training                             # 2 clips of 8x224x224, ResNet-50
 
-The step is the real one (forward, backward, SGD; donated state). Networks take turns, each in a process of its own, and ratios are medians
-over pairs, beside those of the least times.
+The step is the real one (forward, backward, SGD; donated state). Networks take turns, each in a
+process of its own, and ratios are medians over pairs, beside those of the least times.
 """
 
 import argparse
@@ -13,19 +14,24 @@ import time
 import jax
 import jax.numpy as jnp
 import optax
-import results
-import turns
 
 from aia_jax import create_model
-from aia_jax.cpu_compiler import compiler_options
+from aia_jax.compile_cache import compiler_options
 from aia_jax.training.state import TrainState
 from aia_jax.training.step import make_train_step
+from benchmarks import results, turns
 
-NETWORKS = {"TSN": ("tsn", "none"), "TSM": ("tsm", "none"), "TSN + CinST->STinC": ("tsn", "CinST->STinC")}
+NETWORKS = {
+    "TSN": ("tsn", "none"),
+    "TSM": ("tsm", "none"),
+    "TSN + CinST->STinC": ("tsn", "CinST->STinC"),
+}
 
 
 def prepared_step(temporal, attention, clip, dtype, xla_defaults):
-    """A call that takes one step; the seconds that compiling took, and the bytes of temporary memory."""
+    """A call that takes one step; the seconds that compiling took, and the bytes of temporary
+    memory.
+    """
     model = create_model(174, temporal=temporal, attention=attention, dtype=jnp.dtype(dtype))
     optimizer = optax.sgd(0.01, 0.9)
     clips = jax.random.randint(jax.random.key(2), (*clip, 3), 0, 256, jnp.uint8)
@@ -52,32 +58,75 @@ def prepared_step(temporal, attention, clip, dtype, xla_defaults):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clip", type=int, nargs=4, default=[2, 8, 224, 224], metavar=("B", "T", "H", "W"))
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, in which each network takes one step")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--clip", type=int, nargs=4, default=[2, 8, 224, 224], metavar=("B", "T", "H", "W")
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="rounds, in which each network takes one step"
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--xla_defaults", action="store_true", help="compile as a plain jax.jit does, not as train.py does")
+    parser.add_argument(
+        "--xla_defaults",
+        action="store_true",
+        help="compile as a plain jax.jit does, not as train.py does",
+    )
     results.add_option(parser)
     options = parser.parse_args()
 
-    arguments = {name: (*fields, options.clip, options.dtype, options.xla_defaults) for name, fields in NETWORKS.items()}
+    arguments = {
+        name: (*fields, options.clip, options.dtype, options.xla_defaults)
+        for name, fields in NETWORKS.items()
+    }
     seconds, facts = turns.in_turns(prepared_step, arguments, options.repeats)
 
-    print(f"{facts['TSN']['device']}, jax {jax.__version__}, clips {options.clip}, {options.dtype}, {options.repeats} rounds")
-    heads = ("median ms", 10), ("least ms", 10), ("x TSN", 7), ("of least", 9), ("compile s", 10), ("memory MB", 10), ("x TSN", 7)
+    print(
+        f"{facts['TSN']['device']}, jax {jax.__version__}, clips {options.clip}, {options.dtype}, "
+        f"{options.repeats} rounds"
+    )
+    heads = (
+        ("median ms", 10),
+        ("least ms", 10),
+        ("x TSN", 7),
+        ("of least", 9),
+        ("compile s", 10),
+        ("memory MB", 10),
+        ("x TSN", 7),
+    )
     print(f"{'network':24} {' '.join(f'{head:>{width}}' for head, width in heads)}")
     plain = facts["TSN"]
     for name, times in seconds.items():
         ratio, least = turns.ratio(times, seconds["TSN"]), min(times) / min(seconds["TSN"])
         compiling, memory = facts[name]["compiling"], facts[name]["memory"]
         print(
-            f"{name:24} {1e3 * statistics.median(times):10.0f} {1e3 * min(times):10.0f} {ratio:7.3f} {least:9.3f} {compiling:10.1f} "
+            f"{name:24} {1e3 * statistics.median(times):10.0f} {1e3 * min(times):10.0f} "
+            f"{ratio:7.3f} {least:9.3f} {compiling:10.1f} "
             f"{memory / 1e6:10.0f} {memory / plain['memory']:7.3f}"
         )
         if name != "TSN":
-            results.write(options.json, f"training step, {name}", f"{1e3 * statistics.median(times):.0f} ms", "plain TSN", ratio)
-            results.write(options.json, f"its memory, {name}", f"{memory / 1e6:.0f} MB", "plain TSN", memory / plain["memory"])
-            results.write(options.json, f"its compilation, {name}", f"{compiling:.1f} s", "plain TSN", compiling / plain["compiling"])
+            results.write(
+                options.json,
+                f"training step, {name}",
+                f"{1e3 * statistics.median(times):.0f} ms",
+                "plain TSN",
+                ratio,
+            )
+            results.write(
+                options.json,
+                f"its memory, {name}",
+                f"{memory / 1e6:.0f} MB",
+                "plain TSN",
+                memory / plain["memory"],
+            )
+            results.write(
+                options.json,
+                f"its compilation, {name}",
+                f"{compiling:.1f} s",
+                "plain TSN",
+                compiling / plain["compiling"],
+            )
 
 
 if __name__ == "__main__":

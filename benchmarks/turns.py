@@ -1,4 +1,6 @@
-"""Networks that take turns, each in a process of its own: what one allocates is neither at hand for another nor in its way."""
+"""Networks that take turns, each in a process of its own: what one allocates is neither at hand for
+another nor in its way.
+"""
 
 import multiprocessing
 import os
@@ -13,27 +15,36 @@ Facts = dict[str, Any]
 Prepare = Callable[..., tuple[Callable[[], Any], Facts]]
 
 
-def in_turns(prepare: Prepare, networks: dict[str, tuple[Any, ...]], rounds: int) -> tuple[dict[str, list[float]], dict[str, Facts]]:
-    """Times a call of each network, one after another, `rounds` times. Only one process works at a time.
+def in_turns(
+    prepare: Prepare, networks: dict[str, tuple[Any, ...]], rounds: int
+) -> tuple[dict[str, list[float]], dict[str, Facts]]:
+    """Times a call of each network, one after another, `rounds` times. Only one process works at a
+    time.
 
     Args:
-        prepare: a function of a module, called in the network's process with the network's arguments: the call to time, which ends when its
-            result is there, and facts about it. The call is made once before any is timed.
+        prepare: a function of a module, called in the network's process with the network's
+            arguments: the call to time, which ends when its result is there, and facts about it.
+            The call is made once before any is timed.
         networks: each one's arguments, by its name.
 
     Returns:
         By name, the seconds of each round, and the facts.
 
     Raises:
-        SystemExit: if a process ends early, with its name and exit status; of an exception it has printed the traceback.
+        SystemExit: if a process ends early, with its name and exit status; of an exception it has
+            printed the traceback.
     """
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share a GPU
+    os.environ.setdefault(
+        "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
+    )  # several processes may share a GPU
     context = multiprocessing.get_context("spawn")
     workers, facts = {}, {}
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     for name, arguments in networks.items():
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, prepare, arguments), daemon=True, name=name)
+        process = context.Process(
+            target=_serve, args=(theirs, prepare, arguments), daemon=True, name=name
+        )
         process.start()
         theirs.close()
         workers[name] = process, ours
@@ -58,7 +69,9 @@ def _answer(process: BaseProcess, pipe: Connection, to: str | None = None) -> An
         return pipe.recv()
     except (EOFError, OSError):
         process.join()
-        raise SystemExit(f"error: {process.name}: its process ended early, with status {process.exitcode}") from None
+        raise SystemExit(
+            f"error: {process.name}: its process ended early, with status {process.exitcode}"
+        ) from None
 
 
 def _serve(pipe: Connection, prepare: Prepare, arguments: tuple[Any, ...]) -> None:

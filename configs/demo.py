@@ -1,13 +1,16 @@
-"""The demo's network and recipe: a 3-block bottleneck net of width 16 on 8 classes of drawn videos, 48 pixels.
+"""The demo's network and recipe: a 3-block bottleneck net of width 16 on 8 classes of drawn videos,
+48 pixels.
 
     make demo
 
 does everything. One of its runs by hand, once the videos are drawn and prepared:
 
-    python train.py --config configs/demo.py --config.model.attention='CinST->STinC' --workdir runs/demo/aia
+    python train.py --config configs/demo.py --config.model.attention='CinST->STinC' --workdir
+    runs/demo/aia
 
-The classes come in pairs that are each other's time reversal, so a plain TSN, which averages over frames, cannot tell the two apart.
-The paper has no such experiment. Meant for: 2 CPU cores and a minute or two a run.
+The classes come in pairs that are each other's time reversal, so a plain TSN, which averages over
+frames, cannot tell the two apart. The paper has no such experiment. Meant for: 2 CPU cores and a
+minute or two a run.
 """
 
 from ml_collections import ConfigDict
@@ -33,7 +36,9 @@ def get_config() -> ConfigDict:
 
     config.optim.lr = 0.1
     config.optim.lr_batch_size = 16
-    config.optim.milestones = (4,)  # validations before it jump: running statistics trail weights that change fast
+    config.optim.milestones = (
+        4,
+    )  # validations before it jump: running statistics trail weights that change fast
 
     config.train.batch_size = 16
     config.train.epochs = 6  # of 60 steps with the demo's 960 videos

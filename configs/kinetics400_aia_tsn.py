@@ -5,10 +5,12 @@
 WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50.
 
 The paper has no numbers on this data set.
-Meant for: the paper's 4 GPUs (2080 Ti or 3090) with 8 clips each; here any mesh whose devices divide the batch of 32. For other batches
-`--config.train.batch_size` scales the learning rate with it; on TPUs and recent GPUs add `--config.model.compute_dtype=bfloat16`.
+Meant for: the paper's 4 GPUs (2080 Ti or 3090) with 8 clips each; here any mesh whose devices
+divide the batch of 32. For other batches `--config.train.batch_size` scales the learning rate with
+it; on TPUs and recent GPUs add `--config.model.compute_dtype=bfloat16`.
 
-Data: Kinetics-400, 400 classes, as many of its clips as are to be had: the manifest has the counts. data/kinetics400 is written by
+Data: Kinetics-400, 400 classes, as many of its clips as are to be had: the manifest has the counts.
+data/kinetics400 is written by
 
     python prepare_data.py kinetics400 --raw DIR --out data/kinetics400 --splits train validation
 

@@ -1,34 +1,35 @@
-"""Shapes are checked: jaxtyping rewrites aia_jax's functions as they are imported, beartype reads their annotations.
+"""Shapes are checked: jaxtyping rewrites aia_jax's functions as they are imported, beartype reads
+their annotations.
 
-Commands under test keep what they compile, as a user's do, but in a folder of this session: most of them compile the same small networks.
+Commands under test keep what they compile, as a user's do, but in a folder of this session: most of
+them compile the same small networks.
 """
 
 import atexit
 import os
 import shutil
-import sys
 import tempfile
-from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # must stand before the first import of jax
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the folder
     os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="aia_jax_compiled_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-sys.path.insert(0, str(Path(__file__).parent))  # tests share tiny_data.py and golden/recipe.py
-sys.path.insert(0, str(Path(__file__).parent / "golden"))
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))  # and the PyTorch networks with the benchmarks
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("aia_jax", "beartype.beartype")
-jax.config.update("jax_enable_compilation_cache", False)  # in this process tests look at what is compiled
+jax.config.update(
+    "jax_enable_compilation_cache", False
+)  # in this process tests look at what is compiled
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs_go_with_their_module():
-    """What one module compiled is of no use to the next, and a process that keeps gigabytes of it is slow at everything."""
+    """What one module compiled is of no use to the next, and a process that keeps gigabytes of it
+    is slow at everything.
+    """
     yield
     jax.clear_caches()

@@ -1,21 +1,24 @@
-"""The folder of compiled programs: off, on, unusable, damaged; and that a run reads the same numbers with it."""
+"""The folder of compiled programs: off, on, unusable, damaged; and that a run reads the same
+numbers with it.
+"""
 
 import json
 import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
-from raw_videos import numbered_frames, write_frames
-from tiny_checkpoint import make_run
-from tiny_run import make_recipe, rows, run, whole_run
 
-from aia_jax.training.checkpoint_files import committed_steps
+from aia_jax.checkpoints.files import committed_steps
+from tests.helpers.paths import ROOT
+from tests.helpers.raw_videos import numbered_frames, write_frames
+from tests.helpers.tiny_checkpoint import make_run
+from tests.helpers.tiny_run import make_recipe, rows, run, whole_run
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-OWN_FOLDER = {"JAX_COMPILATION_CACHE_DIR": ""}  # the one of the config, not that of the test session
+OWN_FOLDER = {
+    "JAX_COMPILATION_CACHE_DIR": ""
+}  # the one of the config, not that of the test session
 OFF = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 PROGRAM = """
@@ -33,7 +36,7 @@ def compile_something(folder, **environment: str) -> tuple[str, str]:
     """What the function says, and the warnings."""
     env = os.environ | OWN_FOLDER | environment
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(folder)]
-    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said, result = done.stdout.splitlines()
     assert result == "30.0"
@@ -64,19 +67,29 @@ def test_off_and_why(tmp_path):
     (tmp_path / "file").write_text("")
     said = compile_something(tmp_path / "file" / "folder")[0]
     assert said.startswith("off (") and "Not a directory" in said
-    assert compile_something(tmp_path / "x", JAX_COMPILATION_CACHE_DIR=str(elsewhere))[0] == f"{elsewhere} (JAX_COMPILATION_CACHE_DIR)"
+    assert (
+        compile_something(tmp_path / "x", JAX_COMPILATION_CACHE_DIR=str(elsewhere))[0]
+        == f"{elsewhere} (JAX_COMPILATION_CACHE_DIR)"
+    )
 
 
 def test_predicting_keeps_its_program_where_the_run_says(tmp_path):
-    cache, video = tmp_path / "compiled", write_frames(tmp_path / "video", numbered_frames(6, 16, 16))
-    make_run(tmp_path / "run", make_recipe(tmp_path), [f"compile_cache={cache}"], ["a", "b", "c"], {})
-    command = [sys.executable, REPOSITORY / "predict.py", video, "--workdir", tmp_path / "run", "--json"]
+    cache, video = (
+        tmp_path / "compiled",
+        write_frames(tmp_path / "video", numbered_frames(6, 16, 16)),
+    )
+    make_run(
+        tmp_path / "run", make_recipe(tmp_path), [f"compile_cache={cache}"], ["a", "b", "c"], {}
+    )
+    command = [sys.executable, ROOT / "predict.py", video, "--workdir", tmp_path / "run", "--json"]
     # This network compiles in less than what JAX keeps.
     env = os.environ | OWN_FOLDER | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     first = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert first.returncode == 0, first.stderr
     entries = set(cache.glob("*-cache"))
-    assert any("lambda" in entry.name for entry in entries)  # the network: the only function without a name
+    assert any(
+        "lambda" in entry.name for entry in entries
+    )  # the network: the only function without a name
     second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert (second.returncode, second.stdout) == (0, first.stdout)
     assert set(cache.glob("*-cache")) == entries
@@ -85,16 +98,29 @@ def test_predicting_keeps_its_program_where_the_run_says(tmp_path):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that compiles everything itself; it is told to trace steps that it does not have."""
-    return whole_run(tmp_path_factory.mktemp("whole"), "--config.profile.start=99", "--config.profile.stop=99", **OFF)
+    return whole_run(
+        tmp_path_factory.mktemp("whole"),
+        "--config.profile.start=99",
+        "--config.profile.stop=99",
+        **OFF,
+    )
 
 
 def test_a_run_in_two_parts_with_the_cache_is_the_run_without(whole, tmp_path):
-    """The first part fills the cache, the second reads it; a trace of two steps changes nothing either."""
+    """The first part fills the cache, the second reads it; a trace of two steps changes nothing
+    either.
+    """
     recipe, reference, _ = whole
     cache, workdir = tmp_path / "compiled", tmp_path / "run"
-    settings = (f"--config.compile_cache={cache}", "--config.profile.start=2", "--config.profile.stop=3")
+    settings = (
+        f"--config.compile_cache={cache}",
+        "--config.profile.start=2",
+        "--config.profile.stop=3",
+    )
     first = run("train.py", recipe, workdir, *settings, "--config.train.epochs=1", **OWN_FOLDER)
-    assert first.returncode == 0 and str(cache) in "".join(first.stdout.split()), first.stderr  # the table may break the line
+    assert first.returncode == 0 and str(cache) in "".join(first.stdout.split()), (
+        first.stderr
+    )  # the table may break the line
     filled = set(cache.glob("*-cache"))
     assert filled
     assert "a trace up to step 3 is in" in first.stdout
@@ -105,7 +131,10 @@ def test_a_run_in_two_parts_with_the_cache_is_the_run_without(whole, tmp_path):
     assert second.returncode == 0 and "going on after step 4" in second.stdout, second.stderr
     assert set(cache.glob("*-cache")) >= filled
     last = committed_steps(reference / "checkpoints")[-1]
-    ours, theirs = (json.loads((path / "checkpoints" / str(last) / "leaves" / "metadata").read_bytes()) for path in (workdir, reference))
+    ours, theirs = (
+        json.loads((path / "checkpoints" / str(last) / "leaves" / "metadata").read_bytes())
+        for path in (workdir, reference)
+    )
     assert ours == theirs  # digests of the whole state
     assert rows(workdir) == rows(reference)
 

@@ -75,14 +75,18 @@ def parameters(model) -> tuple[int, int]:
     """Those of the network with one class, and those that each further class adds."""
     clips = jax.ShapeDtypeStruct((1, 2, 32, 32, 3), jnp.float32)
     shapes = jax.eval_shape(model.clone(num_classes=1).init, jax.random.key(0), clips)["params"]
-    return tuple(sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (shapes, shapes["head"]))
+    return tuple(
+        sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (shapes, shapes["head"])
+    )
 
 
 @pytest.mark.parametrize("temporal", ["tsn", "tsm"])
 @pytest.mark.parametrize("attention", EXPRESSIONS)
 def test_resnet50(temporal, attention):
     complexity = count(create_model(174, temporal=temporal, attention=attention))
-    assert (complexity.params, complexity.macs, f"{complexity.paper_flops / 1e9:.2f}") == RESNET50[attention]
+    assert (complexity.params, complexity.macs, f"{complexity.paper_flops / 1e9:.2f}") == RESNET50[
+        attention
+    ]
 
 
 def test_parts_of_a_network_counted_by_hand():
@@ -90,11 +94,16 @@ def test_parts_of_a_network_counted_by_hand():
     model = create_model(3, width=2, stage_sizes=(1,), stem="small", attention="C")
     complexity = count(model, (2, 8, 8, 3))
     pixels = 2 * 8 * 8
-    assert complexity.conv_macs == pixels * (27 * 2 + 2 * 2 + 9 * 2 * 2 + 2 * 8 + 2 * 8)  # stem, conv1, conv2, conv3, shortcut
+    assert complexity.conv_macs == pixels * (
+        27 * 2 + 2 * 2 + 9 * 2 * 2 + 2 * 8 + 2 * 8
+    )  # stem, conv1, conv2, conv3, shortcut
     assert complexity.dense_macs == 2 * 8 * 3  # every frame has logits
     assert complexity.gate_macs == pixels * 54
     assert complexity.norm_elements == pixels * (2 + 2 + 2 + 8 + 8 + 1)
-    assert complexity.params == 54 + 4 + 4 + 36 + 16 + 16 + 2 * (2 + 2 + 2 + 8 + 8 + 1) + 8 * 3 + 3 - 4 + 54
+    assert (
+        complexity.params
+        == 54 + 4 + 4 + 36 + 16 + 16 + 2 * (2 + 2 + 2 + 8 + 8 + 1) + 8 * 3 + 3 - 4 + 54
+    )
 
 
 def test_counting_again_counts_the_same():
@@ -107,7 +116,10 @@ def test_every_recipe_has_its_number_of_parameters():
     assert recipes == set(CONFIG_PARAMETERS)
     built = {name: configs.load(CONFIGS / f"{name}.py") for name in sorted(recipes)}
     models = {name: model_from_config(config) for name, config in built.items()}
-    counted = {model: parameters(model) for model in {model.clone(num_classes=1) for model in models.values()}}  # recipes share them
+    counted = {
+        model: parameters(model)
+        for model in {model.clone(num_classes=1) for model in models.values()}
+    }  # recipes share them
 
     def of(model):
         with_one_class, a_class = counted[model.clone(num_classes=1)]
@@ -117,10 +129,20 @@ def test_every_recipe_has_its_number_of_parameters():
 
 
 def test_command():
-    command = [sys.executable, "-m", "aia_jax.complexity", "--config", str(CONFIGS / "demo.py"), "--config.model.attention=CinST"]
+    command = [
+        sys.executable,
+        "-m",
+        "aia_jax.complexity",
+        "--config",
+        str(CONFIGS / "demo.py"),
+        "--config.model.attention=CinST",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     config = configs.load(CONFIGS / "demo.py", ["model.attention=CinST"])
     complexity = count(model_from_config(config), (8, config.data.crop, config.data.crop, 3))
-    assert f"demo: {complexity.params:,} parameters, {complexity.macs:,} multiply-accumulates" in result.stdout
+    assert (
+        f"demo: {complexity.params:,} parameters, {complexity.macs:,} multiply-accumulates"
+        in result.stdout
+    )
     assert all(result.stdout.count(f" {attention} ") >= 2 for attention in EXPRESSIONS)

@@ -15,10 +15,12 @@ from aia_jax import complexity, create_model
 from aia_jax import config as configs
 from aia_jax.errors import UserError, exit_status
 from aia_jax.training.optimizer import assign_groups, parse_groups
+from tests.helpers.paths import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-RECIPES = sorted(path for path in (REPOSITORY / "configs").glob("*.py") if path.stem not in ("__init__", "base"))
-SSV1_TSN = REPOSITORY / "configs" / "ssv1_tsn.py"
+RECIPES = sorted(
+    path for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "base")
+)
+SSV1_TSN = ROOT / "configs" / "ssv1_tsn.py"
 DATA = {  # recipe: data set and folder, label, classes
     "ssv1": ("ssv1", "label", 174),
     "ssv2": ("ssv2", "label", 174),
@@ -34,7 +36,11 @@ DATA = {  # recipe: data set and folder, label, classes
 def flat(config, prefix=""):
     leaves = {}
     for key, value in config.to_dict().items():
-        leaves |= {f"{key}.{k}": v for k, v in flat(config[key]).items()} if isinstance(value, dict) else {key: value}
+        leaves |= (
+            {f"{key}.{k}": v for k, v in flat(config[key]).items()}
+            if isinstance(value, dict)
+            else {key: value}
+        )
     return leaves
 
 
@@ -95,7 +101,9 @@ def test_every_recipe_loads_and_says_how_it_is_run(path):
 )  # fmt: skip
 def test_docstrings_carry_the_papers_numbers(name, numbers):
     doc = importlib.import_module(f"configs.{name}").__doc__
-    assert re.search(r"(\d\d\.\d)% top-1 and (\d\d\.\d)% top-5", doc).groups() == tuple(numbers.split())
+    assert re.search(r"(\d\d\.\d)% top-1 and (\d\d\.\d)% top-5", doc).groups() == tuple(
+        numbers.split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,7 @@ def test_docstrings_carry_the_papers_top1(name, numbers):
 @pytest.mark.parametrize("name", ["egtea", "ucf101"])
 def test_official_splits_are_the_recipes_argument(name):
     for temporal in ("tsn", "aia_tsn", "tsm", "aia_tsm"):
-        path = f"{REPOSITORY}/configs/{name}_{temporal}.py"
+        path = f"{ROOT}/configs/{name}_{temporal}.py"
         assert configs.load(path) == configs.load(f"{path}:1")
         config = configs.load(f"{path}:3")
         assert (config.data.name, config.data.dir) == (f"{name}_split3", f"data/{name}_split3")
@@ -123,9 +131,13 @@ def test_official_splits_are_the_recipes_argument(name):
 
 
 def test_the_papers_recipe():
-    config = configs.load(REPOSITORY / "configs" / "ssv2_aia_tsn.py")
+    config = configs.load(ROOT / "configs" / "ssv2_aia_tsn.py")
     assert (config.optim.lr, config.optim.lr_batch_size, config.train.batch_size) == (0.01, 32, 32)
-    assert (config.optim.momentum, config.optim.weight_decay, config.optim.clip_norm) == (0.9, 1e-4, 20.0)
+    assert (config.optim.momentum, config.optim.weight_decay, config.optim.clip_norm) == (
+        0.9,
+        1e-4,
+        20.0,
+    )
     assert (config.train.epochs, config.optim.milestones, config.optim.decay) == (50, (20, 40), 0.1)
     assert (config.data.num_frames, config.data.crop, config.data.resize) == (8, 224, (240, 320))
     assert config.data.scales == (1, 0.875, 0.75, 0.66)
@@ -139,7 +151,9 @@ def test_groups_cover_every_parameter(attention):
     groups = assign_groups(shapes, parse_groups(configs.load(SSV1_TSN).optim.groups))
     for path, group in jax.tree_util.tree_leaves_with_path(groups):
         names = [part.key for part in path]
-        expected = (1, 1) if names[-1] == "kernel" else (2, 0) if names == ["head", "bias"] else (1, 0)
+        expected = (
+            (1, 1) if names[-1] == "kernel" else (2, 0) if names == ["head", "bias"] else (1, 0)
+        )
         assert (group.lr, group.decay) == expected, names
 
 
@@ -171,7 +185,9 @@ def test_overrides_are_read_as_the_fields_type(override, value):
     if isinstance(value, tuple):
         assert [type(item) for item in found] == [type(item) for item in value]
     before = flat(configs.load(SSV1_TSN))
-    assert {key for key, new in flat(config).items() if new != before[key]} <= {override.partition("=")[0]}
+    assert {key for key, new in flat(config).items() if new != before[key]} <= {
+        override.partition("=")[0]
+    }
 
 
 def test_the_last_override_wins():
@@ -249,16 +265,18 @@ def test_a_wrong_recipe_gets_one_line_with_file_and_line(recipe, line, words):
 
 
 def test_a_missing_or_foreign_file_gets_one_line(tmp_path):
-    assert "ssv1_tsn.py" in message(REPOSITORY / "configs" / "ssv1_tns.py")
+    assert "ssv1_tsn.py" in message(ROOT / "configs" / "ssv1_tns.py")
     assert "does not exist" in message(tmp_path / "x.py")
-    assert "Python file" in message(REPOSITORY / "configs")
+    assert "Python file" in message(ROOT / "configs")
     (tmp_path / "empty.py").write_text("")
     assert "no get_config()" in message(tmp_path / "empty.py")
     (tmp_path / "binary.py").write_bytes(b"\0\xff")
     assert "binary.py" in message(tmp_path / "binary.py")
 
 
-def test_a_recipe_is_found_from_any_directory_and_may_take_an_argument(recipe, tmp_path, monkeypatch):
+def test_a_recipe_is_found_from_any_directory_and_may_take_an_argument(
+    recipe, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     path = recipe("config.seed = int(split)", argument="split")
     config = configs.load(f"{path}:3")
@@ -270,8 +288,13 @@ def test_a_recipe_is_found_from_any_directory_and_may_take_an_argument(recipe, t
 
 
 def test_the_command_line():
-    joined = configs.parse(["--config", str(SSV1_TSN), "--config.train.batch_size=8", "--config.mesh.data=-1"], "test")
-    split = configs.parse(["--config.train.batch_size", "8", f"--config={SSV1_TSN}", "--config.mesh.data", "-1"], "test")
+    joined = configs.parse(
+        ["--config", str(SSV1_TSN), "--config.train.batch_size=8", "--config.mesh.data=-1"], "test"
+    )
+    split = configs.parse(
+        ["--config.train.batch_size", "8", f"--config={SSV1_TSN}", "--config.mesh.data", "-1"],
+        "test",
+    )
     assert joined.config == split.config and joined.config.train.batch_size == 8
     assert joined.config_name == "ssv1_tsn" and joined.workdir == Path("runs/ssv1_tsn")
 
@@ -279,11 +302,22 @@ def test_the_command_line():
         parser.add_argument("videos", nargs="*")
         parser.add_argument("--quick", action="store_true")
 
-    own = configs.parse(["--config", str(SSV1_TSN), "--workdir", "w", "--quick", "--", "a.mp4", "--config.x=1"], "test", extra)
+    own = configs.parse(
+        ["--config", str(SSV1_TSN), "--workdir", "w", "--quick", "--", "a.mp4", "--config.x=1"],
+        "test",
+        extra,
+    )
     assert (own.videos, own.quick, own.workdir) == (["a.mp4", "--config.x=1"], True, Path("w"))
 
 
-@pytest.mark.parametrize("arguments", [["--config.train.epochs"], ["--config.train.epochs", "--workdir", "x"], ["--config.train.epochs=x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config.train.epochs"],
+        ["--config.train.epochs", "--workdir", "x"],
+        ["--config.train.epochs=x"],
+    ],
+)
 def test_a_wrong_command_line_ends_with_status_2_and_one_line(arguments, capsys):
     assert exit_status(lambda: configs.parse(["--config", str(SSV1_TSN), *arguments], "test")) == 2
     error = capsys.readouterr().err
@@ -297,9 +331,15 @@ def test_unknown_flags_end_with_status_2(capsys):
     assert "--workdri" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [convert_torch_weights, complexity], ids=lambda command: command.__name__)
+@pytest.mark.parametrize(
+    "command", [convert_torch_weights, complexity], ids=lambda command: command.__name__
+)
 def test_a_command_that_works_on_no_run_takes_no_workdir(command, tmp_path, capsys):
-    needed = [] if command is complexity else ["--torch", str(tmp_path / "a.pth"), "--out", str(tmp_path / "out")]
+    needed = (
+        []
+        if command is complexity
+        else ["--torch", str(tmp_path / "a.pth"), "--out", str(tmp_path / "out")]
+    )
     with pytest.raises(SystemExit) as stop:
         command.main(["--config", str(SSV1_TSN), *needed, "--workdir", "x"])
     assert stop.value.code == 2
@@ -311,7 +351,9 @@ def test_json_keeps_everything(path):
     config = configs.load(path)
     again = configs.from_json(configs.to_json(config))
     assert again == config and again.is_locked
-    assert {key: type(value) for key, value in flat(again).items()} == {key: type(value) for key, value in flat(config).items()}
+    assert {key: type(value) for key, value in flat(again).items()} == {
+        key: type(value) for key, value in flat(config).items()
+    }
 
 
 @settings(max_examples=30, deadline=None)
@@ -323,7 +365,13 @@ def test_json_keeps_everything(path):
     text=st.text(),
 )
 def test_json_and_overrides_keep_any_value(lr, milestones, scales, seed, text):
-    given_values = {"optim.lr": lr, "optim.milestones": tuple(milestones), "data.scales": tuple(scales), "seed": seed, "data.name": text}
+    given_values = {
+        "optim.lr": lr,
+        "optim.milestones": tuple(milestones),
+        "data.scales": tuple(scales),
+        "seed": seed,
+        "data.name": text,
+    }
     config = configs.load(SSV1_TSN, [f"{key}={value}" for key, value in given_values.items()])
     again = configs.from_json(configs.to_json(config))
     assert again == config

@@ -1,11 +1,12 @@
-"""Meshes, the results on them, and several processes. Devices are forced host devices in processes of their own."""
+"""Meshes, the results on them, and several processes. Devices are forced host devices in processes
+of their own.
+"""
 
 import os
 import socket
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -13,16 +14,27 @@ import pytest
 
 from aia_jax import sharding
 from aia_jax.errors import UserError
+from tests.helpers.paths import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 FAKE = [SimpleNamespace(id=index, process_index=index // 4) for index in range(8)]
 
 
 def start(program: str, devices: int, **environment: str) -> subprocess.Popen:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "SLURM_"))}
-    env |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **environment}
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "SLURM_"))
+    }
+    env |= {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **environment,
+    }
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -83,8 +95,14 @@ FOUR_DEVICES = """
 def test_every_mesh_gives_the_results_of_one_device_and_names_batches_that_fit():
     same, *errors = output(start(FOUR_DEVICES, 4)).splitlines()
     assert same == "same" and len(errors) == 3
-    for line, (batch, fits) in zip(errors, ((10, "8 or 12"), (3, "4"), (12, "8 or 16")), strict=True):
-        assert f"train.batch_size: {batch} clips" in line and "over 4 devices" in line and line.endswith(f"use {fits}")
+    for line, (batch, fits) in zip(
+        errors, ((10, "8 or 12"), (3, "4"), (12, "8 or 16")), strict=True
+    ):
+        assert (
+            f"train.batch_size: {batch} clips" in line
+            and "over 4 devices" in line
+            and line.endswith(f"use {fits}")
+        )
 
 
 ATTENTION_ON_FOUR_DEVICES = """
@@ -119,7 +137,9 @@ ATTENTION_ON_FOUR_DEVICES = """
 
 
 def test_a_training_step_with_attention_is_the_same_on_a_mesh():
-    """Rows and parameters over `fsdp`, frames over `time`; BatchNorm, pools over T and temporal shift exchange what they need."""
+    """Rows and parameters over `fsdp`, frames over `time`; BatchNorm, pools over T and temporal
+    shift exchange what they need.
+    """
     # Without optimisations XLA compiles in two thirds of the time, and still partitions.
     output(start(ATTENTION_ON_FOUR_DEVICES, 4, JAX_DISABLE_MOST_OPTIMIZATIONS="true"))
 
@@ -148,7 +168,16 @@ def test_two_processes_feed_contiguous_blocks():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    hosts = [start(TWO_HOSTS, 2, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(index)) for index in range(2)]
+    hosts = [
+        start(
+            TWO_HOSTS,
+            2,
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(index),
+        )
+        for index in range(2)
+    ]
     # With time=4 both hosts hold all rows, each two of the frames.
     said = [output(host).splitlines()[-1] for host in hosts]  # gloo prints too
     assert said == ["0 4 [(0, 2), (0, 1)]", "1 4 [(1, 2), (0, 1)]"]
@@ -174,8 +203,14 @@ def test_a_mesh_that_does_not_fit_names_what_does(sizes, words):
     ("variables", "words"),
     [
         ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES JAX_COORDINATOR_ADDRESS JAX_PROCESS_ID"),
-        ({"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": "a:1", "JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID=2"),
-        ({"JAX_NUM_PROCESSES": "two", "JAX_COORDINATOR_ADDRESS": "a:1", "JAX_PROCESS_ID": "0"}, "JAX_NUM_PROCESSES=two"),
+        (
+            {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": "a:1", "JAX_PROCESS_ID": "2"},
+            "JAX_PROCESS_ID=2",
+        ),
+        (
+            {"JAX_NUM_PROCESSES": "two", "JAX_COORDINATOR_ADDRESS": "a:1", "JAX_PROCESS_ID": "0"},
+            "JAX_NUM_PROCESSES=two",
+        ),
     ],
 )
 def test_half_an_environment_is_an_error(variables, words, monkeypatch):

@@ -1,4 +1,6 @@
-"""Where a clip is cut from its frames, and when it is mirrored: the reference's training crops and the test crops."""
+"""Where a clip is cut from its frames, and when it is mirrored: the reference's training crops and
+the test crops.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,21 +8,25 @@ from functools import lru_cache
 
 import numpy as np
 
-from aia_jax.data.resample import Box, resize_box
 from aia_jax.data.sampling import frame_indices
+from aia_jax.video.resize import Box, resize_box
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 
-_SNAP = 3  # a crop closer than this many pixels to the network's input takes its size, and needs no scaling
+# a crop closer than this many pixels to the network's input takes its size, and needs no scaling
+_SNAP = 3
 _MAX_DISTORT = 1  # how many scales apart a crop's width and height may be
 
 
 @lru_cache
-def crop_sizes(height: int, width: int, size: int, scales: tuple[float, ...] = SCALES) -> tuple[tuple[int, int], ...]:
-    """The (width, height) pairs that a training crop of a height×width frame is drawn from, each as likely as the others.
+def crop_sizes(
+    height: int, width: int, size: int, scales: tuple[float, ...] = SCALES
+) -> tuple[tuple[int, int], ...]:
+    """The (width, height) pairs that a training crop of a height×width frame is drawn from, each as
+    likely as the others.
 
-    Sides are the scales times the short side. No crop is larger than the frame (the reference's could be, by two pixels, in a
-    frame that is just smaller than the input).
+    Sides are the scales times the short side. No crop is larger than the frame (the reference's
+    could be, by two pixels, in a frame that is just smaller than the input).
 
     Args:
         height: of the frame, pixels.
@@ -38,8 +44,12 @@ def crop_sizes(height: int, width: int, size: int, scales: tuple[float, ...] = S
     )
 
 
-def crop_offsets(height: int, width: int, crop_width: int, crop_height: int) -> list[tuple[int, int]]:
-    """The 13 corners (x, y) of a training crop, each as likely as the others: points of a 5×5 grid with quarter steps."""
+def crop_offsets(
+    height: int, width: int, crop_width: int, crop_height: int
+) -> list[tuple[int, int]]:
+    """The 13 corners (x, y) of a training crop, each as likely as the others: points of a 5×5 grid
+    with quarter steps.
+    """
     x, y = (width - crop_width) // 4, (height - crop_height) // 4
     corners_and_center = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
     edges = [(0, 2), (4, 2), (2, 4), (2, 0)]
@@ -47,7 +57,9 @@ def crop_offsets(height: int, width: int, crop_width: int, crop_height: int) -> 
     return [(column * x, row * y) for column, row in corners_and_center + edges + quarters]
 
 
-def draw_crop(height: int, width: int, size: int, rng: np.random.Generator, scales: tuple[float, ...] = SCALES) -> Box:
+def draw_crop(
+    height: int, width: int, size: int, rng: np.random.Generator, scales: tuple[float, ...] = SCALES
+) -> Box:
     """Draws a training crop of a height×width frame for a size×size input."""
     sizes = crop_sizes(height, width, size, scales)
     crop_width, crop_height = sizes[rng.integers(len(sizes))]
@@ -56,13 +68,17 @@ def draw_crop(height: int, width: int, size: int, rng: np.random.Generator, scal
 
 
 def center_crop(height: int, width: int, size: int) -> Box:
-    """The test crop: size×size from the middle; the largest square there in a frame that is smaller, which is then enlarged."""
+    """The test crop: size×size from the middle; the largest square there in a frame that is
+    smaller, which is then enlarged.
+    """
     side = min(size, height, width)
     return Box(side, side, (width - side) // 2, (height - side) // 2)
 
 
 def three_crops(height: int, width: int, size: int) -> tuple[Box, Box, Box]:
-    """The three test crops along the longer side: left (or top), right (or bottom), centre; squares as `center_crop`'s."""
+    """The three test crops along the longer side: left (or top), right (or bottom), centre; squares
+    as `center_crop`'s.
+    """
     center = center_crop(height, width, size)
     if width >= height:
         return center._replace(x=0), center._replace(x=width - center.width), center
@@ -70,15 +86,24 @@ def three_crops(height: int, width: int, size: int) -> tuple[Box, Box, Box]:
 
 
 def recipe_geometry(frame: np.ndarray, resize: Sequence[int] | None) -> tuple[int, int]:
-    """The (height, width) in which crops of a frame are computed: the recipe's `resize`, or the frame's own where that is None or empty."""
+    """The (height, width) in which crops of a frame are computed: the recipe's `resize`, or the
+    frame's own where that is None or empty.
+    """
     return (resize[0], resize[1]) if resize else frame.shape[:2]
 
 
-def cut(frames: Sequence[np.ndarray], box: Box, geometry: tuple[int, int], out: np.ndarray, mirror: bool = False) -> None:
+def cut(
+    frames: Sequence[np.ndarray],
+    box: Box,
+    geometry: tuple[int, int],
+    out: np.ndarray,
+    mirror: bool = False,
+) -> None:
     """Fills `out` with a box that was computed in the recipe's geometry.
 
-    The recipe resizes a frame to `geometry`, crops, and resizes the crop. Here the box goes back to the frame as it is stored, so
-    that pixels are resampled once, and not at all where a stored frame has the recipe's size and the crop that of the input.
+    The recipe resizes a frame to `geometry`, crops, and resizes the crop. Here the box goes back to
+    the frame as it is stored, so that pixels are resampled once, and not at all where a stored
+    frame has the recipe's size and the crop that of the input.
 
     Args:
         frames: uint8 ``[H, W, 3]`` each, all of one size.
@@ -96,7 +121,8 @@ def cut(frames: Sequence[np.ndarray], box: Box, geometry: tuple[int, int], out: 
 
 @dataclass(frozen=True, eq=False)
 class TrainTransform:
-    """The random choices of training for one video: frames, one crop for all of them, and a flip with its label.
+    """The random choices of training for one video: frames, one crop for all of them, and a flip
+    with its label.
 
     Attributes:
         num_frames: frames of a clip (T).
@@ -118,7 +144,9 @@ class TrainTransform:
         """int64 [T], the frames of the clip."""
         return frame_indices(num_available, self.num_frames, "random", rng)[0]
 
-    def __call__(self, frames: Sequence[np.ndarray], label: int, rng: np.random.Generator, out: np.ndarray) -> int:
+    def __call__(
+        self, frames: Sequence[np.ndarray], label: int, rng: np.random.Generator, out: np.ndarray
+    ) -> int:
         """Fills `out` uint8 [len(frames), size, size, 3] and returns the label that goes with it."""
         geometry = recipe_geometry(frames[0], self.resize)
         box = draw_crop(*geometry, self.size, rng, self.scales)

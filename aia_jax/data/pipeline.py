@@ -1,8 +1,9 @@
-"""Batches of clips from a prepared split, through grain: in this process or in worker processes, the same rows either way.
+"""Batches of clips from a prepared split, through grain: in this process or in worker processes,
+the same rows either way.
 
-An element of the grain dataset is one host's whole block of one global batch, and its number is the global step. So a restart,
-another number of workers or another number of hosts changes which process makes a row, and never what is in it; no iterator
-state is saved.
+An element of the grain dataset is one host's whole block of one global batch, and its number is the
+global step. So a restart, another number of workers or another number of hosts changes which
+process makes a row, and never what is in it; no iterator state is saved.
 """
 
 import sys
@@ -12,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from aia_jax.data.augment import TrainTransform, center_crop, cut, recipe_geometry
-from aia_jax.data.frames import read_pictures
 from aia_jax.data.plan import BatchPlan
 from aia_jax.data.sampling import frame_indices
-from aia_jax.data.tfrecord import DamagedRecord, ShardReader
 from aia_jax.data.workers import Batch, iterate_blocks
 from aia_jax.errors import DataError, UserError
+from aia_jax.shards.frames import read_pictures
+from aia_jax.shards.reader import DamagedRecord, ShardReader
 
 MAX_GIVEN_UP = 8  # damaged records in succession that one row accepts before the run stops
 
@@ -39,7 +40,8 @@ def train_batches(
 ) -> Iterator[Batch]:
     """This host's rows of the global batches from `start_step` on, without end.
 
-    A row whose record is damaged takes another one, drawn from the row's own random numbers: every run makes the same choice.
+    A row whose record is damaged takes another one, drawn from the row's own random numbers: every
+    run makes the same choice.
 
     Args:
         reader: of the split; its `index.labels[label]` are the labels.
@@ -51,21 +53,30 @@ def train_batches(
         host_count: how many hosts share a global batch.
         workers: processes that make batches; 0 makes them in this one.
         threads: that make rows, in each of these processes.
-        prefetch: finished batches that wait, for each process; 0 (without workers only) makes each when it is asked for.
+        prefetch: finished batches that wait, for each process; 0 (without workers only) makes each
+            when it is asked for.
 
     Yields:
-        ``clips`` uint8 [b, T, size, size, 3], ``labels`` int32 [b], ``records`` int64 [b] (those in the clips) and ``damaged``
-        int64 [b, 8] (those given up for each row, the rest -1), with b = batch_size / host_count. Close the iterator to end the
-        worker processes.
+        ``clips`` uint8 [b, T, size, size, 3], ``labels`` int32 [b], ``records`` int64 [b] (those in
+        the clips) and ``damaged`` int64 [b, 8] (those given up for each row, the rest -1), with b =
+        batch_size / host_count. Close the iterator to end the worker processes.
 
     Raises:
         UserError: if hosts or workers do not fit; at once.
-        DataError: if the split has no such label; at once. If a row meets 8 damaged records in succession; from the iterator.
+        DataError: if the split has no such label; at once. If a row meets 8 damaged records in
+            succession; from the iterator.
     """
     _check_label(reader, label)
     rows = _TrainRows(reader, plan, transform, label)
     block = _host_block(plan.batch_size, host_index, host_count)
-    return iterate_blocks(rows, block, range(start_step, sys.maxsize), workers=workers, threads=threads, prefetch=prefetch)
+    return iterate_blocks(
+        rows,
+        block,
+        range(start_step, sys.maxsize),
+        workers=workers,
+        threads=threads,
+        prefetch=prefetch,
+    )
 
 
 def eval_batches(
@@ -83,7 +94,8 @@ def eval_batches(
     threads: int = 2,
     prefetch: int = 2,
 ) -> Iterator[Batch]:
-    """Every video of a split exactly once over all hosts, centre crop; every host gets the same number of batches.
+    """Every video of a split exactly once over all hosts, centre crop; every host gets the same
+    number of batches.
 
     Args:
         reader: of the split.
@@ -91,14 +103,15 @@ def eval_batches(
         num_frames: frames of a clip (T).
         size: of the crop and the input, pixels.
         protocol: of `frame_indices`.
-        resize: (height, width) in which the crop is computed; None for the stored frames' own. Frames stored at this size are
-            only cut.
+        resize: (height, width) in which the crop is computed; None for the stored frames' own.
+            Frames stored at this size are only cut.
         label, host_index, host_count, workers, threads, prefetch: as in `train_batches`.
 
     Yields:
-        ``clips`` uint8 [b, T, size, size, 3], with an axis for clips after b if the protocol has several; ``labels`` int32 [b];
-        ``weights`` float32 [b], 0 for the padding of the last batch and for damaged records, else 1; ``records`` int64 [b], -1
-        for padding; ``damaged`` int64 [b, 1], the record where it is damaged, else -1. Rows of weight 0 are black, their label 0.
+        ``clips`` uint8 [b, T, size, size, 3], with an axis for clips after b if the protocol has
+        several; ``labels`` int32 [b]; ``weights`` float32 [b], 0 for the padding of the last batch
+        and for damaged records, else 1; ``records`` int64 [b], -1 for padding; ``damaged`` int64
+        [b, 1], the record where it is damaged, else -1. Rows of weight 0 are black, their label 0.
 
     Raises:
         UserError: if hosts, workers or batch size do not fit; at once.
@@ -109,7 +122,14 @@ def eval_batches(
     _check_label(reader, label)
     rows = _EvalRows(reader, batch_size, num_frames, size, protocol, resize, label)
     block = _host_block(batch_size, host_index, host_count)
-    return iterate_blocks(rows, block, range(-(-len(reader) // batch_size)), workers=workers, threads=threads, prefetch=prefetch)
+    return iterate_blocks(
+        rows,
+        block,
+        range(-(-len(reader) // batch_size)),
+        workers=workers,
+        threads=threads,
+        prefetch=prefetch,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +162,17 @@ class _TrainRows:
                 fields["damaged"][place, tried] = record
                 last = damage
             record = self.plan.draw_record(rng)
-        raise DataError(f"{MAX_GIVEN_UP} damaged records in succession at step {step}, the last: {last}; check the disk and data.dir")
+        raise DataError(
+            f"{MAX_GIVEN_UP} damaged records in succession at step {step}, the last: {last}; check "
+            "the disk and data.dir"
+        )
 
     def _fill_clip(self, record: int, rng: np.random.Generator, clip: np.ndarray) -> int:
         indices = self.transform.draw_frames(_num_frames(self.reader, record), rng)
         pictures, places = _read_distinct(self.reader, record, indices)
-        label = self.transform(pictures, int(self.reader.index.labels[self.label][record]), rng, clip[: len(pictures)])
+        label = self.transform(
+            pictures, int(self.reader.index.labels[self.label][record]), rng, clip[: len(pictures)]
+        )
         _spread(clip, places)
         return label
 
@@ -198,8 +223,12 @@ class _EvalRows:
         _spread(frames, places)
 
 
-def _read_distinct(reader: ShardReader, record: int, indices: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Reads and decodes each frame once, however often the clip shows it; the second result says which of them goes where."""
+def _read_distinct(
+    reader: ShardReader, record: int, indices: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Reads and decodes each frame once, however often the clip shows it; the second result says
+    which of them goes where.
+    """
     distinct, places = np.unique(indices, return_inverse=True)
     return read_pictures(reader, record, distinct.tolist()), places
 
@@ -220,11 +249,17 @@ def _host_block(batch_size: int, host_index: int, host_count: int) -> range:
     if not 0 <= host_index < host_count:
         raise UserError(f"host {host_index} of {host_count}: it must be 0 to {host_count - 1}")
     if batch_size % host_count:
-        raise UserError(f"a batch of {batch_size} does not split evenly over {host_count} hosts; use a multiple of {host_count}")
+        raise UserError(
+            f"a batch of {batch_size} does not split evenly over {host_count} hosts; use a "
+            f"multiple of {host_count}"
+        )
     rows = batch_size // host_count
     return range(host_index * rows, (host_index + 1) * rows)
 
 
 def _check_label(reader: ShardReader, label: str) -> None:
     if label not in reader.index.labels:
-        raise DataError(f"the split has no label {label!r}; it has {', '.join(reader.index.labels)}: set data.label to one of them")
+        raise DataError(
+            f"the split has no label {label!r}; it has {', '.join(reader.index.labels)}: set "
+            "data.label to one of them"
+        )

@@ -1,11 +1,13 @@
-"""Which video is in which row of which batch: a pure function of the seed, the step and the row, and of nothing else."""
+"""Which video is in which row of which batch: a pure function of the seed, the step and the row,
+and of nothing else.
+"""
 
 from functools import lru_cache
 
 import numpy as np
 
-from aia_jax.data.tfrecord import ShardReader
 from aia_jax.errors import UserError
+from aia_jax.shards.reader import ShardReader
 
 MIN_TRAIN_FRAMES = 3  # the reference drops shorter training videos
 
@@ -13,10 +15,11 @@ _EPOCH_STREAM = 1 << 63  # permutations draw from keys that no row has
 
 
 class BatchPlan:
-    """The global batches of a training run, all of them, in order; every host and worker holds the same plan.
+    """The global batches of a training run, all of them, in order; every host and worker holds the
+    same plan.
 
-    An epoch is a new permutation of the records, cut into whole batches; what is left over at its end is not used. So the
-    position of a run is one integer, the step.
+    An epoch is a new permutation of the records, cut into whole batches; what is left over at its
+    end is not used. So the position of a run is one integer, the step.
 
     Attributes:
         record_ids: int64 ``[N]``, the records that are used.
@@ -33,7 +36,8 @@ class BatchPlan:
             seed: a whole number, at least 0.
 
         Raises:
-            UserError: if there are fewer records than a batch has rows, or a number is out of range.
+            UserError: if there are fewer records than a batch has rows, or a number is out of
+                range.
         """
         ids = np.arange(records) if isinstance(records, int) else np.asarray(records)
         self.record_ids = ids.astype(np.int64)
@@ -44,7 +48,10 @@ class BatchPlan:
         if seed < 0:
             raise UserError(f"seed={seed}: it must be 0 or more")
         if len(ids) < batch_size:
-            raise UserError(f"{len(ids)} usable videos make no batch of {batch_size}; set train.batch_size to {len(ids)} or less")
+            raise UserError(
+                f"{len(ids)} usable videos make no batch of {batch_size}; set train.batch_size to "
+                f"{len(ids)} or less"
+            )
 
     @property
     def num_records(self) -> int:
@@ -63,7 +70,9 @@ class BatchPlan:
         return self.record_ids[order[batch * self.batch_size : (batch + 1) * self.batch_size]]
 
     def rng(self, step: int, row: int) -> np.random.Generator:
-        """The random numbers of one row: frames, crop, flip and, should its record be damaged, another one."""
+        """The random numbers of one row: frames, crop, flip and, should its record be damaged,
+        another one.
+        """
         return _generator(self.seed, step * self.batch_size + row)
 
     def draw_record(self, rng: np.random.Generator) -> int:
@@ -77,15 +86,19 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:
-    """Random numbers that depend on these two alone: a counter-based generator needs no stepping to get there."""
+    """Random numbers that depend on these two alone: a counter-based generator needs no stepping to
+    get there.
+    """
     return np.random.Generator(np.random.Philox(key=seed % 2**64 + (stream << 64)))
 
 
-def training_records(reader: ShardReader, min_frames: int = MIN_TRAIN_FRAMES) -> tuple[np.ndarray, np.ndarray]:
+def training_records(
+    reader: ShardReader, min_frames: int = MIN_TRAIN_FRAMES
+) -> tuple[np.ndarray, np.ndarray]:
     """Sorts out the videos that are too short to train on.
 
-    A record that is known to be damaged stays in: its row is given to another one and it is reported, whether the index knows
-    of it or not.
+    A record that is known to be damaged stays in: its row is given to another one and it is
+    reported, whether the index knows of it or not.
 
     Returns:
         int64 ids of the records to use, and of those that are dropped.

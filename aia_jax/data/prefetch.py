@@ -26,15 +26,26 @@ class MeshPrefetch:
     Use it in a `with` block, or call `close`: either ends the thread and closes the iterator below.
 
     Attributes:
-        wait_seconds: how long the reader has waited for batches, in all: what the data cost beyond the computation.
+        wait_seconds: how long the reader has waited for batches, in all: what the data cost beyond
+            the computation.
     """
 
-    def __init__(self, batches: Iterator[Mapping[str, np.ndarray]], place: Callable[[Mapping[str, np.ndarray]], dict[str, Any]], size: int):
+    def __init__(
+        self,
+        batches: Iterator[Mapping[str, np.ndarray]],
+        place: Callable[[Mapping[str, np.ndarray]], dict[str, Any]],
+        size: int,
+    ):
         self.wait_seconds = 0.0
         self._ready: queue.Queue = queue.Queue(maxsize=size)
         self._stop = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=_produce, args=(batches, place, self._ready, self._stop), name="mesh-prefetch", daemon=True)
+        self._thread = threading.Thread(
+            target=_produce,
+            args=(batches, place, self._ready, self._stop),
+            name="mesh-prefetch",
+            daemon=True,
+        )
         self._thread.start()
 
     def __iter__(self) -> "MeshPrefetch":
@@ -54,7 +65,9 @@ class MeshPrefetch:
         return batch
 
     def close(self) -> None:
-        """Ends the thread and closes the iterator below, whatever either is doing. Again does nothing."""
+        """Ends the thread and closes the iterator below, whatever either is doing. Again does
+        nothing.
+        """
         self._stop.set()
         while True:  # batches that nobody will use give their memory back
             try:
@@ -74,17 +87,20 @@ class MeshPrefetch:
         self._stop.set()
 
 
-def prefetch_to_mesh(batches: Iterator[Mapping[str, np.ndarray]], mesh: jax.sharding.Mesh, size: int = 2) -> MeshPrefetch:
+def prefetch_to_mesh(
+    batches: Iterator[Mapping[str, np.ndarray]], mesh: jax.sharding.Mesh, size: int = 2
+) -> MeshPrefetch:
     """Turns this host's blocks into global arrays on the mesh, in a thread of its own.
 
     Args:
-        batches: dicts of arrays, each the host's contiguous block of a global batch (`sharding.host_block`); closed at the end
-            if it can be.
+        batches: dicts of arrays, each the host's contiguous block of a global batch
+            (`sharding.host_block`); closed at the end if it can be.
         mesh: of `sharding.make_mesh`; `sharding.batch_shardings` says where each array lies.
         size: batches that wait on the devices, at least 1; one more may be on its way.
 
     Returns:
-        An iterator of dicts of `jax.Array`, with the keys in `HOST_KEYS` left as NumPy arrays. What `batches` raises, it raises.
+        An iterator of dicts of `jax.Array`, with the keys in `HOST_KEYS` left as NumPy arrays. What
+        `batches` raises, it raises.
 
     Raises:
         UserError: if no batch may wait.
@@ -97,8 +113,11 @@ def prefetch_to_mesh(batches: Iterator[Mapping[str, np.ndarray]], mesh: jax.shar
         placed = {key: block for key, block in batch.items() if key not in HOST_KEYS}
         for key, sharding in batch_shardings(mesh, placed).items():
             block = batch[key]
-            # The shape is given, not inferred: hosts along `time` hold the same rows, with all frames.
-            placed[key] = jax.make_array_from_process_local_data(sharding, block, (len(block) * host_count, *block.shape[1:]))
+            # The shape is given, not inferred: hosts along `time` hold the same rows, with all
+            # frames.
+            placed[key] = jax.make_array_from_process_local_data(
+                sharding, block, (len(block) * host_count, *block.shape[1:])
+            )
         return placed | {key: batch[key] for key in HOST_KEYS if key in batch}
 
     return MeshPrefetch(batches, place, size)
@@ -110,7 +129,8 @@ def _produce(
     ready: queue.Queue,
     stop: threading.Event,
 ) -> None:
-    # A function of its own: the thread must not keep the MeshPrefetch alive, or one that is dropped would never stop.
+    # A function of its own: the thread must not keep the MeshPrefetch alive, or one that is dropped
+    # would never stop.
     error = None
     try:
         for batch in batches:

@@ -8,16 +8,19 @@ _DENSE_CLIPS = 10  # clips of one video under "dense10"
 _DENSE_WINDOW = 64  # frames that one dense clip spans, as in I3D
 
 
-def frame_indices(num_available: int, num_frames: int, protocol: str, rng: np.random.Generator | None = None) -> np.ndarray:
+def frame_indices(
+    num_available: int, num_frames: int, protocol: str, rng: np.random.Generator | None = None
+) -> np.ndarray:
     """Draws the frames of every clip that a protocol takes from one video.
 
-    * ``random`` (training): with d = num_available // num_frames, frame i is i·d + uniform{0 … d−1}, so the last
-      num_available mod num_frames frames are never used. A video with fewer frames than the clip (d = 0) gives the ``center``
-      indices; the reference repeats its first frame.
+    * ``random`` (training): with d = num_available // num_frames, frame i is i·d + uniform{0 …
+      d−1}, so the last num_available mod num_frames frames are never used. A video with fewer
+      frames than the clip (d = 0) gives the ``center`` indices; the reference repeats its first
+      frame.
     * ``center`` (validation, one-clip test): the middle of each of `num_frames` equal segments.
     * ``twice`` (two-clip test): the ``center`` clip and the clip of the segments' starts.
-    * ``dense10``: ten clips whose starts spread evenly over the video, each with a stride of 64 // num_frames, wrapping round
-      at the end.
+    * ``dense10``: ten clips whose starts spread evenly over the video, each with a stride of 64 //
+      num_frames, wrapping round at the end.
 
     Args:
         num_available: frames in the video, at least 1.
@@ -34,7 +37,9 @@ def frame_indices(num_available: int, num_frames: int, protocol: str, rng: np.ra
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; valid: {', '.join(PROTOCOLS)}")
     if num_available < 1:
-        raise ValueError(f"a clip needs a video with at least 1 frame, this one has {num_available}")
+        raise ValueError(
+            f"a clip needs a video with at least 1 frame, this one has {num_available}"
+        )
     if num_frames < 1:
         raise ValueError(f"num_frames={num_frames}: a clip has at least 1 frame")
     if protocol == "random":
@@ -47,12 +52,18 @@ def frame_indices(num_available: int, num_frames: int, protocol: str, rng: np.ra
     if protocol == "center":
         return _segment_middles(num_available, num_frames)[None]
     if protocol == "twice":
-        return np.stack([_segment_middles(num_available, num_frames), _segment_starts(num_available, num_frames)])
+        return np.stack(
+            [
+                _segment_middles(num_available, num_frames),
+                _segment_starts(num_available, num_frames),
+            ]
+        )
     return _dense(num_available, num_frames)
 
 
 def _segment_starts(num_available: int, num_frames: int) -> np.ndarray:
-    # Floats, as in the reference: n·i // T would differ where the product rounds below a whole number.
+    # Floats, as in the reference: n·i // T would differ where the product rounds below a whole
+    # number.
     return (num_available / num_frames * np.arange(num_frames)).astype(np.int64)
 
 
@@ -64,5 +75,7 @@ def _segment_middles(num_available: int, num_frames: int) -> np.ndarray:
 def _dense(num_available: int, num_frames: int) -> np.ndarray:
     last_start = max(0, num_available - _DENSE_WINDOW)
     starts = np.linspace(0, last_start, num=_DENSE_CLIPS, dtype=np.int64)
-    stride = max(1, _DENSE_WINDOW // num_frames)  # clips longer than the window are consecutive frames
+    stride = max(
+        1, _DENSE_WINDOW // num_frames
+    )  # clips longer than the window are consecutive frames
     return (starts[:, None] + np.arange(num_frames) * stride) % num_available

@@ -1,8 +1,9 @@
-"""Memory that worker processes fill and the main process reads: a fixed ring of blocks for each worker.
+"""Memory that worker processes fill and the main process reads: a fixed ring of blocks for each
+worker.
 
-Grain hands every array over in a new piece of shared memory. Fresh memory costs a page fault each 4 kB, which on a virtual
-machine is a third of the whole work of a clip, and it lies in /dev/shm, of which a container has 64 MB. The blocks here are
-used again and again, and belong to no file.
+Grain hands every array over in a new piece of shared memory. Fresh memory costs a page fault each 4
+kB, which on a virtual machine is a third of the whole work of a clip, and it lies in /dev/shm, of
+which a container has 64 MB. The blocks here are used again and again, and belong to no file.
 """
 
 import mmap
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-_HEADER = mmap.PAGESIZE  # bytes before the blocks: a word that says the ring is closed, then how many blocks each worker has got back
+# bytes before the blocks: a word that says the ring is closed, then how many blocks each worker has
+# got back
+_HEADER = mmap.PAGESIZE
 _POLL = 0.005  # seconds
 
 
@@ -23,10 +26,11 @@ class RingClosed(Exception):
 
 
 class BlockRing:
-    """Numbered uint8 blocks of one shape. Worker n of W fills blocks n, n + W, n + 2W, …; the main process takes all in order.
+    """Numbered uint8 blocks of one shape. Worker n of W fills blocks n, n + W, n + 2W, …; the main
+    process takes all in order.
 
-    Every worker has `depth` places: it waits before it would overwrite a block that has not been taken. The object goes to
-    worker processes by pickling, and opens the same memory there.
+    Every worker has `depth` places: it waits before it would overwrite a block that has not been
+    taken. The object goes to worker processes by pickling, and opens the same memory there.
     """
 
     def __init__(self, shape: tuple[int, ...], workers: int, depth: int):
@@ -34,7 +38,8 @@ class BlockRing:
         size = _HEADER + workers * depth * int(np.prod(shape))
         try:
             file = os.memfd_create("aia_jax batches")
-            self._path = f"/proc/{os.getpid()}/fd/{file}"  # the kernel frees it with the last process, however that ends
+            # the kernel frees it with the last process, however that ends
+            self._path = f"/proc/{os.getpid()}/fd/{file}"
             weakref.finalize(self, os.close, file)
         except AttributeError:  # not on Linux
             file, self._path = tempfile.mkstemp()
@@ -57,7 +62,9 @@ class BlockRing:
             memory.madvise(mmap.MADV_HUGEPAGE)
         header = np.frombuffer(memory, np.int64, _HEADER // 8)
         self._closed, self._taken = header[:1], header[1 : 1 + self._workers]
-        self._blocks = np.frombuffer(memory, np.uint8, offset=_HEADER).reshape(self._workers, self._depth, *self._shape)
+        self._blocks = np.frombuffer(memory, np.uint8, offset=_HEADER).reshape(
+            self._workers, self._depth, *self._shape
+        )
 
     def to_fill(self, number: int) -> np.ndarray:
         """In a worker: the memory of a block, with what an earlier one left there.
@@ -73,7 +80,9 @@ class BlockRing:
         return self._blocks[worker, round_ % self._depth]
 
     def take(self, number: int) -> np.ndarray:
-        """In the main process: a copy of a block that has been filled; its memory may be used again."""
+        """In the main process: a copy of a block that has been filled; its memory may be used
+        again.
+        """
         round_, worker = divmod(number, self._workers)
         block = self._blocks[worker, round_ % self._depth].copy()
         self._taken[worker] = round_ + 1

@@ -1,4 +1,6 @@
-"""Where blocks of rows are made: in this process or in worker processes, through grain, the same rows either way."""
+"""Where blocks of rows are made: in this process or in worker processes, through grain, the same
+rows either way.
+"""
 
 import multiprocessing
 import os
@@ -31,10 +33,14 @@ class Rows(Protocol):
         """The arrays beside the clips, for a number of rows."""
 
     def fill(self, step: int, row: int, place: int, clip: np.ndarray, fields: Batch) -> None:
-        """Makes row `row` of global batch `step`: its pixels in `clip`, the rest in `fields[…][place]`."""
+        """Makes row `row` of global batch `step`: its pixels in `clip`, the rest in
+        `fields[…][place]`.
+        """
 
 
-def iterate_blocks(rows: Rows, block: range, steps: range, *, workers: int, threads: int, prefetch: int) -> Iterator[Batch]:
+def iterate_blocks(
+    rows: Rows, block: range, steps: range, *, workers: int, threads: int, prefetch: int
+) -> Iterator[Batch]:
     """Yields one host's block of every global batch, in order.
 
     Args:
@@ -43,13 +49,17 @@ def iterate_blocks(rows: Rows, block: range, steps: range, *, workers: int, thre
         steps: the global batches.
         workers: processes that make blocks; 0 makes them in this one.
         threads: that make rows, in each of these processes.
-        prefetch: finished blocks that wait, for each process; 0 (without workers only) makes each when it is asked for.
+        prefetch: finished blocks that wait, for each process; 0 (without workers only) makes each
+            when it is asked for.
 
     Raises:
         UserError: if the numbers of workers and waiting blocks make no sense; at once.
     """
     if workers < 0 or prefetch < 0 or (workers and not prefetch):
-        raise UserError(f"data.workers={workers}, data.prefetch={prefetch}: neither is negative, and workers need prefetch of 1 or more")
+        raise UserError(
+            f"data.workers={workers}, data.prefetch={prefetch}: neither is negative, and workers "
+            "need prefetch of 1 or more"
+        )
     make = _BlockMaker(rows, block, threads)
     dataset = grain.MapDataset.range(steps.start, steps.stop)
     if workers:
@@ -97,14 +107,17 @@ class _BlockMaker:
 
 @dataclass(frozen=True)
 class _WorkerBlockMaker:
-    """Puts the pixels of a block in the ring, where the main process finds them, and returns the rest."""
+    """Puts the pixels of a block in the ring, where the main process finds them, and returns the
+    rest.
+    """
 
     make: _BlockMaker
     ring: BlockRing
     first_step: int
 
     def __reduce__(self) -> tuple:
-        # Grain sends what it maps by cloudpickle, which takes a class method's code along where pickle takes its name.
+        # Grain sends what it maps by cloudpickle, which takes a class method's code along where
+        # pickle takes its name.
         return _from_pickle, (pickle.dumps((self.make, self.ring, self.first_step)),)
 
     def __call__(self, step: int) -> Batch:
@@ -123,13 +136,21 @@ def _from_here(dataset: grain.IterDataset) -> Iterator[Batch]:
         iterator.close()
 
 
-def _from_workers(steps: grain.MapDataset, make: _BlockMaker, first_step: int, workers: int, prefetch: int) -> Iterator[Batch]:
-    if not flags.FLAGS.is_parsed():  # grain reads flags to start a process; a program without absl's app.run has not parsed them
+def _from_workers(
+    steps: grain.MapDataset, make: _BlockMaker, first_step: int, workers: int, prefetch: int
+) -> Iterator[Batch]:
+    if (
+        not flags.FLAGS.is_parsed()
+    ):  # grain reads flags to start a process; a program without absl's app.run has not parsed them
         flags.FLAGS.mark_as_parsed()
-    ring = BlockRing(make.clips_shape, workers, depth=prefetch + 1)  # one is being filled while `prefetch` wait
+    ring = BlockRing(
+        make.clips_shape, workers, depth=prefetch + 1
+    )  # one is being filled while `prefetch` wait
     dataset = grain.experimental.WithOptionsIterDataset(
         steps.map(_WorkerBlockMaker(make, ring, first_step)).to_iter_dataset(_read_options(0)),
-        grain.experimental.DatasetOptions(min_shm_size=sys.maxsize),  # what is not in the ring is small, and goes through a pipe
+        grain.experimental.DatasetOptions(
+            min_shm_size=sys.maxsize
+        ),  # what is not in the ring is small, and goes through a pipe
     )
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
     iterator = iter(dataset.mp_prefetch(options, worker_init_fn=_start_worker))
@@ -147,7 +168,9 @@ def _read_options(prefetch: int) -> grain.ReadOptions:
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
-    """Leaves signals to the main process, which may want a few more batches before it saves, and ends with it, even if it is killed."""
+    """Leaves signals to the main process, which may want a few more batches before it saves, and
+    ends with it, even if it is killed.
+    """
     del worker_index, worker_count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

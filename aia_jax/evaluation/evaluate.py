@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aia_jax.data.damage import DamageLog
 from aia_jax.data.prefetch import MeshPrefetch
 from aia_jax.shapes import PyTree
+from aia_jax.shards.damage_log import DamageLog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +59,17 @@ def evaluate(
     with batches:
         for batch in batches:
             damage.add(batch["damaged"].ravel())
-            new = eval_step(variables, {name: batch[name] for name in ("clips", "labels", "weights")})
-            sums = new if sums is None else jax.tree.map(jnp.add, sums, new)  # stays on the devices: no batch waits for another's sums
+            new = eval_step(
+                variables, {name: batch[name] for name in ("clips", "labels", "weights")}
+            )
+            sums = (
+                new if sums is None else jax.tree.map(jnp.add, sums, new)
+            )  # stays on the devices: no batch waits for another's sums
             if stop():
                 return None
     totals = {name: float(total) for name, total in sums.items()}
     evaluated = totals.pop("weight")
-    means = {name: total / evaluated if evaluated else float("nan") for name, total in totals.items()}
+    means = {
+        name: total / evaluated if evaluated else float("nan") for name, total in totals.items()
+    }
     return Result(**means, evaluated=round(evaluated), expected=expected)

@@ -1,4 +1,6 @@
-"""A video with what a network says of it: the frames, which of them it saw, and its classes with bars."""
+"""A video with what a network says of it: the frames, which of them it saw, and its classes with
+bars.
+"""
 
 import io
 import math
@@ -14,19 +16,32 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from aia_jax.data.framing import atomic_file
-from aia_jax.data.prepare.decode import pictures
 from aia_jax.errors import UserError
 from aia_jax.evaluation.predict import Prediction
+from aia_jax.shards.tfrecord import atomic_file
+from aia_jax.video.decode import pictures
 
 _SUFFIXES = (".mp4", ".gif")
-_LARGEST, _SMALLEST = (720, 1280), (360, 480)  # (height, width) that frames are shrunk or enlarged into
+_LARGEST, _SMALLEST = (
+    (720, 1280),
+    (360, 480),
+)  # (height, width) that frames are shrunk or enlarged into
 _PANEL_WIDTH = 640  # pixels, at least
 _FOLDER_FPS = 12  # frames a second of a folder of pictures, which does not say
 _GIF_FPS = 15  # more makes large files, and players slow down above it
-_MARGIN, _HEAD, _ROW, _FOOT = 20, 46, 46, 8  # pixels of the panel: at its sides, above the first class, of a class, below the last
+_MARGIN, _HEAD, _ROW, _FOOT = (
+    20,
+    46,
+    46,
+    8,
+)  # pixels of the panel: at its sides, above the first class, of a class, below the last
 _TRACK = 10  # pixels: height of the strip between picture and panel that shows the time
-_BACKGROUND, _TRACK_COLOUR, _PLAYED, _SEEN = (22, 25, 29), (49, 54, 61), (96, 104, 114), (255, 176, 59)
+_BACKGROUND, _TRACK_COLOUR, _PLAYED, _SEEN = (
+    (22, 25, 29),
+    (49, 54, 61),
+    (96, 104, 114),
+    (255, 176, 59),
+)
 _INK, _FAINT, _BAR, _OTHER_BAR, _GROOVE = "#f2f4f6", "#9aa3ad", "#ffb03b", "#7f8a96", "#31363d"
 _DPI = 100
 
@@ -35,7 +50,8 @@ def check_overlay(path: Path, sources: Sequence[Path]) -> Path:
     """Refuses, before anything is computed, what could not be written in the end.
 
     Raises:
-        UserError: another kind of file, a folder that does not exist, the video itself, or more than one video.
+        UserError: another kind of file, a folder that does not exist, the video itself, or more
+            than one video.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise UserError(f"--overlay {path}: the name must end with {' or '.join(_SUFFIXES)}")
@@ -67,7 +83,9 @@ def write_overlay(path: Path, prediction: Prediction, classes: Sequence[tuple[st
         write(container, _frames(prediction, classes, step), fps / step)
 
 
-def draw_panel(width: int, title: str, note: str, classes: Sequence[tuple[str, float]]) -> np.ndarray:
+def draw_panel(
+    width: int, title: str, note: str, classes: Sequence[tuple[str, float]]
+) -> np.ndarray:
     """The classes with their bars: uint8 [height, width, 3].
 
     Args:
@@ -77,16 +95,28 @@ def draw_panel(width: int, title: str, note: str, classes: Sequence[tuple[str, f
         classes: names and probabilities; long names are shortened.
     """
     height = _HEAD + _ROW * len(classes) + _FOOT
-    with mpl.rc_context({"font.family": "DejaVu Sans"}):  # comes with matplotlib: the same letters everywhere
-        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=np.array(_BACKGROUND) / 255)
-        canvas = FigureCanvasAgg(figure)  # no pyplot: its global state is not for libraries, and it would look for a display
-        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # a unit is a pixel, from the top left
+    with mpl.rc_context(
+        {"font.family": "DejaVu Sans"}
+    ):  # comes with matplotlib: the same letters everywhere
+        figure = Figure(
+            figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=np.array(_BACKGROUND) / 255
+        )
+        canvas = FigureCanvasAgg(
+            figure
+        )  # no pyplot: its global state is not for libraries, and it would look for a display
+        axes = figure.add_axes(
+            (0, 0, 1, 1), xlim=(0, width), ylim=(height, 0)
+        )  # a unit is a pixel, from the top left
         axes.set_axis_off()
         points = 72 / _DPI  # of a pixel
 
-        def text(x: int, y: int, words: str, size: int, most: int | float, **style: str) -> int | float:
+        def text(
+            x: int, y: int, words: str, size: int, most: int | float, **style: str
+        ) -> int | float:
             """Writes words of `size` pixels, shortened to `most` pixels; returns their width."""
-            drawn = axes.text(x, y, words, fontsize=size * points, va="baseline", parse_math=False, **style)
+            drawn = axes.text(
+                x, y, words, fontsize=size * points, va="baseline", parse_math=False, **style
+            )
             while len(words) > 1 and drawn.get_window_extent(canvas.get_renderer()).width > most:
                 words = words[:-1].rstrip()
                 drawn.set_text(words + "…")
@@ -98,16 +128,25 @@ def draw_panel(width: int, title: str, note: str, classes: Sequence[tuple[str, f
         for rank, (name, probability) in enumerate(classes):
             top = _HEAD + rank * _ROW
             style = {"color": _INK, "weight": "bold"} if rank == 0 else {"color": _FAINT}
-            share = text(width - _MARGIN, top + 19, f"{probability:.1%}", 17, inner, ha="right", **style)
+            share = text(
+                width - _MARGIN, top + 19, f"{probability:.1%}", 17, inner, ha="right", **style
+            )
             text(_MARGIN, top + 19, name, 17, inner - share - 20, **style)
-            for length, colour in ((1.0, _GROOVE), (probability, _BAR if rank == 0 else _OTHER_BAR)):
-                axes.add_patch(Rectangle((_MARGIN, top + 27), inner * length, 7, color=colour, linewidth=0))
+            for length, colour in (
+                (1.0, _GROOVE),
+                (probability, _BAR if rank == 0 else _OTHER_BAR),
+            ):
+                axes.add_patch(
+                    Rectangle((_MARGIN, top + 27), inner * length, 7, color=colour, linewidth=0)
+                )
         buffer = io.BytesIO()
         canvas.print_rgba(buffer)
     return np.frombuffer(buffer.getvalue(), np.uint8).reshape(height, width, 4)[..., :3]
 
 
-def _frames(prediction: Prediction, classes: Sequence[tuple[str, float]], step: int) -> Iterator[np.ndarray]:
+def _frames(
+    prediction: Prediction, classes: Sequence[tuple[str, float]], step: int
+) -> Iterator[np.ndarray]:
     """The finished pictures, all of one even size."""
     canvas, shape, panel_top = None, (0, 0), 0
     for number, picture in enumerate(pictures(prediction.source)):
@@ -124,7 +163,11 @@ def _frames(prediction: Prediction, classes: Sequence[tuple[str, float]], step: 
             canvas[panel_top:height] = panel
         left = (canvas.shape[1] - shape[1]) // 2
         shrinks = shape[0] < picture.shape[0]
-        scaled = cv2.resize(np.ascontiguousarray(picture), shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        scaled = cv2.resize(
+            np.ascontiguousarray(picture),
+            shape[::-1],
+            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+        )
         canvas[: shape[0], left : left + shape[1]] = scaled
         canvas[shape[0] : panel_top] = _track(canvas.shape[1], number, prediction)
         yield canvas
@@ -148,8 +191,12 @@ def _track(width: int, number: int, prediction: Prediction) -> np.ndarray:
     return track
 
 
-def _write_mp4(container: av.container.OutputContainer, frames: Iterator[np.ndarray], fps: Fraction) -> None:
-    codec, options = ("libx264", {"crf": "18"}) if "libx264" in av.codecs_available else ("mpeg4", {"q:v": "3"})
+def _write_mp4(
+    container: av.container.OutputContainer, frames: Iterator[np.ndarray], fps: Fraction
+) -> None:
+    codec, options = (
+        ("libx264", {"crf": "18"}) if "libx264" in av.codecs_available else ("mpeg4", {"q:v": "3"})
+    )
     stream = container.add_stream(codec, rate=fps, options=options)
     stream.pix_fmt = "yuv420p"
     for number, picture in enumerate(frames):
@@ -159,7 +206,9 @@ def _write_mp4(container: av.container.OutputContainer, frames: Iterator[np.ndar
     container.mux(stream.encode())
 
 
-def _write_gif(container: av.container.OutputContainer, frames: Iterator[np.ndarray], fps: Fraction) -> None:
+def _write_gif(
+    container: av.container.OutputContainer, frames: Iterator[np.ndarray], fps: Fraction
+) -> None:
     """Each frame with the 256 colours that suit it best; only one is held at a time."""
     stream, graph = None, None
     for number, picture in enumerate(frames):
@@ -178,7 +227,10 @@ def _palette_graph(width: int, height: int, time_base: Fraction) -> av.filter.Gr
     graph = av.filter.Graph()
     source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=time_base)
     split, sink = graph.add("split"), graph.add("buffersink")
-    palette, use = graph.add("palettegen", "stats_mode=single"), graph.add("paletteuse", "new=1:dither=bayer:bayer_scale=4")
+    palette, use = (
+        graph.add("palettegen", "stats_mode=single"),
+        graph.add("paletteuse", "new=1:dither=bayer:bayer_scale=4"),
+    )
     source.link_to(split)
     split.link_to(use, 0, 0)
     split.link_to(palette, 1, 0)

@@ -1,4 +1,6 @@
-"""From video files to class probabilities: frames as prepare_data.py would store them, views as eval.py would cut them."""
+"""From video files to class probabilities: frames as prepare_data.py would store them, views as
+eval.py would cut them.
+"""
 
 import glob
 import os
@@ -13,15 +15,14 @@ import jax
 import numpy as np
 import simplejpeg
 
-from aia_jax.cores import cores
-from aia_jax.cpu_compiler import compiler_options
-from aia_jax.data.prepare.decode import UnreadableVideo, decode, estimated_count
-from aia_jax.data.prepare.frame_size import FrameSize
-from aia_jax.data.prepare.write import Storage
+from aia_jax.checkpoints.trained_run import TrainedRun, read_manifest
+from aia_jax.compile_cache import compiler_options
+from aia_jax.data.views import Views
 from aia_jax.errors import UserError
-from aia_jax.evaluation.trained import TrainedRun, read_manifest
-from aia_jax.evaluation.views import Views
+from aia_jax.prepare.write import Storage
 from aia_jax.training.step import normalize
+from aia_jax.video.decode import UnreadableVideo, cores, decode, estimated_count
+from aia_jax.video.frame_size import FrameSize
 
 _QUALITY = 90  # what prepare_data.py takes if nothing is said
 _MOST_CLIPS = 16  # of one call of the network
@@ -49,7 +50,9 @@ class Prediction:
     seconds: float
 
     def top(self, most: int) -> list[tuple[int, float]]:
-        """The most likely labels with their probabilities, the likeliest first; all of them if there are fewer."""
+        """The most likely labels with their probabilities, the likeliest first; all of them if
+        there are fewer.
+        """
         order = np.argsort(-self.probabilities, kind="stable")[:most]
         return [(int(label), float(self.probabilities[label])) for label in order]
 
@@ -75,7 +78,8 @@ class _Read:
 
 
 def find_sources(names: Iterable[str]) -> list[Path]:
-    """The videos that a command line names: each file or folder of frames as it is, a pattern such as "clips/**/*.mp4" by what matches.
+    """The videos that a command line names: each file or folder of frames as it is, a pattern such
+    as "clips/**/*.mp4" by what matches.
 
     Raises:
         UserError: a pattern matches nothing.
@@ -92,11 +96,13 @@ def find_sources(names: Iterable[str]) -> list[Path]:
 
 
 def storage_of(run: TrainedRun, size: str | None = None) -> Storage:
-    """How the run's training data were stored: by their manifest where it can be found, else by the recipe's `data.resize`.
+    """How the run's training data were stored: by their manifest where it can be found, else by the
+    recipe's `data.resize`.
 
     Args:
         run: the trained run.
-        size: the user's word on the frames' size, as prepare_data.py takes it; None if there is none.
+        size: the user's word on the frames' size, as prepare_data.py takes it; None if there is
+            none.
 
     Raises:
         UserError: nothing says at which size frames are stored, or `size` is none.
@@ -112,13 +118,17 @@ def storage_of(run: TrainedRun, size: str | None = None) -> Storage:
         height, width = run.config.data.resize
         return Storage(FrameSize(height=height, width=width), quality)
     raise UserError(
-        f"the recipe of {run.workdir} has no data.resize and its data folder {run.config.data.dir} has no manifest of this data set: "
+        f"the recipe of {run.workdir} has no data.resize and its data folder {run.config.data.dir} "
+        "has no manifest of this data set: "
         "say with --size at which size the frames were stored, as 240x320 or short256"
     )
 
 
-def read_views(source: Path, run: TrainedRun, views: Views, storage: Storage, threads: int = 1) -> _Read:
-    """Reads a video and cuts its views. Only frames that a view shows are kept, so a long video takes no more memory than a short one.
+def read_views(
+    source: Path, run: TrainedRun, views: Views, storage: Storage, threads: int = 1
+) -> _Read:
+    """Reads a video and cuts its views. Only frames that a view shows are kept, so a long video
+    takes no more memory than a short one.
 
     Args:
         source: a video file, or a folder of frames.
@@ -133,13 +143,21 @@ def read_views(source: Path, run: TrainedRun, views: Views, storage: Storage, th
     started = time.perf_counter()
     data = run.config.data
     count, video = estimated_count(source), None
-    while video is None or video.count != count:  # packets that hold no frame, or several, show only when all are decoded
+    while (
+        video is None or video.count != count
+    ):  # packets that hold no frame, or several, show only when all are decoded
         count = video.count if video else count
         seen, places = np.unique(views.frames(count, data.num_frames), return_inverse=True)
         video = decode(source, storage.size, storage.quality, set(seen.tolist()), threads)
-    pictures = [simplejpeg.decode_jpeg(jpeg) for jpeg in video.frames]  # through JPEG: these are the pixels that training has seen
-    clips = views.cut(pictures, places.reshape(views.clips, data.num_frames), data.crop, data.resize)
-    return _Read(source, clips, count, tuple(seen.tolist()), video.fps, time.perf_counter() - started)
+    pictures = [
+        simplejpeg.decode_jpeg(jpeg) for jpeg in video.frames
+    ]  # through JPEG: these are the pixels that training has seen
+    clips = views.cut(
+        pictures, places.reshape(views.clips, data.num_frames), data.crop, data.resize
+    )
+    return _Read(
+        source, clips, count, tuple(seen.tolist()), video.fps, time.perf_counter() - started
+    )
 
 
 class Classifier:
@@ -156,7 +174,8 @@ class Classifier:
         self._shape = (batch, *run.clip_shape)
         self._variables = jax.device_put(run.variables)
         self._apply = jax.jit(
-            lambda variables, clips: run.model.apply(variables, normalize(clips), train=False), compiler_options=compiler_options()
+            lambda variables, clips: run.model.apply(variables, normalize(clips), train=False),
+            compiler_options=compiler_options(),
         )
 
     def __call__(self, clips: Sequence[np.ndarray]) -> np.ndarray:
@@ -218,7 +237,9 @@ def _finished(waiting: deque, logits: deque, views: int) -> Iterator[Prediction 
         yield Prediction(read.source, probabilities, read.count, read.seen, read.fps, read.seconds)
 
 
-def _read_ahead(run: TrainedRun, sources: Sequence[Path], views: Views, storage: Storage) -> Iterator[_Read | Unreadable]:
+def _read_ahead(
+    run: TrainedRun, sources: Sequence[Path], views: Views, storage: Storage
+) -> Iterator[_Read | Unreadable]:
     """Reads videos beside one another, in their order; at most one waits for each reader."""
     readers = min(len(sources), cores(), _MOST_READERS)
     threads = 1 if len(sources) > 1 else 0  # a single video has all cores to itself

@@ -11,14 +11,16 @@ from aia_jax.shapes import Array, Float
 
 
 class BatchNorm(nn.BatchNorm):
-    """Flax's BatchNorm that keeps less for the gradient (`ops.batch_normalized`), and whose training statistics may be those of groups of
+    """Flax's BatchNorm that keeps less for the gradient (`ops.batch_normalized`), and whose
+    training statistics may be those of groups of
     rows: torch's on a GPU of 8 clips, say.
 
-    A group's rows are normalised by the group's own mean and variance. The running statistics take the mean over groups of the mean and
-    of the (biased) variance; the reference keeps those of the first GPU's group only. Variables are those of `nn.BatchNorm`.
+    A group's rows are normalised by the group's own mean and variance. The running statistics take
+    the mean over groups of the mean and of the (biased) variance; the reference keeps those of the
+    first GPU's group only. Variables are those of `nn.BatchNorm`.
 
-    Only per-row sums of a group ever meet: where a group's rows lie on one device, nothing crosses between devices but the running
-    statistics, which no other computation of the step waits for.
+    Only per-row sums of a group ever meet: where a group's rows lie on one device, nothing crosses
+    between devices but the running statistics, which no other computation of the step waits for.
 
     Attributes:
         group_rows: rows (of the first axis) of a group; 0: all rows are one.
@@ -44,7 +46,9 @@ class BatchNorm(nn.BatchNorm):
         normalized = batch_normalized_sigmoid if self.sigmoid else batch_normalized
         y, *statistics = normalized(x, scale, bias, groups, self.epsilon)
         for name, now in zip(("mean", "var"), statistics, strict=True):
-            running = self.variable("batch_stats", name, jnp.zeros, (channels,))  # there since the initialisation
+            running = self.variable(
+                "batch_stats", name, jnp.zeros, (channels,)
+            )  # there since the initialisation
             running.value = running_average(running.value, now, self.momentum)
         return y.astype(self.dtype or y.dtype)
 
@@ -62,6 +66,8 @@ def group_count(rows: int, group_rows: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=2)  # traced once
-def running_average(running: Float[Array, " c"], now: Float[Array, "g c"], momentum: float) -> Float[Array, " c"]:
+def running_average(
+    running: Float[Array, " c"], now: Float[Array, "g c"], momentum: float
+) -> Float[Array, " c"]:
     """A running statistic after the groups' statistics of one more batch."""
     return momentum * running + (1 - momentum) * now.mean(0)

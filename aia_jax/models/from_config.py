@@ -4,11 +4,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from aia_jax.models.video_net import VideoNet, create_model
+from aia_jax.models.resnet.modeling import VideoNet, create_model
 
 
 def model_from_config(config: Any) -> VideoNet:
-    """Builds the network of `config.model` for the classes and frames of `config.data` (configs/base.py explains the fields)."""
+    """Builds the network of `config.model` for the classes and frames of `config.data`
+    (configs/base.py explains the fields).
+    """
     model = config.model
     return create_model(
         config.data.num_classes,

@@ -3,16 +3,20 @@
 import jax
 import jax.numpy as jnp
 
-from aia_jax.ops.apart import apart
+from aia_jax.ops.xla_fusion import apart
 from aia_jax.shapes import Array, Float
 
 
 @jax.custom_vjp
-def residual_relu(branch: Float[Array, "n h w c"], shortcut: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """max(branch + shortcut, 0): a block's output (He et al. 2016, Fig. 2), computed once whatever reads it.
+def residual_relu(
+    branch: Float[Array, "n h w c"], shortcut: Float[Array, "n h w c"]
+) -> Float[Array, "n h w c"]:
+    """max(branch + shortcut, 0): a block's output (He et al. 2016, Fig. 2), computed once whatever
+    reads it.
 
-    Left to itself, XLA's CPU backend writes this sum into each reader, one of which is the next block's sum: the sixth block of a stage
-    would compute the outputs of all before it again. The gradient keeps the output alone.
+    Left to itself, XLA's CPU backend writes this sum into each reader, one of which is the next
+    block's sum: the sixth block of a stage would compute the outputs of all before it again. The
+    gradient keeps the output alone.
     """
     return jax.lax.optimization_barrier(apart(lambda a, b: jnp.maximum(a + b, 0), branch, shortcut))
 

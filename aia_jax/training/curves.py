@@ -20,7 +20,8 @@ _MARKED = 60  # validations up to which each has a dot
 
 
 def draw_curves(metrics: str | Path, picture: str | Path) -> None:
-    """Draws metrics.jsonl as a PNG, replacing an older one in one move. Rows without a finite number leave a gap.
+    """Draws metrics.jsonl as a PNG, replacing an older one in one move. Rows without a finite
+    number leave a gap.
 
     Args:
         metrics: path of metrics.jsonl; it may hold no rows yet.
@@ -31,7 +32,11 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
     figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     loss, accuracy, rate = figure.subplots(1, 3)
-    for axes, title, name in ((loss, "loss (nats)", "loss"), (accuracy, "top-1", "top1"), (rate, "learning rate", "lr")):
+    for axes, title, name in (
+        (loss, "loss (nats)", "loss"),
+        (accuracy, "top-1", "top1"),
+        (rate, "learning rate", "lr"),
+    ):
         for split in ("train", "validation"):
             _draw_curve(axes, rows, split, name)
         _dress(axes, title)
@@ -58,14 +63,25 @@ def _draw_curve(axes: Axes, rows: Sequence[Mapping[str, Any]], split: str, name:
     if steps:
         dots = "o" if (split == "validation" and len(steps) <= _MARKED) or len(steps) == 1 else None
         style = "steps-pre" if name == "lr" else "default"  # it stays the same for epochs
-        axes.plot(steps, values, color=_COLOURS[split], label=split, marker=dots, markersize=3.5, linewidth=1.4, drawstyle=style)
+        axes.plot(
+            steps,
+            values,
+            color=_COLOURS[split],
+            label=split,
+            marker=dots,
+            markersize=3.5,
+            linewidth=1.4,
+            drawstyle=style,
+        )
 
 
 def _thin(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
     """Averages neighbouring rows so that at most `_POINTS` are left."""
     size = max(1, math.ceil(len(steps) / _POINTS))
     groups = [slice(start, start + size) for start in range(0, len(steps), size)]
-    return [steps[group][-1] for group in groups], [sum(values[group]) / len(values[group]) for group in groups]
+    return [steps[group][-1] for group in groups], [
+        sum(values[group]) / len(values[group]) for group in groups
+    ]
 
 
 def _dress(axes: Axes, title: str) -> None:

@@ -1,4 +1,6 @@
-"""What a run leaves behind and shows as it goes: metrics.jsonl, TensorBoard events and the progress line."""
+"""What a run leaves behind and shows as it goes: metrics.jsonl, TensorBoard events and the progress
+line.
+"""
 
 import json
 import math
@@ -20,7 +22,9 @@ from aia_jax.training.progress import ProgressLine
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIR = "tensorboard"
-_IN_FLIGHT = 2  # steps whose metrics are left on the device: with one running and one waiting it never idles
+_IN_FLIGHT = (
+    2  # steps whose metrics are left on the device: with one running and one waiting it never idles
+)
 _LONG_WAIT = 0.2  # share of the time from which waiting for data is worth a message
 _MUST_BE_FINITE = ("loss", "grad_norm")
 
@@ -42,7 +46,8 @@ class NonFiniteLoss(ArithmeticError):
 def read_rows(path: str | Path, last_step: int | None = None) -> list[dict[str, Any]]:
     """Reads metrics.jsonl.
 
-    A line that a killed process left unfinished is passed over; it belongs to steps that will be taken again.
+    A line that a killed process left unfinished is passed over; it belongs to steps that will be
+    taken again.
 
     Args:
         path: the file; without one there are no rows.
@@ -61,7 +66,9 @@ def read_rows(path: str | Path, last_step: int | None = None) -> list[dict[str, 
         except (json.JSONDecodeError, TypeError, KeyError) as error:
             if number == len(lines):
                 break
-            raise UserError(f"{path}, line {number} is not a row of metrics: {line[:80]!r}; remove the line") from error
+            raise UserError(
+                f"{path}, line {number} is not a row of metrics: {line[:80]!r}; remove the line"
+            ) from error
         if last_step is None or step <= last_step:
             rows.append(row)
     return rows
@@ -70,13 +77,16 @@ def read_rows(path: str | Path, last_step: int | None = None) -> list[dict[str, 
 class RunLog:
     """Collects the metrics of a run without making the devices wait.
 
-    Rows of metrics.jsonl hold "step", "epoch" (from 1), "split" ("train" or "validation") and numbers; a number that is not finite is null.
-    A training row averages the "steps" steps up to "step" and adds "lr" (of its last step), "clips_per_s", "steps_per_s", and two shares of
-    the time: "data_wait", waiting for data (above 20% after the first epoch, the log says once what to raise), and "device_idle", in which
-    the devices had no step to work on. Rows end at multiples of `log_every` and wherever `flush` was called; together they cover every
-    step once, also after restarts, if the loop calls `flush` before it saves a checkpoint.
+    Rows of metrics.jsonl hold "step", "epoch" (from 1), "split" ("train" or "validation") and
+    numbers; a number that is not finite is null. A training row averages the "steps" steps up to
+    "step" and adds "lr" (of its last step), "clips_per_s", "steps_per_s", and two shares of the
+    time: "data_wait", waiting for data (above 20% after the first epoch, the log says once what to
+    raise), and "device_idle", in which the devices had no step to work on. Rows end at multiples of
+    `log_every` and wherever `flush` was called; together they cover every step once, also after
+    restarts, if the loop calls `flush` before it saves a checkpoint.
 
-    All processes must make the same calls. Process 0 writes and prints; the others only watch for losses that are not finite.
+    All processes must make the same calls. Process 0 writes and prints; the others only watch for
+    losses that are not finite.
     """
 
     def __init__(
@@ -90,7 +100,8 @@ class RunLog:
         tensorboard: bool = True,
         process_index: int | None = None,
     ):
-        """Opens the log of a run that has finished `start_step` steps; what an earlier process wrote past that is removed.
+        """Opens the log of a run that has finished `start_step` steps; what an earlier process
+        wrote past that is removed.
 
         Args:
             workdir: the run's folder, which exists.
@@ -103,30 +114,49 @@ class RunLog:
         """
         workdir = Path(workdir)
         self._steps_per_epoch, self._log_every = steps_per_epoch, log_every
-        rows = read_rows(workdir / METRICS_FILE, start_step)  # by every process; process 0 may be adding to it already
+        rows = read_rows(
+            workdir / METRICS_FILE, start_step
+        )  # by every process; process 0 may be adding to it already
         self._last = {row["split"]: row for row in rows}
         self._pending: deque[_Step] = deque()
         self._window: list[tuple[_Step, dict[str, float]]] = []
         self._told_of_waiting = False
-        self._mark: float | None = None  # when the last step was handed over; None: other work has come between
+        self._mark: float | None = (
+            None  # when the last step was handed over; None: other work has come between
+        )
         self._file = self._progress = self._tensorboard = None
         if (jax.process_index() if process_index is None else process_index) == 0:
             self._file = _reopen(workdir / METRICS_FILE, rows)
-            self._tensorboard = EventFile(workdir / TENSORBOARD_DIR, start_step) if tensorboard else None
+            self._tensorboard = (
+                EventFile(workdir / TENSORBOARD_DIR, start_step) if tensorboard else None
+            )
             self._progress = ProgressLine(total_steps, steps_per_epoch, start_step)
         covered = self._last["train"]["step"] if "train" in self._last else 0
         if covered != start_step:
-            self.message(f"{METRICS_FILE} ends at step {covered} and the run goes on from step {start_step}: it lacks what lies between")
+            self.message(
+                f"{METRICS_FILE} ends at step {covered} and the run goes on from step "
+                f"{start_step}: it lacks what lies between"
+            )
 
-    def train(self, step: int, metrics: Mapping[str, Any], *, clips: int, data_wait: float | int, device_idle: Callable[[], float]) -> None:
+    def train(
+        self,
+        step: int,
+        metrics: Mapping[str, Any],
+        *,
+        clips: int,
+        data_wait: float | int,
+        device_idle: Callable[[], float],
+    ) -> None:
         """Takes the metrics of a step that was just handed to the devices.
 
         Args:
             step: from 1.
-            metrics: scalars, on the device or not. "loss" and "grad_norm" must be finite; "lr" is reported, the others are averaged.
+            metrics: scalars, on the device or not. "loss" and "grad_norm" must be finite; "lr" is
+                reported, the others are averaged.
             clips: of the global batch.
             data_wait: seconds for which the step waited for its batch.
-            device_idle: gives the seconds for which the devices had waited for the step; called when it has ended.
+            device_idle: gives the seconds for which the devices had waited for the step; called
+                when it has ended.
 
         Raises:
             NonFiniteLoss: for this step or one of the two before it.
@@ -143,7 +173,8 @@ class RunLog:
             self._take_oldest()
 
     def flush(self) -> None:
-        """Waits for the steps in flight and writes the open row: before a checkpoint is saved, at the end of an epoch, before stopping.
+        """Waits for the steps in flight and writes the open row: before a checkpoint is saved, at
+        the end of an epoch, before stopping.
 
         Raises:
             NonFiniteLoss: see `train`.
@@ -159,7 +190,9 @@ class RunLog:
         self._write({"step": step, "epoch": self._epoch(step), "split": "validation", **metrics})
 
     def last_row(self, split: str) -> dict[str, Any] | None:
-        """The newest row of a split, also from before a restart: tells whether the restored step has been validated."""
+        """The newest row of a split, also from before a restart: tells whether the restored step
+        has been validated.
+        """
         return self._last.get(split)
 
     def status(self, text: str) -> None:
@@ -173,7 +206,9 @@ class RunLog:
             self._progress.message(text)
 
     def close(self) -> None:
-        """Closes files and the progress line. Metrics that are still in flight are dropped: `flush` first if they matter."""
+        """Closes files and the progress line. Metrics that are still in flight are dropped: `flush`
+        first if they matter.
+        """
         for part in (self._progress, self._tensorboard, self._file):
             if part is not None:
                 part.close()
@@ -181,7 +216,12 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if kind is None:
                 self.flush()
@@ -190,8 +230,12 @@ class RunLog:
 
     def _take_oldest(self) -> None:
         taken = self._pending.popleft()
-        values = {name: float(np.asarray(value)) for name, value in taken.metrics.items()}  # waits for the step to end
-        wrong = next((name for name in _MUST_BE_FINITE if not math.isfinite(values.get(name, 0.0))), None)
+        values = {
+            name: float(np.asarray(value)) for name, value in taken.metrics.items()
+        }  # waits for the step to end
+        wrong = next(
+            (name for name in _MUST_BE_FINITE if not math.isfinite(values.get(name, 0.0))), None
+        )
         if wrong is not None:
             self._close_window()  # its steps were fine; the row after it is the bad step's own
         self._window.append((taken, values))
@@ -203,23 +247,39 @@ class RunLog:
     def _close_window(self) -> None:
         if self._window:
             step = self._window[-1][0].step
-            row = {"step": step, "epoch": self._epoch(step), "split": "train", **_summary(self._window)}
+            row = {
+                "step": step,
+                "epoch": self._epoch(step),
+                "split": "train",
+                **_summary(self._window),
+            }
             self._write(row)
             self._window = []
             self._tell_of_waiting(row)
 
     def _tell_of_waiting(self, row: Mapping[str, Any]) -> None:
-        """Says once that the input is the bottleneck; in the first epoch files are still cold and workers start."""
-        if row["epoch"] > 1 and row.get("data_wait", 0.0) > _LONG_WAIT and not self._told_of_waiting:
+        """Says once that the input is the bottleneck; in the first epoch files are still cold and
+        workers start.
+        """
+        if (
+            row["epoch"] > 1
+            and row.get("data_wait", 0.0) > _LONG_WAIT
+            and not self._told_of_waiting
+        ):
             self._told_of_waiting = True
             self.message(
-                f"note: input is the bottleneck: steps {row['step'] - row['steps'] + 1:,} to {row['step']:,} waited for data for "
-                f"{row['data_wait']:.0%} of their time (devices idle: {row['device_idle']:.0%}); raise data.workers (processes) or "
+                f"note: input is the bottleneck: steps {row['step'] - row['steps'] + 1:,} to "
+                f"{row['step']:,} waited for data for "
+                f"{row['data_wait']:.0%} of their time (devices idle: {row['device_idle']:.0%}); "
+                "raise data.workers (processes) or "
                 "data.threads (of each) if there are cores for it"
             )
 
     def _write(self, row: dict[str, Any]) -> None:
-        row = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+        row = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
         self._last[row["split"]] = row
         if self._file is not None:
             self._file.write(json.dumps(row) + "\n")
@@ -238,7 +298,11 @@ class _Step:
     clips: int
     data_wait: float  # seconds
     device_idle: Callable[[], float]  # seconds
-    elapsed: float | None  # seconds since the step before; None after a pause, or compilation and validation would count as slow steps
+    elapsed: (
+        float | None
+        # seconds since the step before; None after a pause, or compilation and validation would
+        # count as slow steps
+    )
 
 
 def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]:
@@ -246,7 +310,11 @@ def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]
     values = [values for _, values in window]
     row: dict[str, Any] = {"steps": len(window)}
     for name in values[-1]:
-        row[name] = values[-1][name] if name == "lr" else math.fsum(step[name] for step in values) / len(values)
+        row[name] = (
+            values[-1][name]
+            if name == "lr"
+            else math.fsum(step[name] for step in values) / len(values)
+        )
     timed = [step for step, _ in window if step.elapsed is not None]
     seconds = sum(step.elapsed for step in timed)
     if seconds > 0:
@@ -258,7 +326,9 @@ def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]
 
 
 def _reopen(path: Path, rows: Sequence[Mapping[str, Any]]) -> TextIO:
-    """Opens metrics.jsonl behind `rows`, removing all else. A kill at any moment leaves the old file or the new one."""
+    """Opens metrics.jsonl behind `rows`, removing all else. A kill at any moment leaves the old
+    file or the new one.
+    """
     kept = "".join(json.dumps(row) + "\n" for row in rows)
     if not path.exists() or path.read_bytes() != kept.encode():
         fresh = path.with_suffix(".tmp")
@@ -267,4 +337,6 @@ def _reopen(path: Path, rows: Sequence[Mapping[str, Any]]) -> TextIO:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-    return path.open("a", encoding="utf-8", buffering=1)  # a row is in the file as soon as its line ends
+    return path.open(
+        "a", encoding="utf-8", buffering=1
+    )  # a row is in the file as soon as its line ends

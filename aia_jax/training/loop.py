@@ -1,4 +1,6 @@
-"""The loop over steps: what happens after each, at the end of an epoch, and when something asks it to end."""
+"""The loop over steps: what happens after each, at the end of an epoch, and when something asks it
+to end.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,9 +10,8 @@ import jax
 
 from aia_jax.data.prefetch import MeshPrefetch
 from aia_jax.errors import RunFailed, Stopped
-from aia_jax.training.device_idle import DeviceIdle
 from aia_jax.training.log import NonFiniteLoss, RunLog
-from aia_jax.training.profile import Profile
+from aia_jax.training.profile import DeviceIdle, Profile
 from aia_jax.training.state import TrainState
 from aia_jax.training.stop import StopRequest
 
@@ -39,8 +40,10 @@ class Parts:
 
     Attributes:
         train_step: (state, batch, key) → (state, metrics), jitted; the state is donated.
-        validate: state → metrics of the validation split, or None when it broke off because the run is to stop.
-        save: (step, state, validation metrics or None) starts a checkpoint; with `replace` it may be one that is there.
+        validate: state → metrics of the validation split, or None when it broke off because the run
+            is to stop.
+        save: (step, state, validation metrics or None) starts a checkpoint; with `replace` it may
+            be one that is there.
         finish_saving: waits until the last checkpoint is on the disk.
         damaged: takes a batch's `damaged` record ids; raises when they are too many.
         describe_batch: names the videos of a step's batch.
@@ -59,11 +62,18 @@ class Parts:
 
 
 def train(
-    state: TrainState, key: jax.Array, batches: MeshPrefetch, course: Course, parts: Parts, log: RunLog, stop: StopRequest
+    state: TrainState,
+    key: jax.Array,
+    batches: MeshPrefetch,
+    course: Course,
+    parts: Parts,
+    log: RunLog,
+    stop: StopRequest,
 ) -> TrainState:
     """Trains from `course.start_step` to the end.
 
-    A checkpoint is saved only when every step up to it is known to be finite, so the last good one is never overwritten by a bad one.
+    A checkpoint is saved only when every step up to it is known to be finite, so the last good one
+    is never overwritten by a bad one.
 
     Raises:
         Stopped: asked to stop; the state is saved.
@@ -91,14 +101,18 @@ def train(
     try:
         start, validated = course.start_step, log.last_row("validation")
         if start and course.ends_epoch(start) and (validated is None or validated["step"] != start):
-            end_epoch(start, replace=True)  # the run was stopped between the epoch's last step and its validation
+            end_epoch(
+                start, replace=True
+            )  # the run was stopped between the epoch's last step and its validation
         waited, idle = 0.0, DeviceIdle()
         for step in range(start + 1, course.total_steps + 1):
             parts.profile.before(step)
             batch = next(batches)
             parts.damaged(batch["damaged"])
             idle.before_step()
-            state, metrics = parts.train_step(state, {"clips": batch["clips"], "labels": batch["labels"]}, key)
+            state, metrics = parts.train_step(
+                state, {"clips": batch["clips"], "labels": batch["labels"]}, key
+            )
             log.train(
                 step,
                 metrics,

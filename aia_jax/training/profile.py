@@ -1,5 +1,8 @@
 """A trace of some steps of a run: what the devices and this process did, and when."""
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,9 +15,10 @@ PROFILE_DIR = "profile"
 class Profile:
     """Traces the steps from `start` to `stop`, both included, into a folder.
 
-    The files under plugins/profile there are what TensorBoard's profile plug-in (package xprof) shows; ui.perfetto.dev opens the
-    *.trace.json.gz among them. A run that goes on after `start` traces from its first step; one that ends before `stop` keeps what it has.
-    Every process traces its own devices. Steps that are traced run slower.
+    The files under plugins/profile there are what TensorBoard's profile plug-in (package xprof)
+    shows; ui.perfetto.dev opens the *.trace.json.gz among them. A run that goes on after `start`
+    traces from its first step; one that ends before `stop` keeps what it has. Every process traces
+    its own devices. Steps that are traced run slower.
 
     Attributes:
         folder: where the files go.
@@ -33,7 +37,9 @@ class Profile:
         self._tracing = False
 
     def before(self, step: int) -> None:
-        """Starts the trace if it begins here. Call it before the step's batch is taken, so that waiting for data is in the picture."""
+        """Starts the trace if it begins here. Call it before the step's batch is taken, so that
+        waiting for data is in the picture.
+        """
         if not self._tracing and self._start and self._start <= step <= self._stop:
             jax.profiler.start_trace(self.folder)
             self._tracing = True
@@ -65,5 +71,44 @@ class Profile:
     def __enter__(self) -> "Profile":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
+
+
+class DeviceIdle:
+    """Times the gaps on the devices: from the end of a step to the handing over of the next, where
+    that comes later.
+
+    A thread waits for each step's results; nothing else does, so steps are handed over as early as
+    without it. What is seen is this process's devices, and a gap within a step (waiting for another
+    host, say) is not seen.
+    """
+
+    def __init__(self):
+        self._waiter = ThreadPoolExecutor(1, thread_name_prefix="device-idle")
+        self._handed_over = 0.0
+        self._ended: float | None = None  # of the step before, on the waiting thread
+
+    def before_step(self) -> None:
+        """Marks the moment at which a step is handed to the devices."""
+        self._handed_over = time.monotonic()
+
+    def after_step(self, results: Any) -> Callable[[], float]:
+        """Takes the results of the step just handed over.
+
+        Returns:
+            What waits for the step to end and gives the seconds for which the devices were idle
+            before it; 0 for the first step.
+        """
+        return self._waiter.submit(self._wait, self._handed_over, results).result
+
+    def _wait(self, handed_over: float, results: Any) -> float:
+        before, self._ended = self._ended, None  # if waiting fails there is no end to count from
+        jax.block_until_ready(results)
+        self._ended = time.monotonic()
+        return 0.0 if before is None else max(0.0, handed_over - before)

@@ -1,4 +1,6 @@
-"""The one line that says how a run is doing: live in a terminal, printed at each log interval elsewhere."""
+"""The one line that says how a run is doing: live in a terminal, printed at each log interval
+elsewhere.
+"""
 
 import time
 from collections.abc import Mapping
@@ -12,9 +14,17 @@ _START = "starting: the first step compiles the network"
 
 
 class ProgressLine:
-    """Epoch, step, ETA, loss, LR, top-1, clips/s and data wait. Text printed while it is shown scrolls by above it."""
+    """Epoch, step, ETA, loss, LR, top-1, clips/s and data wait. Text printed while it is shown
+    scrolls by above it.
+    """
 
-    def __init__(self, total_steps: int, steps_per_epoch: int, start_step: int, console: Console | None = None):
+    def __init__(
+        self,
+        total_steps: int,
+        steps_per_epoch: int,
+        start_step: int,
+        console: Console | None = None,
+    ):
         """Shows the line. `start_step` is the last finished step."""
         self._total, self._per_epoch, self._step = total_steps, steps_per_epoch, start_step
         self._console = console or Console(highlight=False, soft_wrap=True)
@@ -23,9 +33,13 @@ class ProgressLine:
         self._live: Progress | None = None
         if self._console.is_terminal:
             bar = [BarColumn(bar_width=20)] if self._console.width >= _WIDE else []
-            text = TextColumn("{task.description}", markup=False)  # one line; what does not fit is cut at the right
+            text = TextColumn(
+                "{task.description}", markup=False
+            )  # one line; what does not fit is cut at the right
             self._live = Progress(*bar, text, console=self._console, refresh_per_second=4)
-            self._task = self._live.add_task(self._line(_START), total=total_steps, completed=start_step)
+            self._task = self._live.add_task(
+                self._line(_START), total=total_steps, completed=start_step
+            )
             self._live.start()
         else:
             self.message(self._line(_START))
@@ -90,11 +104,15 @@ def _describe(row: Mapping[str, Any]) -> str:
         "clips_per_s": "{:,.1f} clips/s",
         "data_wait": "data wait {:.0%}",
     }
-    return "  ".join(text.format(row[key]) for key, text in formats.items() if row.get(key) is not None)
+    return "  ".join(
+        text.format(row[key]) for key, text in formats.items() if row.get(key) is not None
+    )
 
 
 def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    return (f"{days} d " if days else "") + (f"{hours}:{minutes:02}:{seconds:02}" if days or hours else f"{minutes}:{seconds:02}")
+    return (f"{days} d " if days else "") + (
+        f"{hours}:{minutes:02}:{seconds:02}" if days or hours else f"{minutes}:{seconds:02}"
+    )

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,23 @@ from rich.console import Console
 from rich.table import Table
 
 from aia_jax import config as configs
+from aia_jax.config import from_json
 from aia_jax.errors import UserError
 from aia_jax.sharding import row_shards
 
 RUN_FILE = "run.json"
-_PACKAGES = ("aia_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "simplejpeg")
+_PACKAGES = (
+    "aia_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "opencv-python-headless",
+    "simplejpeg",
+)
 
 
 def make_workdir(workdir: Path) -> None:
@@ -37,7 +49,9 @@ def make_workdir(workdir: Path) -> None:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        raise UserError(f"--workdir {workdir} cannot be written: {error.strerror}; name another with --workdir") from error
+        raise UserError(
+            f"--workdir {workdir} cannot be written: {error.strerror}; name another with --workdir"
+        ) from error
 
 
 def start_table(
@@ -74,11 +88,19 @@ def start_table(
     table.add_row("data", f"{data.name} in {data.dir}")
     for split in (data.train_split, data.val_split):
         of = f" of {expected[split]:,} expected" if expected[split] else ""
-        missing = f", {expected[split] - found[split]:,} missing" if expected[split] > found[split] else ""
+        missing = (
+            f", {expected[split] - found[split]:,} missing"
+            if expected[split] > found[split]
+            else ""
+        )
         table.add_row("", f"{split}: {found[split]:,} videos{of}{missing}")
     table.add_row("", f"{classes} classes")
 
-    depth = f"ResNet-{model.depth}" if not model.stage_sizes else f"ResNet with stages of {'-'.join(map(str, model.stage_sizes))} blocks"
+    depth = (
+        f"ResNet-{model.depth}"
+        if not model.stage_sizes
+        else f"ResNet with stages of {'-'.join(map(str, model.stage_sizes))} blocks"
+    )
     attention = "" if model.attention == "none" else f" with {model.attention}"
     table.add_row("model", f"{model.temporal.upper()}{attention}, {depth}, {model.compute_dtype}")
     clip = f"{data.num_frames}×{data.crop}×{data.crop}"
@@ -87,12 +109,21 @@ def start_table(
     devices = mesh.devices.flatten()
     hosts = len({device.process_index for device in devices})
     shape = " × ".join(f"{axis} {length}" for axis, length in mesh.shape.items())
-    table.add_row("devices", f"{devices.size} × {devices[0].device_kind} on {hosts} host{'s' * (hosts > 1)}; mesh {shape}")
+    table.add_row(
+        "devices",
+        f"{devices.size} × {devices[0].device_kind} on {hosts} host{'s' * (hosts > 1)}; mesh "
+        f"{shape}",
+    )
     parts = f", in {train.accumulate} parts" if train.accumulate > 1 else ""
     groups = f"; BatchNorm over groups of {train.bn_group_size}" if train.bn_group_size else ""
-    table.add_row("batch", f"{train.batch_size} clips, {train.batch_size // row_shards(mesh)} a device{parts}{groups}")
+    table.add_row(
+        "batch",
+        f"{train.batch_size} clips, {train.batch_size // row_shards(mesh)} a device{parts}{groups}",
+    )
     rate = optim.lr * train.batch_size / optim.lr_batch_size
-    table.add_row("LR", f"{rate:.4g} (the recipe's {optim.lr:g} is for batch {optim.lr_batch_size})")
+    table.add_row(
+        "LR", f"{rate:.4g} (the recipe's {optim.lr:g} is for batch {optim.lr_batch_size})"
+    )
     total = steps_per_epoch * train.epochs
     resumed = f"; going on after step {start_step:,}" if start_step else ""
     table.add_row("steps", f"{steps_per_epoch:,} an epoch × {train.epochs} = {total:,}{resumed}")
@@ -107,7 +138,8 @@ def print_table(table: Table) -> None:
 
 
 def save_provenance(workdir: Path, config: ConfigDict, start_step: int = 0) -> None:
-    """Adds this start to run.json: time, command, resolved config, git commit, package versions, devices. Process 0 writes.
+    """Adds this start to run.json: time, command, resolved config, git commit, package versions,
+    devices. Process 0 writes.
 
     Raises:
         UserError: if there is a run.json that is not one.
@@ -118,7 +150,9 @@ def save_provenance(workdir: Path, config: ConfigDict, start_step: int = 0) -> N
     try:
         starts = json.loads(path.read_text("utf-8"))["starts"] if path.exists() else []
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the record of a run; move it away or name another --workdir") from error
+        raise UserError(
+            f"{path} is not the record of a run; move it away or name another --workdir"
+        ) from error
     starts.append(
         {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -126,8 +160,16 @@ def save_provenance(workdir: Path, config: ConfigDict, start_step: int = 0) -> N
             "start_step": start_step,
             "git": _git_state(),
             "python": platform.python_version(),
-            "packages": {package: version for package in _PACKAGES if (version := _version(package)) is not None},
-            "devices": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "hosts": jax.process_count()},
+            "packages": {
+                package: version
+                for package in _PACKAGES
+                if (version := _version(package)) is not None
+            },
+            "devices": {
+                "kind": jax.devices()[0].device_kind,
+                "count": jax.device_count(),
+                "hosts": jax.process_count(),
+            },
             "config": json.loads(configs.to_json(config)),
         }
     )
@@ -140,15 +182,24 @@ def save_provenance(workdir: Path, config: ConfigDict, start_step: int = 0) -> N
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Commit of this code and whether tracked files differ from it; None where the code is not in a git repository."""
+    """Commit of this code and whether tracked files differ from it; None where the code is not in a
+    git repository.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=20
+        ).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # or an installed copy inside somebody's repository reports theirs
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        git(
+            "ls-files", "--error-unmatch", Path(__file__).name
+        )  # or an installed copy inside somebody's repository reports theirs
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -158,3 +209,71 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+# The step counts batches: with another of these, the same step would be another place in the data.
+_POSITION = ("seed", "train.batch_size", "data.train_split", "data.label")
+
+# Where and how fast the run computes, not what: no word is lost on them.
+_LOADING = ("data.dir", "data.workers", "data.threads", "data.prefetch", "data.expected")
+_FREE = (
+    *_LOADING,
+    "init_from",
+    "compile_cache",
+    "train.remat",
+    "train.log_every",
+    "log",
+    "profile",
+    "mesh",
+    "eval",
+)
+
+
+def compare_with_checkpoint(
+    config: ConfigDict, class_names: Sequence[str], meta: Mapping[str, Any]
+) -> list[str]:
+    """Compares a run's config and classes with those its checkpoint was saved with.
+
+    Returns:
+        One text for each difference that changes the rest of the run, for the user to see.
+
+    Raises:
+        UserError: a difference with which the run cannot go on exactly.
+    """
+    saved = from_json(meta["config"])
+    if list(meta["class_names"]) != list(class_names):
+        raise UserError(
+            f"data.dir {config.data.dir} names {len(class_names)} classes that are not the "
+            f"{len(meta['class_names'])} of the checkpoint "
+            f"({_first_difference(meta['class_names'], class_names)}); use the data of the run, or "
+            "another --workdir"
+        )
+    notes = []
+    for key, (before, now) in _differences(saved, config).items():
+        if key in _POSITION:
+            raise UserError(
+                f"config key {key}: the run in this workdir has {before!r}, now it is {now!r}, and "
+                "its place in the data would be lost; "
+                f"set it back, or start in another --workdir with --config.init_from"
+            )
+        if not any(key == free or key.startswith(f"{free}.") for free in _FREE):
+            notes.append(f"{key} was {before!r} up to here and is {now!r} from here on")
+    return notes
+
+
+def _differences(saved: Any, config: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    found = {}
+    for key in sorted(set(saved) | set(config)):
+        before, now = saved.get(key), config.get(key)
+        if isinstance(before, ConfigDict) and isinstance(now, ConfigDict):
+            found |= _differences(before, now, f"{prefix}{key}.")
+        elif before != now:
+            found[f"{prefix}{key}"] = (before, now)
+    return found
+
+
+def _first_difference(before: Sequence[str], now: Sequence[str]) -> str:
+    for k, (a, b) in enumerate(zip(before, now, strict=False)):
+        if a != b:
+            return f"class {k} was {a!r} and is {b!r}"
+    return "the first ones agree"

@@ -1,4 +1,6 @@
-"""What a training step reads and writes: one pytree, so that it can be donated, sharded and saved as a whole."""
+"""What a training step reads and writes: one pytree, so that it can be donated, sharded and saved
+as a whole.
+"""
 
 from typing import Any
 
@@ -11,7 +13,8 @@ from aia_jax.shapes import PyTree
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a run carries from step to step. Random numbers are not here: every step folds its number into the run's key.
+    """All that a run carries from step to step. Random numbers are not here: every step folds its
+    number into the run's key.
 
     Attributes:
         step: optimiser steps done, an int32 scalar.
@@ -28,14 +31,17 @@ class TrainState(flax.struct.PyTreeNode):
     ema: PyTree
 
     @classmethod
-    def create(cls, variables: PyTree, tx: optax.GradientTransformation, *, ema: bool = False) -> "TrainState":
+    def create(
+        cls, variables: PyTree, tx: optax.GradientTransformation, *, ema: bool = False
+    ) -> "TrainState":
         """The state before the first step.
 
-        Call it under `jax.jit` with `out_shardings` to have every leaf made where it belongs, or under `jax.eval_shape` for the abstract
-        state that `Checkpoints.restore` takes.
+        Call it under `jax.jit` with `out_shardings` to have every leaf made where it belongs, or
+        under `jax.eval_shape` for the abstract state that `Checkpoints.restore` takes.
 
         Args:
-            variables: {"params"} and, for nets with BatchNorm, {"batch_stats"}, from `model.init` or from converted weights.
+            variables: {"params"} and, for nets with BatchNorm, {"batch_stats"}, from `model.init`
+                or from converted weights.
             ema: keep a moving average, which starts as a copy of the variables.
 
         Raises:
@@ -44,9 +50,15 @@ class TrainState(flax.struct.PyTreeNode):
         params = jax.tree.map(jnp.asarray, variables["params"])
         batch_stats = jax.tree.map(jnp.asarray, variables.get("batch_stats", {}))
         # A copy, as the step donates the state and no buffer can be donated twice.
-        average = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if ema else None
+        average = (
+            jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if ema else None
+        )
         return cls(jnp.zeros((), jnp.int32), params, batch_stats, tx.init(params), average)
 
     def eval_variables(self) -> PyTree:
         """{"params", "batch_stats"} to evaluate with: the moving average where there is one."""
-        return self.ema if self.ema is not None else {"params": self.params, "batch_stats": self.batch_stats}
+        return (
+            self.ema
+            if self.ema is not None
+            else {"params": self.params, "batch_stats": self.batch_stats}
+        )

@@ -8,10 +8,12 @@ from jax.experimental import multihost_utils
 
 
 class StopRequest:
-    """Remembers that the process was asked to stop, so that the loop can save first. Use it in a `with` block.
+    """Remembers that the process was asked to stop, so that the loop can save first. Use it in a
+    `with` block.
 
-    On one host it takes SIGTERM and the first Ctrl-C; a second Ctrl-C interrupts at once. On several hosts JAX's preemption service
-    hears SIGTERM on any of them and has all hosts stop at the same step.
+    On one host it takes SIGTERM and the first Ctrl-C; a second Ctrl-C interrupts at once. On
+    several hosts JAX's preemption service hears SIGTERM on any of them and has all hosts stop at
+    the same step.
     """
 
     def __init__(self) -> None:
@@ -20,20 +22,32 @@ class StopRequest:
         self._replaced: dict[int, object] = {}
 
     def at(self, step: int) -> bool:
-        """Whether to stop after `step`. Every host must ask at every step: they agree on the answer."""
+        """Whether to stop after `step`. Every host must ask at every step: they agree on the
+        answer.
+        """
         return multihost_utils.reached_preemption_sync_point(step) if self._several else self._asked
 
     @property
     def now(self) -> bool:
-        """Whether to break off work inside a step's work, such as a validation; on several hosts never, as they could not agree."""
+        """Whether to break off work inside a step's work, such as a validation; on several hosts
+        never, as they could not agree.
+        """
         return self._asked
 
     def __enter__(self) -> "StopRequest":
         if not self._several:
-            self._replaced = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._replaced = {
+                number: signal.signal(number, self._ask)
+                for number in (signal.SIGTERM, signal.SIGINT)
+            }
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for number, handler in self._replaced.items():
             signal.signal(number, handler)
 

@@ -2,18 +2,26 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aia_jax.data.augment import TrainTransform, center_crop, crop_offsets, crop_sizes, cut, draw_crop, three_crops
-from aia_jax.data.datasets import flip_pairs
-from aia_jax.data.resample import Box
+from aia_jax.data.augment import (
+    TrainTransform,
+    center_crop,
+    crop_offsets,
+    crop_sizes,
+    cut,
+    draw_crop,
+    three_crops,
+)
+from aia_jax.shards.dataset_info import flip_pairs
+from aia_jax.video.resize import Box
+from tests.helpers.paths import GOLDEN
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "aia_multiscale_crops.json").read_text())
+GOLDEN = json.loads((GOLDEN / "aia_multiscale_crops.json").read_text())
 GEOMETRIES = [tuple(map(int, key.split("x"))) for key in GOLDEN if "|" not in key]
 
 
@@ -50,14 +58,24 @@ def test_crops_lie_in_the_frame(height, width, size, seed):
 
 def test_test_crops():
     assert center_crop(240, 320, 224) == Box(224, 224, 48, 8)
-    assert three_crops(240, 320, 240) == (Box(240, 240, 0, 0), Box(240, 240, 80, 0), Box(240, 240, 40, 0))
-    assert three_crops(320, 240, 240) == (Box(240, 240, 0, 0), Box(240, 240, 0, 80), Box(240, 240, 0, 40))
+    assert three_crops(240, 320, 240) == (
+        Box(240, 240, 0, 0),
+        Box(240, 240, 80, 0),
+        Box(240, 240, 40, 0),
+    )
+    assert three_crops(320, 240, 240) == (
+        Box(240, 240, 0, 0),
+        Box(240, 240, 0, 80),
+        Box(240, 240, 0, 40),
+    )
     assert center_crop(100, 176, 224) == Box(100, 100, 38, 0)  # then enlarged
 
 
 def test_a_frame_stored_in_another_size_is_cut_at_the_same_place():
     grid = np.stack(np.meshgrid(np.linspace(0, 255, 640), np.linspace(0, 255, 480)), axis=-1)
-    stored = np.concatenate([grid, grid[..., :1]], axis=-1).round().astype(np.uint8)  # pixels say where they are
+    stored = (
+        np.concatenate([grid, grid[..., :1]], axis=-1).round().astype(np.uint8)
+    )  # pixels say where they are
     resized = stored.reshape(240, 2, 320, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
     once, twice = np.zeros((2, 1, 224, 224, 3), np.uint8)
     for box in (Box(224, 224, 48, 8), Box(180, 210, 35, 14), Box(240, 240, 80, 0)):
@@ -69,7 +87,9 @@ def test_a_frame_stored_in_another_size_is_cut_at_the_same_place():
 @settings(max_examples=60, deadline=None)
 @given(stored=st.integers(20, 60), recipe=st.integers(20, 60), seed=st.integers(0, 2**32 - 1))
 def test_every_crop_of_a_frame_stored_in_another_size_can_be_cut(stored, recipe, seed):
-    """The box in the stored frame is in fractions of pixels, and one at the edge may be rounded to end just beyond it."""
+    """The box in the stored frame is in fractions of pixels, and one at the edge may be rounded to
+    end just beyond it.
+    """
     frame = np.full((stored, stored + 3, 3), 77, np.uint8)
     out = np.zeros((1, 16, 16, 3), np.uint8)
     rng = np.random.default_rng(seed)
@@ -80,16 +100,22 @@ def test_every_crop_of_a_frame_stored_in_another_size_can_be_cut(stored, recipe,
 
 def test_a_crop_at_the_edge_that_rounds_beyond_it():
     out = np.zeros((1, 24, 24, 3), np.uint8)
-    cut([np.full((36, 36, 3), 77, np.uint8)], Box(24, 24, 4, 4), (28, 28), out)  # 4·36/28 + 24·36/28 > 36
+    cut(
+        [np.full((36, 36, 3), 77, np.uint8)], Box(24, 24, 4, 4), (28, 28), out
+    )  # 4·36/28 + 24·36/28 > 36
     assert np.all(out == 77)
 
 
 def transform(**fields) -> TrainTransform:
     partner = flip_pairs(["move left", "move right", "stand", "lean left"]).partner
-    return TrainTransform(**{"num_frames": 4, "size": 20, "partner": partner, "resize": None} | fields)
+    return TrainTransform(
+        **{"num_frames": 4, "size": 20, "partner": partner, "resize": None} | fields
+    )
 
 
-def apply(one: TrainTransform, label: int, seed: int, frames: list[np.ndarray]) -> tuple[np.ndarray, int]:
+def apply(
+    one: TrainTransform, label: int, seed: int, frames: list[np.ndarray]
+) -> tuple[np.ndarray, int]:
     out = np.zeros((len(frames), one.size, one.size, 3), np.uint8)
     return out, one(frames, label, np.random.default_rng(seed), out)
 
@@ -107,7 +133,10 @@ def test_a_flip_mirrors_the_pixels_and_swaps_the_label(label, flipped):
 def test_a_side_without_a_partner_is_never_flipped():
     frames = list(np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), np.uint8))
     for seed in range(10):
-        np.testing.assert_array_equal(apply(transform(flip=1.0), 3, seed, frames)[0], apply(transform(flip=0.0), 3, seed, frames)[0])
+        np.testing.assert_array_equal(
+            apply(transform(flip=1.0), 3, seed, frames)[0],
+            apply(transform(flip=0.0), 3, seed, frames)[0],
+        )
         assert apply(transform(flip=1.0), 3, seed, frames)[1] == 3
 
 

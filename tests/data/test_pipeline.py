@@ -1,4 +1,6 @@
-"""The loader: the same rows whoever makes them, every video once in evaluation, and no damage passed over in silence."""
+"""The loader: the same rows whoever makes them, every video once in evaluation, and no damage
+passed over in silence.
+"""
 
 import multiprocessing
 import os
@@ -14,17 +16,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from tiny_data import jpeg_frames, make_dataset
 
 from aia_jax.data.augment import TrainTransform
-from aia_jax.data.datasets import flip_pairs
-from aia_jax.data.example import encode_example
-from aia_jax.data.metadata import shard_name, write_metadata
 from aia_jax.data.pipeline import MAX_GIVEN_UP, eval_batches, train_batches
 from aia_jax.data.plan import BatchPlan
 from aia_jax.data.sampling import frame_indices
-from aia_jax.data.tfrecord import RecordWriter, ShardReader, open_split
 from aia_jax.errors import DataError, UserError
+from aia_jax.shards.dataset_info import flip_pairs
+from aia_jax.shards.example import encode_example
+from aia_jax.shards.reader import RecordWriter, ShardReader, open_split
+from aia_jax.shards.tfds_metadata import shard_name, write_metadata
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_data import jpeg_frames, make_dataset
 
 CLASSES = ("move left", "move right", "stand")
 TRANSFORM = TrainTransform(num_frames=4, size=20, partner=flip_pairs(CLASSES).partner, resize=None)
@@ -32,7 +35,9 @@ TRANSFORM = TrainTransform(num_frames=4, size=20, partner=flip_pairs(CLASSES).pa
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory) -> ShardReader:
-    folder = make_dataset(tmp_path_factory.mktemp("data"), videos_per_class=5, classes=CLASSES, frames=[10, 3, 30])
+    folder = make_dataset(
+        tmp_path_factory.mktemp("data"), videos_per_class=5, classes=CLASSES, frames=[10, 3, 30]
+    )
     return open_split(folder, "train")
 
 
@@ -40,8 +45,12 @@ def write_videos(folder: Path, videos: list[list[bytes]]) -> ShardReader:
     """A split of these JPEG pictures, right or wrong; checksums agree with them."""
     with RecordWriter(folder / shard_name("tiny", "train", 0, 1)) as writer:
         for number, jpegs in enumerate(videos):
-            writer.write(encode_example(jpegs, {"label": number % 3}, f"video_{number}", 12.0, 24, 32))
-    write_metadata(folder, name="tiny", class_names={"label": CLASSES}, shard_lengths={"train": [len(videos)]})
+            writer.write(
+                encode_example(jpegs, {"label": number % 3}, f"video_{number}", 12.0, 24, 32)
+            )
+    write_metadata(
+        folder, name="tiny", class_names={"label": CLASSES}, shard_lengths={"train": [len(videos)]}
+    )
     return open_split(folder, "train")
 
 
@@ -66,7 +75,10 @@ def assert_same(found: list[dict], expected: list[dict]) -> None:
 
 
 def join_hosts(blocks: list[list[dict]]) -> list[dict]:
-    return [{key: np.concatenate([block[key] for block in step]) for key in step[0]} for step in zip(*blocks, strict=True)]
+    return [
+        {key: np.concatenate([block[key] for block in step]) for key in step[0]}
+        for step in zip(*blocks, strict=True)
+    ]
 
 
 # Training
@@ -81,51 +93,88 @@ def test_batch_contents(reader):
         np.testing.assert_array_equal(batch["records"], plan.records(step))
         np.testing.assert_array_equal(batch["damaged"], np.full((6, MAX_GIVEN_UP), -1))
         stored = reader.index.labels["label"][batch["records"]]
-        assert all(label in (own, TRANSFORM.partner[own]) for label, own in zip(batch["labels"], stored, strict=True))
+        assert all(
+            label in (own, TRANSFORM.partner[own])
+            for label, own in zip(batch["labels"], stored, strict=True)
+        )
 
 
 def test_a_flipped_row_has_the_other_label(reader):
     plan = BatchPlan(len(reader), 6, seed=0)
-    never, always = (take(train_batches(reader, plan, replace(TRANSFORM, flip=flip), start_step=0), 3) for flip in (0.0, 1.0))
+    never, always = (
+        take(train_batches(reader, plan, replace(TRANSFORM, flip=flip), start_step=0), 3)
+        for flip in (0.0, 1.0)
+    )
     for plain, flipped in zip(never, always, strict=True):
         np.testing.assert_array_equal(flipped["labels"], TRANSFORM.partner[plain["labels"]])
-        np.testing.assert_allclose(flipped["clips"][:, :, :, ::-1].astype(int), plain["clips"], atol=1)
+        np.testing.assert_allclose(
+            flipped["clips"][:, :, :, ::-1].astype(int), plain["clips"], atol=1
+        )
 
 
 def test_a_restart_goes_on_with_the_same_rows(reader):
     plan = BatchPlan(len(reader), 4, seed=3)
     whole = take(train_batches(reader, plan, TRANSFORM, start_step=0), 8)  # epochs have 3 steps
     for start in (1, 3, 5):
-        assert_same(take(train_batches(reader, plan, TRANSFORM, start_step=start, threads=1), 8 - start), whole[start:])
+        assert_same(
+            take(train_batches(reader, plan, TRANSFORM, start_step=start, threads=1), 8 - start),
+            whole[start:],
+        )
 
 
 def test_hosts_hold_contiguous_blocks_of_the_same_batches(reader):
     plan = BatchPlan(len(reader), 6, seed=0)
     whole = take(train_batches(reader, plan, TRANSFORM, start_step=2), 4)
     for hosts in (2, 3):
-        blocks = [take(train_batches(reader, plan, TRANSFORM, start_step=2, host_index=k, host_count=hosts), 4) for k in range(hosts)]
+        blocks = [
+            take(
+                train_batches(
+                    reader, plan, TRANSFORM, start_step=2, host_index=k, host_count=hosts
+                ),
+                4,
+            )
+            for k in range(hosts)
+        ]
         assert_same(join_hosts(blocks), whole)
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 def test_threads_and_waiting_batches_change_nothing(reader, prefetch):
     plan = BatchPlan(len(reader), 6, seed=0)
-    one_thread = take(train_batches(reader, plan, TRANSFORM, start_step=0, threads=1, prefetch=0), 4)
-    assert_same(take(train_batches(reader, plan, TRANSFORM, start_step=0, threads=3, prefetch=prefetch), 4), one_thread)
+    one_thread = take(
+        train_batches(reader, plan, TRANSFORM, start_step=0, threads=1, prefetch=0), 4
+    )
+    assert_same(
+        take(train_batches(reader, plan, TRANSFORM, start_step=0, threads=3, prefetch=prefetch), 4),
+        one_thread,
+    )
 
 
 def test_worker_processes_change_nothing(reader):
     plan = BatchPlan(len(reader), 6, seed=0)
     expected = take(train_batches(reader, plan, TRANSFORM, start_step=1), 9)
-    assert_same(take(train_batches(reader, plan, TRANSFORM, start_step=1, workers=1, prefetch=1), 9), expected)
+    assert_same(
+        take(train_batches(reader, plan, TRANSFORM, start_step=1, workers=1, prefetch=1), 9),
+        expected,
+    )
     second_host = [{key: value[3:] for key, value in batch.items()} for batch in expected]
-    assert_same(take(train_batches(reader, plan, TRANSFORM, start_step=1, workers=2, host_index=1, host_count=2), 9), second_host)
+    assert_same(
+        take(
+            train_batches(
+                reader, plan, TRANSFORM, start_step=1, workers=2, host_index=1, host_count=2
+            ),
+            9,
+        ),
+        second_host,
+    )
     assert not multiprocessing.active_children()
 
 
 def test_videos_with_fewer_frames_than_the_clip_repeat_frames(tmp_path):
     reader = write_videos(tmp_path, good_videos(4, frames=3))
-    transform = TrainTransform(num_frames=8, size=24, partner=np.arange(3), resize=None, scales=(1.0,), flip=0.0)
+    transform = TrainTransform(
+        num_frames=8, size=24, partner=np.arange(3), resize=None, scales=(1.0,), flip=0.0
+    )
     (batch,) = take(train_batches(reader, BatchPlan(4, 4, seed=0), transform, start_step=0), 1)
     shown = frame_indices(3, 8, "center")[0]
     for clip in batch["clips"]:
@@ -159,7 +208,10 @@ def test_evaluation_shows_the_centre_of_the_right_frames(reader):
     (batch,) = take(eval_batches(reader, 15, 4, 20, resize=None))
     for record in (0, 1, 2):
         shown = frame_indices(int(reader.index.num_frames[record]), 4, "center")[0]
-        frames = [simplejpeg.decode_jpeg(jpeg)[2:22, 6:26] for jpeg in reader.read_frames(record, shown.tolist())]
+        frames = [
+            simplejpeg.decode_jpeg(jpeg)[2:22, 6:26]
+            for jpeg in reader.read_frames(record, shown.tolist())
+        ]
         np.testing.assert_array_equal(batch["clips"][record], frames)
 
 
@@ -168,13 +220,18 @@ def test_several_clips_of_a_video(reader, protocol, clips):
     batch = take(eval_batches(reader, 15, 4, 20, protocol, resize=None))[0]
     assert batch["clips"].shape == (15, clips, 4, 20, 20, 3)
     shown = frame_indices(30, 4, protocol)
-    frames = np.stack([simplejpeg.decode_jpeg(jpeg)[2:22, 6:26] for jpeg in reader.read_frames(2, range(30))])
+    frames = np.stack(
+        [simplejpeg.decode_jpeg(jpeg)[2:22, 6:26] for jpeg in reader.read_frames(2, range(30))]
+    )
     np.testing.assert_array_equal(batch["clips"][2], frames[shown])
 
 
 def test_hosts_share_an_evaluation_evenly(reader):
     whole = take(eval_batches(reader, 6, 4, 20, resize=None))
-    blocks = [take(eval_batches(reader, 6, 4, 20, resize=None, host_index=k, host_count=3)) for k in range(3)]
+    blocks = [
+        take(eval_batches(reader, 6, 4, 20, resize=None, host_index=k, host_count=3))
+        for k in range(3)
+    ]
     assert [len(block) for block in blocks] == [3, 3, 3]
     assert_same(join_hosts(blocks), whole)
 
@@ -207,9 +264,14 @@ def spoil(kind: str, jpeg: bytes) -> bytes:
     }[kind]
 
 
-@pytest.fixture(scope="module", params=["flipped byte", "empty", "truncated", "noise inside", "no picture", "another size"])
+@pytest.fixture(
+    scope="module",
+    params=["flipped byte", "empty", "truncated", "noise inside", "no picture", "another size"],
+)
 def damaged(request, tmp_path_factory) -> ShardReader:
-    """Seven videos; every second frame of the fifth is damaged, so that each clip of it meets damage."""
+    """Seven videos; every second frame of the fifth is damaged, so that each clip of it meets
+    damage.
+    """
     folder = tmp_path_factory.mktemp("damaged")
     videos = good_videos(7)
     if request.param != "flipped byte":
@@ -232,16 +294,48 @@ def test_a_damaged_record_gives_its_row_to_another_and_is_named(damaged):
         assert set(given_up.tolist()) <= {4, -1}
         assert 4 not in batch["records"]
         assert (np.delete(batch["damaged"], row, axis=0) == -1).all()
-        np.testing.assert_array_equal(np.delete(batch["records"], row), np.delete(plan.records(step), row))
-    assert len({batch["records"][plan.records(step).tolist().index(4)] for step, batch in enumerate(batches)}) > 1
-    assert_same(take(train_batches(damaged, plan, transform, start_step=2, threads=1), 4), batches[2:])
+        np.testing.assert_array_equal(
+            np.delete(batch["records"], row), np.delete(plan.records(step), row)
+        )
+    assert (
+        len(
+            {
+                batch["records"][plan.records(step).tolist().index(4)]
+                for step, batch in enumerate(batches)
+            }
+        )
+        > 1
+    )
+    assert_same(
+        take(train_batches(damaged, plan, transform, start_step=2, threads=1), 4), batches[2:]
+    )
 
 
 def test_a_damaged_record_has_no_weight_in_evaluation(damaged):
     batches = take(eval_batches(damaged, 4, 8, 20, resize=None))
-    assert np.concatenate([batch["weights"] for batch in batches]).tolist() == [1, 1, 1, 1, 0, 1, 1, 0]
-    assert np.concatenate([batch["records"] for batch in batches]).tolist() == [0, 1, 2, 3, 4, 5, 6, -1]
-    assert [record for batch in batches for record in batch["damaged"].ravel() if record >= 0] == [4]
+    assert np.concatenate([batch["weights"] for batch in batches]).tolist() == [
+        1,
+        1,
+        1,
+        1,
+        0,
+        1,
+        1,
+        0,
+    ]
+    assert np.concatenate([batch["records"] for batch in batches]).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        -1,
+    ]
+    assert [record for batch in batches for record in batch["damaged"].ravel() if record >= 0] == [
+        4
+    ]
     assert not batches[1]["clips"][0].any()
 
 
@@ -249,7 +343,10 @@ def test_workers_report_damage_and_reuse_no_old_pixels(tmp_path):
     videos = good_videos(11)
     videos[8] = [b""] * 10
     reader = write_videos(tmp_path, videos)
-    assert_same(take(eval_batches(reader, 2, 4, 20, resize=None, workers=2, prefetch=1)), take(eval_batches(reader, 2, 4, 20, resize=None)))
+    assert_same(
+        take(eval_batches(reader, 2, 4, 20, resize=None, workers=2, prefetch=1)),
+        take(eval_batches(reader, 2, 4, 20, resize=None)),
+    )
 
 
 def test_a_record_that_the_index_knows_to_be_damaged(tmp_path):
@@ -270,7 +367,11 @@ def test_a_record_that_the_index_knows_to_be_damaged(tmp_path):
 def test_when_nothing_can_be_read_the_run_stops(tmp_path):
     reader = write_videos(tmp_path, [[b""] * 5] * 4)
     batches = train_batches(reader, BatchPlan(4, 2, seed=0), TRANSFORM, start_step=0)
-    with pytest.raises(DataError, match=r"8 damaged records in succession at step 0, the last: shard .*frame \d is no intact JPEG"):
+    with pytest.raises(
+        DataError,
+        match=r"8 damaged records in succession at step 0, the last: shard .*frame \d is no intact "
+        r"JPEG",
+    ):
         next(batches)
 
 
@@ -289,14 +390,16 @@ def test_when_nothing_can_be_read_the_run_stops(tmp_path):
 )
 def test_wrong_arguments_are_told_at_once(reader, arguments, message):
     with pytest.raises(UserError, match=message):
-        train_batches(reader, BatchPlan(len(reader), 6, seed=0), TRANSFORM, start_step=0, **arguments)
+        train_batches(
+            reader, BatchPlan(len(reader), 6, seed=0), TRANSFORM, start_step=0, **arguments
+        )
     with pytest.raises(UserError, match=message):
         eval_batches(reader, 6, 4, 20, **arguments)
 
 
 _TRAINS_UNTIL_KILLED = """
 import multiprocessing, sys, time
-from test_pipeline import *
+from tests.data.test_pipeline import *
 if __name__ == "__main__":
     reader = open_split(sys.argv[1], "train")
     batches = train_batches(reader, BatchPlan(len(reader), 6, seed=0), TRANSFORM, start_step=0, workers=2)
@@ -310,9 +413,13 @@ def test_workers_leave_signals_to_the_main_process_and_die_with_it(tmp_path):
     make_dataset(tmp_path, videos_per_class=5, classes=CLASSES)
     script = tmp_path / "trains.py"
     script.write_text(_TRAINS_UNTIL_KILLED)
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
-    environment = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
-    with subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    with subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
         workers = [int(pid) for pid in process.stdout.readline().split()]
         try:
             assert len(workers) == 2
@@ -335,4 +442,6 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     state = Path(f"/proc/{pid}/stat")
-    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")  # an orphan that nobody has reaped yet
+    return not (
+        state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z"
+    )  # an orphan that nobody has reaped yet

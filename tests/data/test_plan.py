@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_data import make_dataset
 
 from aia_jax.data.plan import BatchPlan, training_records
-from aia_jax.data.tfrecord import open_split
 from aia_jax.errors import UserError
+from aia_jax.shards.reader import open_split
+from tests.helpers.tiny_data import make_dataset
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 2**64))
 def test_an_epoch_is_whole_batches_of_distinct_records(count, batch_size, seed):
     if count < batch_size:
-        with pytest.raises(UserError, match=f"{count} usable videos make no batch of {batch_size}; set train.batch_size"):
+        with pytest.raises(
+            UserError,
+            match=f"{count} usable videos make no batch of {batch_size}; set train.batch_size",
+        ):
             BatchPlan(count, batch_size, seed)
         return
     plan = BatchPlan(count, batch_size, seed)
@@ -31,7 +34,11 @@ def test_an_epoch_is_whole_batches_of_distinct_records(count, batch_size, seed):
 
 def test_epochs_and_seeds_have_permutations_of_their_own():
     plan, other = BatchPlan(100, 10, seed=0), BatchPlan(100, 10, seed=1)
-    epochs = [np.concatenate([one.records(10 * epoch + k) for k in range(10)]) for one in (plan, other) for epoch in range(3)]
+    epochs = [
+        np.concatenate([one.records(10 * epoch + k) for k in range(10)])
+        for one in (plan, other)
+        for epoch in range(3)
+    ]
     agree = [(a == b).mean() for i, a in enumerate(epochs) for b in epochs[:i]]
     assert max(agree) < 0.1
     assert np.mean([sorted(epoch[:10]) == epoch[:10].tolist() for epoch in epochs]) == 0
@@ -62,12 +69,15 @@ def test_only_the_given_records_are_used():
     ids = np.array([3, 4, 9, 12, 40])
     plan = BatchPlan(ids, 2, seed=0)
     assert plan.num_records == 5
-    assert {record for step in range(20) for record in plan.records(step).tolist()} == set(ids.tolist())
+    assert {record for step in range(20) for record in plan.records(step).tolist()} == set(
+        ids.tolist()
+    )
     assert {plan.draw_record(plan.rng(0, row)) for row in range(40)} == set(ids.tolist())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [((10, 0, 0), "train.batch_size=0"), ((10, 2, -1), "seed=-1"), ((0, 1, 0), "0 usable videos")]
+    ("arguments", "message"),
+    [((10, 0, 0), "train.batch_size=0"), ((10, 2, -1), "seed=-1"), ((0, 1, 0), "0 usable videos")],
 )
 def test_wrong_numbers(arguments, message):
     with pytest.raises(UserError, match=message):

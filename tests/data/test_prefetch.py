@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import weakref
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +17,7 @@ from jax.sharding import Mesh
 from aia_jax.data.prefetch import prefetch_to_mesh
 from aia_jax.errors import UserError
 from aia_jax.sharding import batch_shardings, make_mesh
+from tests.helpers.paths import ROOT
 
 
 def mesh() -> Mesh:
@@ -27,8 +27,19 @@ def mesh() -> Mesh:
 class Batches:
     """Counts what was asked for and whether it was closed."""
 
-    def __init__(self, count: int, rows: int | None = None, error: BaseException | None = None, seconds: float = 0.0):
-        self.count, self.rows, self.error, self.seconds = count, rows or 2 * len(jax.devices()), error, seconds
+    def __init__(
+        self,
+        count: int,
+        rows: int | None = None,
+        error: BaseException | None = None,
+        seconds: float = 0.0,
+    ):
+        self.count, self.rows, self.error, self.seconds = (
+            count,
+            rows or 2 * len(jax.devices()),
+            error,
+            seconds,
+        )
         self.given, self.closed = 0, False
 
     def __iter__(self):
@@ -40,7 +51,9 @@ class Batches:
             raise self.error or StopIteration
         self.given += 1
         numbers = np.arange(self.rows) + 100 * self.given
-        clips = np.broadcast_to(numbers[:, None, None, None, None], (self.rows, 2, 3, 3, 3)).astype(np.uint8)
+        clips = np.broadcast_to(numbers[:, None, None, None, None], (self.rows, 2, 3, 3, 3)).astype(
+            np.uint8
+        )
         return {"clips": clips, "labels": numbers.astype(np.int32), "records": numbers}
 
     def close(self) -> None:
@@ -62,9 +75,9 @@ def test_batches_become_global_arrays():
         assert list(batches) == []  # it has ended
     assert len(found) == 5
     for one, other in zip(found, expected, strict=True):
-        assert {key: array.sharding for key, array in one.items() if key != "records"} == batch_shardings(
-            devices, {"clips": other["clips"], "labels": other["labels"]}
-        )
+        assert {
+            key: array.sharding for key, array in one.items() if key != "records"
+        } == batch_shardings(devices, {"clips": other["clips"], "labels": other["labels"]})
         assert one["clips"].dtype == np.uint8
         assert isinstance(one["records"], np.ndarray)
         for key, value in other.items():
@@ -100,10 +113,15 @@ def test_blocks_of_two_hosts_become_one_batch():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
     }
     hosts = [
-        subprocess.Popen([sys.executable, "-c", _HOST, str(host), str(port)], env=environment, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", _HOST, str(host), str(port)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for host in range(2)
     ]
     assert [host.communicate(timeout=120)[0].strip() for host in hosts] == ["placed", "placed"]

@@ -1,7 +1,6 @@
 """Frame indices: the reference's, number for number, and what holds for every video."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aia_jax.data.sampling import PROTOCOLS, frame_indices
+from tests.helpers.paths import GOLDEN
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "aia_frame_indices.json").read_text())
+GOLDEN = json.loads((GOLDEN / "aia_frame_indices.json").read_text())
 CLIPS = {"random": 1, "center": 1, "twice": 2, "dense10": 10}
 
 
@@ -39,7 +39,9 @@ def test_random_takes_one_frame_of_each_segment(num_available, num_frames, seed)
     indices = frame_indices(num_available, num_frames, "random", np.random.default_rng(seed))[0]
     step = num_available // num_frames
     if step == 0:
-        np.testing.assert_array_equal(indices, frame_indices(num_available, num_frames, "center")[0])
+        np.testing.assert_array_equal(
+            indices, frame_indices(num_available, num_frames, "center")[0]
+        )
     else:
         offsets = indices - np.arange(num_frames) * step
         assert ((offsets >= 0) & (offsets < step)).all()
@@ -47,7 +49,9 @@ def test_random_takes_one_frame_of_each_segment(num_available, num_frames, seed)
 
 def test_random_is_uniform_within_each_segment():
     rng = np.random.default_rng(0)
-    draws = np.concatenate([frame_indices(43, 8, "random", rng) for _ in range(4000)]) - 5 * np.arange(8)
+    draws = np.concatenate(
+        [frame_indices(43, 8, "random", rng) for _ in range(4000)]
+    ) - 5 * np.arange(8)
     share = np.stack([(draws == offset).mean(axis=0) for offset in range(5)])
     np.testing.assert_allclose(share, 0.2, atol=0.03)  # 4.7 standard deviations
     assert abs(np.corrcoef(draws.T) - np.eye(8)).max() < 0.1  # every segment draws its own

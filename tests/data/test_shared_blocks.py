@@ -1,4 +1,6 @@
-"""The ring of shared blocks: what is filled arrives, and nothing is overwritten before it has been taken."""
+"""The ring of shared blocks: what is filled arrives, and nothing is overwritten before it has been
+taken.
+"""
 
 import multiprocessing
 import pickle
@@ -22,7 +24,10 @@ def test_blocks_of_other_processes_arrive_in_order():
     ring = BlockRing((3, 5), workers=2, depth=2)
     context = multiprocessing.get_context("spawn")
     done = [context.SimpleQueue() for _ in range(2)]
-    workers = [context.Process(target=_fill, args=(pickle.dumps(ring), range(first, 20, 2), done[first])) for first in range(2)]
+    workers = [
+        context.Process(target=_fill, args=(pickle.dumps(ring), range(first, 20, 2), done[first]))
+        for first in range(2)
+    ]
     for worker in workers:
         worker.start()
     for number in range(20):  # 4 have a place at a time

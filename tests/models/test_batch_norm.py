@@ -1,29 +1,40 @@
-"""BatchNorm over groups of clips: what a group sees, what the running statistics keep, what crosses between devices."""
+"""BatchNorm over groups of clips: what a group sees, what the running statistics keep, what crosses
+between devices.
+"""
 
 import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_variables import drawn
 
 from aia_jax import create_model
 from aia_jax.models.batch_norm import BatchNorm
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_variables import drawn
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-NET = {"width": 8, "stage_sizes": (1,), "stem": "small", "temporal": "tsm", "attention": "CinST", "dropout": 0.0}
+NET = {
+    "width": 8,
+    "stage_sizes": (1,),
+    "stem": "small",
+    "temporal": "tsm",
+    "attention": "CinST",
+    "dropout": 0.0,
+}
 
 
 def clips(count):
     """Clips whose brightness and contrast differ, so that it matters whom one is normalised with."""
     rng = np.random.default_rng(0)
-    contrast, brightness = rng.uniform(0.5, 2, (count, 1, 1, 1, 3)), np.arange(count).reshape(-1, 1, 1, 1, 1)
+    contrast, brightness = (
+        rng.uniform(0.5, 2, (count, 1, 1, 1, 3)),
+        np.arange(count).reshape(-1, 1, 1, 1, 1),
+    )
     return (rng.normal(size=(count, 3, 8, 10, 3)) * contrast + brightness).astype("f4")
 
 
@@ -34,7 +45,9 @@ def variables():
 
 def trained(variables, x, group_size):
     model = create_model(5, **NET).clone(bn_group_size=group_size)
-    logits, mutated = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(variables, x)
+    logits, mutated = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(
+        variables, x
+    )
     return logits, mutated["batch_stats"]
 
 
@@ -47,24 +60,35 @@ def test_one_group_of_all_clips_is_the_batch(variables):
 
 
 def test_groups_are_separate_forward_passes(variables):
-    """Backbone and gates; the running statistics are the mean of what each group alone would have made of them."""
+    """Backbone and gates; the running statistics are the mean of what each group alone would have
+    made of them.
+    """
     x = clips(6)
     logits, stats = trained(variables, x, 2)
     alone = [trained(variables, x[start : start + 2], 0) for start in (0, 2, 4)]
     assert_close(logits, np.concatenate([part for part, _ in alone]))
-    assert_close(stats, jax.tree.map(lambda *parts: np.mean(parts, axis=0), *[part for _, part in alone]))
-    assert not np.allclose(logits, trained(variables, x, 0)[0], rtol=1e-2), "groups should matter on such clips"
+    assert_close(
+        stats, jax.tree.map(lambda *parts: np.mean(parts, axis=0), *[part for _, part in alone])
+    )
+    assert not np.allclose(logits, trained(variables, x, 0)[0], rtol=1e-2), (
+        "groups should matter on such clips"
+    )
 
 
 def test_evaluation_does_not_know_of_groups(variables):
     model = create_model(5, **NET)
-    with_groups, without = (jax.jit(m.apply)(variables, clips(3)) for m in (model.clone(bn_group_size=2), model))
+    with_groups, without = (
+        jax.jit(m.apply)(variables, clips(3)) for m in (model.clone(bn_group_size=2), model)
+    )
     np.testing.assert_array_equal(with_groups, without)
 
 
 @pytest.mark.parametrize("dtype", [None, jnp.float32, jnp.bfloat16])
 def test_types_and_gradients_are_those_of_flax(dtype):
-    x = jnp.asarray(np.random.default_rng(0).normal(2, 3, (6, 5, 4, 7)), jnp.bfloat16 if dtype == jnp.bfloat16 else jnp.float32)
+    x = jnp.asarray(
+        np.random.default_rng(0).normal(2, 3, (6, 5, 4, 7)),
+        jnp.bfloat16 if dtype == jnp.bfloat16 else jnp.float32,
+    )
     settings = {"use_running_average": False, "momentum": 0.9, "dtype": dtype}
     ours, theirs = BatchNorm(**settings, group_rows=6), nn.BatchNorm(**settings)
     variables = theirs.init(jax.random.key(0), x)
@@ -75,7 +99,8 @@ def test_types_and_gradients_are_those_of_flax(dtype):
         return (jnp.sin(y.astype(jnp.float32)) * jnp.arange(7)).sum(), (y, mutated)
 
     (grads, (y, stats)), (grads2, (y2, stats2)) = (
-        jax.grad(loss, (0, 1), has_aux=True)(variables["params"], x, norm) for norm in (ours, theirs)
+        jax.grad(loss, (0, 1), has_aux=True)(variables["params"], x, norm)
+        for norm in (ours, theirs)
     )
     assert y.dtype == y2.dtype
     assert_close(stats, stats2)
@@ -120,5 +145,11 @@ TWO_DEVICES = """
 
 def test_groups_that_lie_on_one_device_cause_no_exchange():
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(TWO_DEVICES)], cwd=REPOSITORY, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(TWO_DEVICES)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr

@@ -1,11 +1,13 @@
-"""The gaps between steps on the devices: what counts as one, and that steps which queue up leave none."""
+"""The gaps between steps on the devices: what counts as one, and that steps which queue up leave
+none.
+"""
 
 import threading
 import time
 
 import pytest
 
-from aia_jax.training.device_idle import DeviceIdle
+from aia_jax.training.profile import DeviceIdle
 
 
 class Step:

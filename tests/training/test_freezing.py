@@ -1,4 +1,6 @@
-"""What is frozen gets no update, no decay and no share of the gradient's norm; frozen statistics stay."""
+"""What is frozen gets no update, no decay and no share of the gradient's norm; frozen statistics
+stay.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,10 @@ from aia_jax.training.step import make_train_step
 from configs import base
 
 MODEL = create_model(3, stem="small", width=4, stage_sizes=(1, 1), attention="C", dropout=0.0)
-BATCH = {"clips": np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 3), np.uint8), "labels": np.array([0, 2])}
+BATCH = {
+    "clips": np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 3), np.uint8),
+    "labels": np.array([0, 2]),
+}
 
 
 def variables():
@@ -30,7 +35,11 @@ def paths(tree):
 
 
 def frozen_names(patterns, partial_bn=False):
-    return {name for name, held in paths(frozen_rule(patterns, partial_bn)(variables()["params"])).items() if held}
+    return {
+        name
+        for name, held in paths(frozen_rule(patterns, partial_bn)(variables()["params"])).items()
+        if held
+    }
 
 
 def changed_by_training(patterns, partial_bn):
@@ -42,26 +51,42 @@ def changed_by_training(patterns, partial_bn):
     state = TrainState.create(before, tx)
     state, metrics = step(state, BATCH, jax.random.key(0))
     after = paths({"params": state.params, "batch_stats": state.batch_stats})
-    changed = {name for name, leaf in paths(before).items() if not np.array_equal(after[name], leaf)}
+    changed = {
+        name for name, leaf in paths(before).items() if not np.array_equal(after[name], leaf)
+    }
     momentum = next(part.trace for part in state.opt_state if hasattr(part, "trace"))
     return changed, paths(momentum), metrics
 
 
 def test_patterns_are_for_whole_paths():
     assert frozen_names("") == set()
-    assert frozen_names("stem/.* head/bias") == {"stem/conv/kernel", "stem/bn/scale", "stem/bn/bias", "head/bias"}
+    assert frozen_names("stem/.* head/bias") == {
+        "stem/conv/kernel",
+        "stem/bn/scale",
+        "stem/bn/bias",
+        "head/bias",
+    }
 
 
 def test_partial_bn_is_the_backbones_but_for_the_first():
     held = frozen_names("", partial_bn=True)
-    norms = {name for name in paths(variables()["params"]) if "bn" in name and "/attention/" not in name and not name.startswith("stem/")}
-    assert held == norms and len(held) == 2 * 2 * 4  # scale and shift of three and the shortcut's, in two blocks
+    norms = {
+        name
+        for name in paths(variables()["params"])
+        if "bn" in name and "/attention/" not in name and not name.startswith("stem/")
+    }
+    assert (
+        held == norms and len(held) == 2 * 2 * 4
+    )  # scale and shift of three and the shortcut's, in two blocks
 
 
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        ("stem stage1.*", "no parameter is called 'stem'; a pattern is for the whole path, such as"),
+        (
+            "stem stage1.*",
+            "no parameter is called 'stem'; a pattern is for the whole path, such as",
+        ),
         ("stem/( a", "'stem/\\(' is not a regular expression"),
         (".*", "every parameter is frozen"),
     ],
@@ -75,7 +100,9 @@ def test_frozen_parameters_stay_and_everything_else_moves():
     changed, momentum, metrics = changed_by_training("stem/.* stage1_.*", partial_bn=False)
     names = paths(variables())
     frozen = {name for name in names if name.startswith(("params/stem/", "params/stage1_"))}
-    assert changed == set(names) - frozen  # running statistics of all blocks too: a frozen kernel's output still is what it is
+    assert (
+        changed == set(names) - frozen
+    )  # running statistics of all blocks too: a frozen kernel's output still is what it is
     for name, leaf in momentum.items():
         assert np.any(leaf != 0) == (f"params/{name}" not in frozen), name
     assert metrics["grad_norm"] > 0
@@ -85,12 +112,19 @@ def test_only_the_head():
     """No group of the recipe has a parameter of its own left but the head's: that is no error."""
     _, _, whole = changed_by_training("", partial_bn=False)
     changed, _, metrics = changed_by_training("stem/.* stage.*", partial_bn=False)
-    assert {name for name in changed if name.startswith("params/")} == {"params/head/kernel", "params/head/bias"}
+    assert {name for name in changed if name.startswith("params/")} == {
+        "params/head/kernel",
+        "params/head/bias",
+    }
     assert metrics["grad_norm"] < whole["grad_norm"]
 
 
 def test_partial_bn_keeps_statistics():
     changed, _, _ = changed_by_training("", partial_bn=True)
-    held = {name for name in paths(variables()) if "bn" in name and name.split("/")[1].startswith("stage") and "/attention/" not in name}
+    held = {
+        name
+        for name in paths(variables())
+        if "bn" in name and name.split("/")[1].startswith("stage") and "/attention/" not in name
+    }
     assert changed == set(paths(variables())) - held
     assert {name for name in held if name.startswith("batch_stats/")}

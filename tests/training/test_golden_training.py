@@ -1,27 +1,28 @@
-"""Four training steps of the reference implementation, step for step: losses, gradient norms and tensors, in float64.
+"""Four training steps of the reference implementation, step for step: losses, gradient norms and
+tensors, in float64.
 
-In float32 the same four steps get 8e-4 (C2D) and 2.5e-2 (TSM, CinST->STinC) away, PyTorch's own in float32 1e-2: the loss falls to a
-two-hundredth, and what is left of it is rounding. Torch keeps the unbiased running variance and Flax the biased one, so that is converted.
+In float32 the same four steps get 8e-4 (C2D) and 2.5e-2 (TSM, CinST->STinC) away, PyTorch's own in
+float32 1e-2: the loss falls to a two-hundredth, and what is left of it is rounding. Torch keeps the
+unbiased running variance and Flax the biased one, so that is converted.
 """
 
 import json
 import re
 import types
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import recipe
 
 from aia_jax import create_model
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState
 from aia_jax.training.step import make_train_step
 from aia_jax.weights import from_torch
+from tests.golden import recipe
+from tests.helpers.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TRAIN = dict(np.load(GOLDEN / "aia_train.npz"))
 CLIPS = (2, 8, 64, 64)
 STEPS = 4
@@ -30,26 +31,52 @@ NETS = {
     "TSM_CinST2STinC_BN": {"temporal": "tsm", "attention": "CinST->STinC"},
 }
 RECIPE = types.SimpleNamespace(
-    lr=0.01, lr_batch_size=2, momentum=0.9, weight_decay=1e-4, clip_norm=20.0, milestones=(20, 40), decay=0.1, warmup_epochs=0.0,
-    groups=((".*/kernel", {}), ("head/bias", {"lr": 2.0, "decay": 0.0}), (r".*bn\d?/(scale|bias)", {"decay": 0.0})),
-)  # fmt: skip
+    lr=0.01,
+    lr_batch_size=2,
+    momentum=0.9,
+    weight_decay=1e-4,
+    clip_norm=20.0,
+    milestones=(20, 40),
+    decay=0.1,
+    warmup_epochs=0.0,
+    groups=(
+        (".*/kernel", {}),
+        ("head/bias", {"lr": 2.0, "decay": 0.0}),
+        (r".*bn\d?/(scale|bias)", {"decay": 0.0}),
+    ),
+)
 
 
 def shapes_of(net):
-    """Key → shape of the reference's net with 10 classes and, as it has no dropout, torchvision's name for the head."""
+    """Key → shape of the reference's net with 10 classes and, as it has no dropout, torchvision's
+    name for the head.
+    """
     shapes = json.loads((GOLDEN / "aia_state_dict_shapes.json").read_text())[net]
-    renamed = {re.sub(r"^new_fc", "base_model.fc", key): tuple(shape) for key, shape in shapes.items()}
+    renamed = {
+        re.sub(r"^new_fc", "base_model.fc", key): tuple(shape) for key, shape in shapes.items()
+    }
     return renamed | {"base_model.fc.weight": (10, 2048), "base_model.fc.bias": (10,)}
 
 
 def in_torchs_order(variables, net, model):
-    """The variables as torch has them, key → flat array, by sending numbered keys and numbered elements through `from_torch`."""
-    shapes = {key: shape for key, shape in shapes_of(net).items() if not key.endswith("num_batches_tracked")}
+    """The variables as torch has them, key → flat array, by sending numbered keys and numbered
+    elements through `from_torch`.
+    """
+    shapes = {
+        key: shape
+        for key, shape in shapes_of(net).items()
+        if not key.endswith("num_batches_tracked")
+    }
     keys = list(shapes)
     which = from_torch({key: np.full(shapes[key], i, "f4") for i, key in enumerate(keys)}, model)
-    place = from_torch({key: np.arange(np.prod(shapes[key]), dtype="f4").reshape(shapes[key]) for key in keys}, model)
+    place = from_torch(
+        {key: np.arange(np.prod(shapes[key]), dtype="f4").reshape(shapes[key]) for key in keys},
+        model,
+    )
     flat = {}
-    for leaf, key, order in zip(jax.tree.leaves(variables), jax.tree.leaves(which), jax.tree.leaves(place), strict=True):
+    for leaf, key, order in zip(
+        jax.tree.leaves(variables), jax.tree.leaves(which), jax.tree.leaves(place), strict=True
+    ):
         values = np.empty(leaf.size, leaf.dtype)
         values[order.ravel().astype(int)] = np.asarray(leaf).ravel()
         flat[keys[int(key.flat[0])]] = values
@@ -61,22 +88,34 @@ def averaged_over(key):
     clips, frames, height, _ = CLIPS
     stage = int(re.search(r"layer(\d)", key)[1]) if "layer" in key else 0
     side = height // 2 if stage == 0 else height // 4 // 2 ** (stage - 1)
-    axes = {"C": (frames, side, side), "T": (64 * 2 ** (stage - 1), side, side)}  # what a unit leaves of T, C, H, W
+    axes = {
+        "C": (frames, side, side),
+        "T": (64 * 2 ** (stage - 1), side, side),
+    }  # what a unit leaves of T, C, H, W
     axes["H"] = axes["W"] = (frames, 64 * 2 ** (stage - 1), side)
     unit = re.search(r"\.([CTHW])_bn", key)
     return clips * np.prod(axes[unit[1]] if unit else (frames, side, side))
 
 
 def unbiased(variance, key):
-    """A running variance as torch keeps it: what the steps added to the first value is n / (n - 1) larger there."""
-    n, first = averaged_over(key), recipe.tensor(key, variance.shape).astype(variance.dtype) * 0.9**STEPS
+    """A running variance as torch keeps it: what the steps added to the first value is n / (n - 1)
+    larger there.
+    """
+    n, first = (
+        averaged_over(key),
+        recipe.tensor(key, variance.shape).astype(variance.dtype) * 0.9**STEPS,
+    )
     return first + (variance - first) * n / (n - 1)
 
 
 def run(net, dtype):
-    """Errors against the reference, each relative: of losses, of gradient norms, and of every tensor by its largest element."""
+    """Errors against the reference, each relative: of losses, of gradient norms, and of every
+    tensor by its largest element.
+    """
     model = create_model(10, dropout=0.0, dtype=dtype, **NETS[net])
-    weights = from_torch({key: recipe.tensor(key, shape) for key, shape in shapes_of(net).items()}, model)
+    weights = from_torch(
+        {key: recipe.tensor(key, shape) for key, shape in shapes_of(net).items()}, model
+    )
     tx, _ = make_optimizer(RECIPE, steps_per_epoch=100, global_batch=CLIPS[0])
     state = TrainState.create(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), weights), tx)
     batch = {"clips": jnp.asarray(recipe.clips(*CLIPS), dtype), "labels": jnp.asarray([3, 7])}

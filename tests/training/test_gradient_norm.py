@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from aia_jax.training.gradient_norm import global_norm
+from aia_jax.training.optimizer import global_norm
 
 
 @pytest.mark.parametrize("sizes", [[(3,)], [(70, 70)], [(), (1,), (3, 3, 3, 2), (64, 64), (5000,)]])
@@ -18,6 +18,8 @@ def test_equals_optax(sizes):
 
 
 def test_small_gradients_are_summed_together():
-    """One by one, the sums of attention's 400 would be a third of what a training step takes to compile."""
+    """One by one, the sums of attention's 400 would be a third of what a training step takes to
+    compile.
+    """
     text = jax.jit(global_norm).lower([np.ones(6, "f4")] * 50).as_text()
     assert text.count("stablehlo.reduce(") == 1

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import cv2
 import jax.numpy as jnp
@@ -17,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from tiny_run import CLOCK
 
 from aia_jax import config as configs
 from aia_jax import sharding
@@ -26,8 +24,9 @@ from aia_jax.training import startup
 from aia_jax.training.curves import draw_curves
 from aia_jax.training.log import METRICS_FILE, TENSORBOARD_DIR, NonFiniteLoss, RunLog, read_rows
 from aia_jax.training.progress import ProgressLine
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_run import CLOCK
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 NO_WAIT = {"data_wait": 0.0, "device_idle": lambda: 0.0}
 
 
@@ -37,11 +36,18 @@ def open_log(workdir, start_step=0, **settings):
 
 
 def metrics(step):
-    return {"loss": jnp.float32(1 / step), "top1": jnp.float32(step / 100), "lr": 0.1 * step, "grad_norm": np.float32(2)}
+    return {
+        "loss": jnp.float32(1 / step),
+        "top1": jnp.float32(step / 100),
+        "lr": 0.1 * step,
+        "grad_norm": np.float32(2),
+    }
 
 
 def run(log, steps, save_every=10**9):
-    """The training loop's calls: flush before a checkpoint and at the end of an epoch, then validate."""
+    """The training loop's calls: flush before a checkpoint and at the end of an epoch, then
+    validate.
+    """
     for step in steps:
         log.train(step, metrics(step), clips=8, **NO_WAIT)
         if step % save_every == 0 or step % 15 == 0:
@@ -56,7 +62,12 @@ def lasting(rows):
 
 
 def covered(rows):
-    return [step for row in rows if row["split"] == "train" for step in range(row["step"] - row["steps"] + 1, row["step"] + 1)]
+    return [
+        step
+        for row in rows
+        if row["split"] == "train"
+        for step in range(row["step"] - row["steps"] + 1, row["step"] + 1)
+    ]
 
 
 def test_rows_average_their_steps_and_end_at_intervals_and_epochs(tmp_path):
@@ -65,19 +76,30 @@ def test_rows_average_their_steps_and_end_at_intervals_and_epochs(tmp_path):
     rows = read_rows(tmp_path / METRICS_FILE)
     assert covered(rows) == list(range(1, 32))
     assert [(row["step"], row["epoch"]) for row in rows if row["split"] == "train"] == [
-        *[(4, 1), (8, 1), (12, 1), (15, 1)], *[(16, 2), (20, 2), (24, 2), (28, 2), (30, 2)], (31, 3)
-    ]  # fmt: skip
-    assert [(row["step"], row["epoch"]) for row in rows if row["split"] == "validation"] == [(15, 1), (30, 2)]
+        *[(4, 1), (8, 1), (12, 1), (15, 1)],
+        *[(16, 2), (20, 2), (24, 2), (28, 2), (30, 2)],
+        (31, 3),
+    ]
+    assert [(row["step"], row["epoch"]) for row in rows if row["split"] == "validation"] == [
+        (15, 1),
+        (30, 2),
+    ]
     second = rows[1]
     assert second["loss"] == pytest.approx(np.mean([1 / 5, 1 / 6, 1 / 7, 1 / 8]), rel=1e-6)
-    assert second["top1"] == pytest.approx(0.065) and second["lr"] == pytest.approx(0.8) and second["grad_norm"] == 2
+    assert (
+        second["top1"] == pytest.approx(0.065)
+        and second["lr"] == pytest.approx(0.8)
+        and second["grad_norm"] == 2
+    )
     assert second["clips_per_s"] == pytest.approx(8 * second["steps_per_s"])
     assert 0 <= second["data_wait"] <= 1 and 0 <= second["device_idle"] <= 1
     assert rows[4] == {"step": 15, "epoch": 1, "split": "validation", "loss": 0.5, "top1": 0.25}
 
 
 @settings(max_examples=25, deadline=None)
-@given(kills=st.lists(st.integers(1, 40), max_size=3), save_every=st.integers(3, 9), torn=st.booleans())
+@given(
+    kills=st.lists(st.integers(1, 40), max_size=3), save_every=st.integers(3, 9), torn=st.booleans()
+)
 def test_kills_leave_neither_gaps_nor_doubles(tmp_path_factory, kills, save_every, torn):
     whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")
     with open_log(whole) as log:
@@ -89,7 +111,14 @@ def test_kills_leave_neither_gaps_nor_doubles(tmp_path_factory, kills, save_ever
         if kill == 40:
             log.flush()
         else:  # the process ends here without a word; the checkpoint before it counts
-            start = max([step for step in range(start, kill + 1) if step % save_every == 0 or step % 15 == 0], default=0)
+            start = max(
+                [
+                    step
+                    for step in range(start, kill + 1)
+                    if step % save_every == 0 or step % 15 == 0
+                ],
+                default=0,
+            )
             if torn:
                 with (broken / METRICS_FILE).open("a") as file:
                     file.write('{"step": 9, "ep')
@@ -108,7 +137,12 @@ KILLED = """
 
 
 def test_a_killed_process_leaves_whole_rows(tmp_path):
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), tmp_path], cwd=REPOSITORY, capture_output=True, timeout=120)
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=120,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert [row["step"] for row in read_rows(tmp_path / METRICS_FILE)] == [2, 4, 6, 8]
     with open_log(tmp_path, 4) as log:
@@ -131,7 +165,9 @@ def test_the_newest_rows_survive_a_restart(tmp_path):
 
 
 def test_a_foreign_line_is_named(tmp_path):
-    (tmp_path / METRICS_FILE).write_text('{"step": 1, "split": "train"}\n[]\n{"step": 2, "split": "train"}\n')
+    (tmp_path / METRICS_FILE).write_text(
+        '{"step": 1, "split": "train"}\n[]\n{"step": 2, "split": "train"}\n'
+    )
     with pytest.raises(UserError, match="line 2"):
         open_log(tmp_path)
 
@@ -157,8 +193,12 @@ def test_two_steps_stay_in_flight(tmp_path):
         assert fetched == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("wait", "told"), [(10.0, 1), (0.0, 0)])  # seconds a step, of which it lasts none
-def test_that_the_input_is_the_bottleneck_is_said_once_after_the_first_epoch(tmp_path, capsys, wait, told):
+@pytest.mark.parametrize(
+    ("wait", "told"), [(10.0, 1), (0.0, 0)]
+)  # seconds a step, of which it lasts none
+def test_that_the_input_is_the_bottleneck_is_said_once_after_the_first_epoch(
+    tmp_path, capsys, wait, told
+):
     with open_log(tmp_path) as log:
         for steps in (range(1, 16), range(16, 61)):
             assert "bottleneck" not in capsys.readouterr().out
@@ -167,7 +207,10 @@ def test_that_the_input_is_the_bottleneck_is_said_once_after_the_first_epoch(tmp
             log.flush()
     said = capsys.readouterr().out
     assert (
-        said.count("input is the bottleneck: steps 17 to 20 waited for data for 100% of their time (devices idle: 100%)")
+        said.count(
+            "input is the bottleneck: steps 17 to 20 waited for data for 100% of their time "
+            "(devices idle: 100%)"
+        )
         == said.count("bottleneck")
         == told
     )
@@ -175,11 +218,20 @@ def test_that_the_input_is_the_bottleneck_is_said_once_after_the_first_epoch(tmp
 
 
 @pytest.mark.parametrize("process", [0, 1])
-@pytest.mark.parametrize(("quantity", "value"), [("loss", math.nan), ("loss", math.inf), ("grad_norm", math.inf)])
-def test_a_loss_that_is_not_finite_stops_at_its_step_on_every_process(tmp_path, quantity, value, process):
+@pytest.mark.parametrize(
+    ("quantity", "value"), [("loss", math.nan), ("loss", math.inf), ("grad_norm", math.inf)]
+)
+def test_a_loss_that_is_not_finite_stops_at_its_step_on_every_process(
+    tmp_path, quantity, value, process
+):
     with pytest.raises(NonFiniteLoss) as stop, open_log(tmp_path, process_index=process) as log:
         for step in range(1, 20):
-            log.train(step, metrics(step) | ({quantity: jnp.float32(value)} if step >= 6 else {}), clips=8, **NO_WAIT)
+            log.train(
+                step,
+                metrics(step) | ({quantity: jnp.float32(value)} if step >= 6 else {}),
+                clips=8,
+                **NO_WAIT,
+            )
     assert (stop.value.step, stop.value.quantity, step) == (6, quantity, 8)
     assert "step 6" in str(stop.value)
     if process:
@@ -230,8 +282,15 @@ def test_tensorboard_gets_the_rows_and_forgets_what_is_taken_again(tmp_path):
         run(log, range(13, 16))
     found = events(tmp_path)
     assert found.index((13, "start", 1)) > found.index((15, "validation/loss", 0.5))
-    assert [value for step, tag, value in found if (step, tag) == (8, "train/top1")] == [pytest.approx(0.065)]
-    assert {tag for step, tag, _ in found if step == 15} >= {"train/loss", "train/lr", "train/clips_per_s", "validation/top1"}
+    assert [value for step, tag, value in found if (step, tag) == (8, "train/top1")] == [
+        pytest.approx(0.065)
+    ]
+    assert {tag for step, tag, _ in found if step == 15} >= {
+        "train/loss",
+        "train/lr",
+        "train/clips_per_s",
+        "validation/top1",
+    }
 
 
 def test_lines_where_there_is_no_terminal(tmp_path, capsys):
@@ -241,7 +300,11 @@ def test_lines_where_there_is_no_terminal(tmp_path, capsys):
         log.message("[bold]a/b:c[/bold]")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("epoch 1/4  step 0/60") and "compiles" in lines[0]
-    assert lines[2].startswith("epoch 1/4  step 8/60  ETA ") and "loss 0.1586  LR 0.8  top-1 6.5%" in lines[2] and "clips/s" in lines[2]
+    assert (
+        lines[2].startswith("epoch 1/4  step 8/60  ETA ")
+        and "loss 0.1586  LR 0.8  top-1 6.5%" in lines[2]
+        and "clips/s" in lines[2]
+    )
     assert lines[5] == "epoch 1  validation  loss 0.5  top-1 25.0%"
     assert lines[6] == "[bold]a/b:c[/bold]" and len(lines) == 7
 
@@ -249,14 +312,29 @@ def test_lines_where_there_is_no_terminal(tmp_path, capsys):
 @pytest.mark.parametrize("width", [60, 200])
 def test_the_line_in_a_terminal(width):
     screen = io.StringIO()
-    line = ProgressLine(1000, 100, 0, Console(file=screen, force_terminal=True, width=width, highlight=False))
+    line = ProgressLine(
+        1000, 100, 0, Console(file=screen, force_terminal=True, width=width, highlight=False)
+    )
     line.step(7)
-    line.row({"split": "train", "step": 6, "epoch": 1, "loss": 1.5, "lr": 0.01, "top1": None, "clips_per_s": 812.3, "data_wait": 0.031})
+    line.row(
+        {
+            "split": "train",
+            "step": 6,
+            "epoch": 1,
+            "loss": 1.5,
+            "lr": 0.01,
+            "top1": None,
+            "clips_per_s": 812.3,
+            "data_wait": 0.031,
+        }
+    )
     line.step(8)
     line.message("kept")
     line.close()
     text = screen.getvalue()
-    assert "kept\n" in text and "epoch 1/10  step 8/1,000  ETA 0:" in text and text.count("\n") == 2  # one line is redrawn
+    assert (
+        "kept\n" in text and "epoch 1/10  step 8/1,000  ETA 0:" in text and text.count("\n") == 2
+    )  # one line is redrawn
     if width == 200:
         assert "loss 1.5  LR 0.01  812.3 clips/s  data wait 3%" in text
 
@@ -265,9 +343,14 @@ def test_curves(tmp_path):
     path, picture = tmp_path / METRICS_FILE, tmp_path / "curves.png"
     draw_curves(path, picture)
     empty = cv2.imread(str(picture))
-    rows = [{"step": step, "split": "train", "loss": 9 / step, "top1": step / 5000, "lr": 0.1} for step in range(1, 3000)]
+    rows = [
+        {"step": step, "split": "train", "loss": 9 / step, "top1": step / 5000, "lr": 0.1}
+        for step in range(1, 3000)
+    ]
     rows[1000]["loss"] = None
-    rows += [{"step": step, "split": "validation", "loss": 0.5, "top1": 0.3} for step in (1000, 2000)]
+    rows += [
+        {"step": step, "split": "validation", "loss": 0.5, "top1": 0.3} for step in (1000, 2000)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     draw_curves(path, picture)
     drawn = cv2.imread(str(picture))
@@ -279,7 +362,10 @@ def test_curves(tmp_path):
 
 
 def test_the_start_table():
-    config = configs.load(REPOSITORY / "configs" / "ssv2_aia_tsn.py", ["train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4"])
+    config = configs.load(
+        ROOT / "configs" / "ssv2_aia_tsn.py",
+        ["train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4"],
+    )
     table = startup.start_table(
         config,
         found={"train": 168_900, "validation": 24_777},
@@ -295,23 +381,34 @@ def test_the_start_table():
     Console(file=screen, width=200).print(table)
     text = screen.getvalue()
     for words in (
-        "ssv2 in data/ssv2", "train: 168,900 videos of 168,913 expected, 13 missing", "validation: 24,777 videos of 24,777 expected ",
-        "174 classes", "TSN with CinST->STinC, ResNet-50", "23,871,726 parameters, 32.96 G", "data 1 × fsdp 1 × time 1",
-        "8 clips, 8 a device, in 2 parts; BatchNorm over groups of 4", "/home/a/compiled", "0.0025 (the recipe's 0.01 is for batch 32)",
+        "ssv2 in data/ssv2",
+        "train: 168,900 videos of 168,913 expected, 13 missing",
+        "validation: 24,777 videos of 24,777 expected",
+        "174 classes",
+        "TSN with CinST->STinC, ResNet-50",
+        "23,871,726 parameters, 32.96 G",
+        "data 1 × fsdp 1 × time 1",
+        "8 clips, 8 a device, in 2 parts; BatchNorm over groups of 4",
+        "/home/a/compiled",
+        "0.0025 (the recipe's 0.01 is for batch 32)",
         "5,278 an epoch × 50 = 263,900; going on after step 5,278",
-    ):  # fmt: skip
+    ):
         assert words in text, (words, text)
 
 
 def test_run_json_has_an_entry_a_start(tmp_path):
-    config = configs.load(REPOSITORY / "configs" / "demo.py")
+    config = configs.load(ROOT / "configs" / "demo.py")
     startup.make_workdir(tmp_path / "a" / "b")
     for step in (0, 40):
         startup.save_provenance(tmp_path / "a" / "b", config, step)
     starts = json.loads((tmp_path / "a" / "b" / "run.json").read_text())["starts"]
     assert [entry["start_step"] for entry in starts] == [0, 40]
     assert configs.from_json(json.dumps(starts[1]["config"])) == config
-    assert starts[0]["command"] == sys.argv and "jax" in starts[0]["packages"] and starts[0]["devices"]["count"] >= 1
+    assert (
+        starts[0]["command"] == sys.argv
+        and "jax" in starts[0]["packages"]
+        and starts[0]["devices"]["count"] >= 1
+    )
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["run.json"]
 
 
@@ -321,4 +418,4 @@ def test_what_cannot_be_written_or_read_is_named(tmp_path):
         startup.make_workdir(tmp_path / "file" / "run")
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(UserError, match=r"run\.json is not the record of a run"):
-        startup.save_provenance(tmp_path, configs.load(REPOSITORY / "configs" / "demo.py"))
+        startup.save_provenance(tmp_path, configs.load(ROOT / "configs" / "demo.py"))

@@ -1,4 +1,6 @@
-"""The optimiser against torch.optim.SGD, its schedule at the borders, and the errors of wrong groups."""
+"""The optimiser against torch.optim.SGD, its schedule at the borders, and the errors of wrong
+groups.
+"""
 
 import types
 
@@ -33,20 +35,36 @@ def float64():
 
 
 def test_twenty_steps_equal_torch_sgd(float64):
-    """All three groups, gradients on both sides of the clipping norm, and both milestones, over 20 steps in float64."""
+    """All three groups, gradients on both sides of the clipping norm, and both milestones, over 20
+    steps in float64.
+    """
     rng = np.random.default_rng(0)
     params = {
-        "stem": {"conv": {"kernel": rng.normal(size=(4, 3))}, "bn": {"scale": rng.normal(size=3), "bias": rng.normal(size=3)}},
+        "stem": {
+            "conv": {"kernel": rng.normal(size=(4, 3))},
+            "bn": {"scale": rng.normal(size=3), "bias": rng.normal(size=3)},
+        },
         "head": {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)},
     }
-    leaves = {"/".join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
+    leaves = {
+        "/".join(key.key for key in path): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+    }
     theirs = {path: torch.nn.Parameter(torch.tensor(leaf)) for path, leaf in leaves.items()}
     base_lr, decay = 0.1, 0.05
     sgd = torch.optim.SGD(
         [
             {"params": [theirs["head/bias"]], "factor": 2, "weight_decay": 0.0},
-            {"params": [theirs["stem/bn/scale"], theirs["stem/bn/bias"]], "factor": 1, "weight_decay": 0.0},
-            {"params": [theirs["stem/conv/kernel"], theirs["head/kernel"]], "factor": 1, "weight_decay": decay},
+            {
+                "params": [theirs["stem/bn/scale"], theirs["stem/bn/bias"]],
+                "factor": 1,
+                "weight_decay": 0.0,
+            },
+            {
+                "params": [theirs["stem/conv/kernel"], theirs["head/kernel"]],
+                "factor": 1,
+                "weight_decay": decay,
+            },
         ],
         lr=base_lr,
         momentum=0.9,
@@ -64,7 +82,10 @@ def test_twenty_steps_equal_torch_sgd(float64):
     clipped = 0
     for step in range(20):
         # The gradient depends on the parameters, so that an error would grow.
-        noise = {path: rng.normal(size=leaf.shape) * (0.1 if step % 3 else 1) for path, leaf in leaves.items()}
+        noise = {
+            path: rng.normal(size=leaf.shape) * (0.1 if step % 3 else 1)
+            for path, leaf in leaves.items()
+        }
         for path, parameter in theirs.items():
             parameter.grad = 0.1 * parameter.detach() ** 2 + torch.tensor(noise[path])
         norm = torch.nn.utils.clip_grad_norm_(list(theirs.values()), 2.0)
@@ -86,7 +107,9 @@ def test_twenty_steps_equal_torch_sgd(float64):
 
 @pytest.mark.parametrize("milestones", [(20, 40), (40, 20)])
 def test_schedule_changes_at_the_first_step_of_a_milestone_epoch(milestones):
-    schedule = optimizer.make_schedule(optim_config(milestones=milestones), steps_per_epoch=7, global_batch=32)
+    schedule = optimizer.make_schedule(
+        optim_config(milestones=milestones), steps_per_epoch=7, global_batch=32
+    )
     assert float(schedule(0)) == pytest.approx(0.01)
     for border, before, after in ((20 * 7, 0.01, 0.001), (40 * 7, 0.001, 0.0001)):
         assert float(schedule(border - 1)) == pytest.approx(before)
@@ -100,7 +123,9 @@ def test_learning_rate_grows_with_the_batch():
 
 
 def test_warmup_is_a_ramp_that_starts_above_zero():
-    schedule = optimizer.make_schedule(optim_config(warmup_epochs=0.5), steps_per_epoch=8, global_batch=32)
+    schedule = optimizer.make_schedule(
+        optim_config(warmup_epochs=0.5), steps_per_epoch=8, global_batch=32
+    )
     rates = [float(schedule(step)) for step in range(6)]
     np.testing.assert_allclose(rates, [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01], rtol=1e-6)
 
@@ -111,7 +136,9 @@ def test_schedule_of_an_empty_epoch_is_an_error():
 
 
 def test_zero_clip_norm_turns_clipping_off():
-    tx, _ = optimizer.make_optimizer(optim_config(clip_norm=0.0, groups=((".*", {}),), weight_decay=0.0), 10, 32)
+    tx, _ = optimizer.make_optimizer(
+        optim_config(clip_norm=0.0, groups=((".*", {}),), weight_decay=0.0), 10, 32
+    )
     params = {"w": jnp.zeros(3)}
     updates, _ = tx.update({"w": jnp.full(3, 1e6)}, tx.init(params), params)
     np.testing.assert_allclose(updates["w"], -1e4, rtol=1e-6)
@@ -127,14 +154,23 @@ def test_state_has_the_momentum_in_the_parameters_shapes():
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ((("head/.*", {}),), r"covers 1 of 3 parameters; add a pattern for stem/bn/scale, stem/conv/kernel$"),
+        (
+            (("head/.*", {}),),
+            r"covers 1 of 3 parameters; add a pattern for stem/bn/scale, stem/conv/kernel$",
+        ),
         ((("head/bais", {}), (".*", {})), "no parameter is left for 'head/bais'"),
-        (((".*", {}), ("head/bias", {})), "no parameter is left for 'head/bias'; correct the pattern, move it up"),
+        (
+            ((".*", {}), ("head/bias", {})),
+            "no parameter is left for 'head/bias'; correct the pattern, move it up",
+        ),
         ((("bias", {}), (".*/.*", {})), "no parameter is left for 'bias'"),
     ],
 )
 def test_groups_that_do_not_fit_are_named(groups, message):
-    params = {"stem": {"conv": {"kernel": jnp.zeros(2)}, "bn": {"scale": jnp.zeros(2)}}, "head": {"bias": jnp.zeros(2)}}
+    params = {
+        "stem": {"conv": {"kernel": jnp.zeros(2)}, "bn": {"scale": jnp.zeros(2)}},
+        "head": {"bias": jnp.zeros(2)},
+    }
     tx, _ = optimizer.make_optimizer(optim_config(groups=groups), 10, 32)
     with pytest.raises(UserError, match=message):
         tx.init(params)
@@ -147,7 +183,10 @@ def test_many_uncovered_parameters_are_counted():
 
 @pytest.mark.parametrize(
     ("group", "message"),
-    [((".*", {"wd": 0.0}), "sets 'wd'; a group may set 'lr' and 'decay'"), (("(", {}), "not a regular expression")],
+    [
+        ((".*", {"wd": 0.0}), "sets 'wd'; a group may set 'lr' and 'decay'"),
+        (("(", {}), "not a regular expression"),
+    ],
 )
 def test_malformed_groups_are_named(group, message):
     with pytest.raises(UserError, match=message):

@@ -1,11 +1,12 @@
-"""The training step on a tiny net: accumulation with BatchNorm, moving average, randomness, metrics, and the evaluation's padding."""
+"""The training step on a tiny net: accumulation with BatchNorm, moving average, randomness,
+metrics, and the evaluation's padding.
+"""
 
 import functools
 import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -19,8 +20,8 @@ from aia_jax.errors import UserError
 from aia_jax.training import metrics
 from aia_jax.training.state import TrainState
 from aia_jax.training.step import make_eval_step, make_train_step, normalize
+from tests.helpers.paths import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES = 3
 
 
@@ -62,7 +63,9 @@ def assert_trees_close(ours, theirs, **tolerance):
 
 
 def test_accumulation_is_the_mean_of_gradients_with_statistics_handed_on():
-    """Two micro-batches against two separate steps at the same parameters, the second started from the first's running averages."""
+    """Two micro-batches against two separate steps at the same parameters, the second started from
+    the first's running averages.
+    """
     model, tx = TinyNet(), optax.sgd(1.0)
     state, batch, key = make_state(model, tx), make_batch(6), jax.random.key(1)
     new, both = jax.jit(make_train_step(model, tx, accumulate=2))(state, batch, key)
@@ -71,12 +74,16 @@ def test_accumulation_is_the_mean_of_gradients_with_statistics_handed_on():
     even, odd = ({name: rows[start::2] for name, rows in batch.items()} for start in (0, 1))
     first, first_metrics = step(state, even, key)
     second, second_metrics = step(state.replace(batch_stats=first.batch_stats), odd, key)
-    mean_params = jax.tree.map(lambda a, b: (a + b) / 2, first.params, second.params)  # SGD at rate 1: mean of gradients = mean of results
+    mean_params = jax.tree.map(
+        lambda a, b: (a + b) / 2, first.params, second.params
+    )  # SGD at rate 1: mean of gradients = mean of results
     assert_trees_close(new.params, mean_params, rtol=1e-5, atol=1e-6)
     assert_trees_close(new.batch_stats, second.batch_stats, rtol=1e-6)
     assert int(new.step) == 1
     for name in ("loss", "top1", "top5"):
-        assert float(both[name]) == pytest.approx((float(first_metrics[name]) + float(second_metrics[name])) / 2, rel=1e-6)
+        assert float(both[name]) == pytest.approx(
+            (float(first_metrics[name]) + float(second_metrics[name])) / 2, rel=1e-6
+        )
     grads = jax.tree.map(jnp.subtract, state.params, new.params)
     assert float(both["grad_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-5)
 
@@ -91,8 +98,12 @@ def test_accumulation_without_batch_norm_equals_one_large_batch():
 
 def test_a_batch_that_cannot_be_split_is_an_error():
     model, tx = TinyNet(), optax.sgd(0.1)
-    with pytest.raises(UserError, match=r"train\.batch_size=5 cannot be split in train\.accumulate=2"):
-        make_train_step(model, tx, accumulate=2)(make_state(model, tx), make_batch(5), jax.random.key(0))
+    with pytest.raises(
+        UserError, match=r"train\.batch_size=5 cannot be split in train\.accumulate=2"
+    ):
+        make_train_step(model, tx, accumulate=2)(
+            make_state(model, tx), make_batch(5), jax.random.key(0)
+        )
 
 
 def test_randomness_comes_from_the_key_and_the_step_only():
@@ -138,13 +149,19 @@ def test_cross_entropy_equals_torch(smoothing):
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(5, 7)).astype("f4"), rng.integers(0, 7, 5)
     ours = metrics.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), smoothing)
-    theirs = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels), label_smoothing=smoothing, reduction="none")
+    theirs = torch.nn.functional.cross_entropy(
+        torch.tensor(logits), torch.tensor(labels), label_smoothing=smoothing, reduction="none"
+    )
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5)
 
 
 def test_normalize_is_imagenets():
     pixels = jnp.full((1, 1, 1, 1, 3), 255, jnp.uint8)
-    np.testing.assert_allclose(normalize(pixels).ravel(), [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rtol=1e-6)
+    np.testing.assert_allclose(
+        normalize(pixels).ravel(),
+        [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225],
+        rtol=1e-6,
+    )
 
 
 def test_top5_of_three_classes_is_everything():
@@ -159,9 +176,13 @@ def test_padding_rows_count_nothing_even_when_they_are_nan():
     batch = {**make_batch(5), "weights": jnp.ones(5)}
     eval_step = jax.jit(make_eval_step(model))
     sums = eval_step(variables, batch)
-    padded = {name: jnp.concatenate([rows, rows[:2]]) for name, rows in batch.items()} | {"weights": jnp.asarray([1.0] * 5 + [0.0] * 2)}
+    padded = {name: jnp.concatenate([rows, rows[:2]]) for name, rows in batch.items()} | {
+        "weights": jnp.asarray([1.0] * 5 + [0.0] * 2)
+    }
     padded_sums = eval_step(variables, padded)
-    assert {name: x.dtype for name, x in sums.items()} == dict.fromkeys(("loss", "top1", "top5", "weight"), jnp.float32)
+    assert {name: x.dtype for name, x in sums.items()} == dict.fromkeys(
+        ("loss", "top1", "top5", "weight"), jnp.float32
+    )
     for name, total in sums.items():
         assert float(padded_sums[name]) == pytest.approx(float(total), rel=1e-6)
     assert float(sums["weight"]) == 5
@@ -174,12 +195,13 @@ def test_padding_rows_count_nothing_even_when_they_are_nan():
 
 
 def test_micro_batches_stay_on_their_devices():
-    """On a mesh of two devices a step over two micro-batches moves no pixel between devices, and equals the step on one device."""
+    """On a mesh of two devices a step over two micro-batches moves no pixel between devices, and
+    equals the step on one device.
+    """
     program = """
-        import sys; sys.path.insert(0, "tests/training")
         import re, jax, numpy as np, optax
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        from test_step import TinyNet, make_batch, make_state, make_train_step
+        from tests.training.test_step import TinyNet, make_batch, make_state, make_train_step
         mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
         model, tx = TinyNet(dropout=0.5), optax.sgd(0.1)
         state, batch, key = make_state(model, tx), make_batch(8), jax.random.key(0)
@@ -194,10 +216,14 @@ def test_micro_batches_stay_on_their_devices():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, together)
         print("same")
     """
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=REPOSITORY,
+        cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,

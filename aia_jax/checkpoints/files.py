@@ -1,0 +1,258 @@
+"""The folders that `Checkpoints` writes, read and checked: one step's meta, its weights, or all of
+its state.
+
+Nothing here changes a folder, so it may be used beside a running training.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from flax import traverse_util
+
+from aia_jax.checkpoints import digest
+from aia_jax.errors import UserError
+
+_LISTED = 3  # differing leaves that an error names before it says how many more there are
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged or of another model; the text says which and what can be
+    done.
+    """
+
+
+def committed_steps(directory: Path | str) -> list[int]:
+    """The steps in a run's checkpoint folder that are completely written, ascending."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        return []
+    return sorted(
+        int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir()
+    )
+
+
+def read_meta(directory: Path | str, step: int) -> dict[str, Any]:
+    """The `meta` that was saved with a step.
+
+    Raises:
+        CheckpointError: no such step, or the file is damaged.
+    """
+    folder = step_folder(Path(directory), step)
+    try:
+        return json.loads(digest.read_checked(folder, "meta/metadata"))
+    except digest.Damaged as damage:
+        raise _damaged(folder, damage) from damage
+
+
+def best_step(directory: Path | str) -> int | None:
+    """The step with the highest `meta["metrics"]["top1"]`, the earliest of equals; None if no step
+    has one.
+    """
+    return best_of(read_scores(Path(directory)))
+
+
+def load_weights(
+    directory: Path | str, step: int | str | None = None, *, ema: bool = True
+) -> dict[str, Any]:
+    """Reads a model without its optimiser, for evaluation or as a start.
+
+    Args:
+        directory: a run's checkpoint folder.
+        step: a number, "best" (by validation top-1) or None for the latest.
+        ema: take the moving average where there is one, instead of the raw weights.
+
+    Returns:
+        {"params", "batch_stats"}, NumPy leaves.
+
+    Raises:
+        CheckpointError: nothing to load, or damaged.
+    """
+    directory = Path(directory)
+    if step == "best":
+        step = best_step(directory)
+        if step is None:
+            raise CheckpointError(
+                f"no checkpoint in {directory} has a validation top-1 to be the best by; name a "
+                "step or take the latest"
+            )
+    elif step is None:
+        steps = committed_steps(directory)
+        if not steps:
+            raise CheckpointError(
+                f"no checkpoint in {directory}: train first, or name the folder of another run"
+            )
+        step = steps[-1]
+    folder = step_folder(directory, int(step))
+    try:
+        digest.check_files(folder)
+        saved = _read_leaves(folder)
+        prefix = "ema/" if ema and any(path.startswith("ema/") for path in saved) else ""
+        wanted = {
+            path: leaf
+            for path, leaf in saved.items()
+            if path.startswith((f"{prefix}params/", f"{prefix}batch_stats/"))
+        }
+        arrays = _read_arrays(
+            folder, {path: np.empty(leaf["shape"], leaf["dtype"]) for path, leaf in wanted.items()}
+        )
+        _check_leaves(arrays, wanted)
+    except digest.Damaged as damage:
+        raise _damaged(folder, damage) from damage
+    weights = traverse_util.unflatten_dict(
+        {path.removeprefix(prefix): leaf for path, leaf in arrays.items()}, sep="/"
+    )
+    return {"params": weights["params"], "batch_stats": weights.get("batch_stats", {})}
+
+
+def check_model(directory: Path | str, step: int, weights: Any, expected: Any) -> None:
+    """Compares the weights of a step with the variables that a model has.
+
+    Args:
+        weights: of `load_weights`.
+        expected: {"params", "batch_stats"} of arrays or of their shapes.
+
+    Raises:
+        CheckpointError: they are of another model; names leaves that differ.
+    """
+    saved = {
+        path: {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
+        for path, leaf in named_leaves(weights).items()
+    }
+    _check_same_model(step_folder(Path(directory), step), named_leaves(expected), saved)
+
+
+def restore_state(directory: Path | str, step: int, abstract_state: Any) -> Any:
+    """Reads the whole state of a step and checks all of it; see `Checkpoints.restore`."""
+    folder = step_folder(Path(directory), step)
+    targets = named_leaves(abstract_state)
+    try:
+        digest.check_files(folder)
+        saved = _read_leaves(folder)
+        _check_same_model(folder, targets, saved)
+        arrays = _read_arrays(
+            folder, {path: _with_sharding(leaf) for path, leaf in targets.items()}
+        )
+        _check_leaves(arrays, saved)
+    except digest.Damaged as damage:
+        raise _damaged(folder, damage) from damage
+    return jax.tree.unflatten(
+        jax.tree.structure(abstract_state), [arrays[path] for path in targets]
+    )
+
+
+def score_of(meta: Mapping[str, Any]) -> float | None:
+    return (meta.get("metrics") or {}).get("top1")
+
+
+def read_scores(directory: Path) -> dict[int, float]:
+    """Step → validation top-1, of the steps that have one that can be read."""
+    scores = {}
+    for step in committed_steps(directory):
+        try:
+            score = score_of(read_meta(directory, step))
+        except CheckpointError as error:
+            logging.warning(
+                "%s", error
+            )  # training may go on from another step; restoring this one raises
+            continue
+        if score is not None:
+            scores[step] = score
+    return scores
+
+
+def best_of(scores: Mapping[int, float]) -> int | None:
+    return max(sorted(scores), key=scores.__getitem__, default=None)
+
+
+def step_folder(directory: Path, step: int) -> Path:
+    steps = committed_steps(directory)
+    if step not in steps:
+        raise CheckpointError(
+            f"no checkpoint of step {step} in {directory}; there are: "
+            f"{', '.join(map(str, steps)) or 'none'}"
+        )
+    return directory.absolute() / str(step)
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """'/'-joined path → leaf, in the tree's order."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
+
+
+def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(
+        jax.local_devices()[0]
+    )
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _read_leaves(folder: Path) -> dict[str, dict[str, Any]]:
+    return json.loads(digest.read_checked(folder, "leaves/metadata"))
+
+
+def _read_arrays(folder: Path, targets: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays at the paths of `targets`, as NumPy arrays or on the devices that their shardings
+    name. Other paths are not read.
+    """
+    nested = traverse_util.unflatten_dict(dict(targets), sep="/")
+    restore_args = ocp.checkpoint_utils.construct_restore_args(nested)
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            arrays = checkpointer.restore(
+                folder / "state",
+                args=ocp.args.PyTreeRestore(
+                    nested, restore_args=restore_args, partial_restore=True
+                ),
+            )
+    except Exception as error:
+        raise digest.Damaged(
+            f"{folder / 'state'} cannot be read ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]})"
+        ) from error
+    return traverse_util.flatten_dict(arrays, sep="/")
+
+
+def _check_leaves(arrays: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    for path, found in digest.leaf_digests(arrays).items():
+        if found != saved[path]["digest"]:
+            raise digest.Damaged(f"leaf {path} does not hold the numbers that were saved")
+
+
+def _check_same_model(folder: Path, targets: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    here = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in targets.items()}
+    there = {path: f"{leaf['dtype']}{leaf['shape']}" for path, leaf in saved.items()}
+    paths = [*there, *(path for path in here if path not in there)]
+    differing = [
+        f"{path} is {there.get(path, 'missing')} there, {here.get(path, 'missing')} here"
+        for path in paths
+        if there.get(path) != here.get(path)
+    ]
+    if differing:
+        more = f"; {len(differing) - _LISTED} more differ" if len(differing) > _LISTED else ""
+        raise CheckpointError(
+            f"checkpoint {folder} is of another model or optimiser: "
+            f"{'; '.join(differing[:_LISTED])}{more}. "
+            "Use the config that the run was started with, or another --workdir"
+        )
+
+
+def _damaged(folder: Path, damage: digest.Damaged) -> CheckpointError:
+    """The error of a damaged step, with the newest whole step before it."""
+    directory, step = folder.parent, int(folder.name)
+    for earlier in reversed([other for other in committed_steps(directory) if other < step]):
+        try:
+            digest.check_files(directory / str(earlier))
+        except digest.Damaged:
+            continue
+        advice = f"step {earlier} is whole: train.py goes on from it with --resume_from={earlier}"
+        break
+    else:
+        advice = "no earlier step is whole: restore the folder from a backup, or start again in another --workdir"
+    return CheckpointError(f"checkpoint of step {step} is damaged: {damage}; {advice}")

@@ -1,0 +1,211 @@
+"""What an exported network is, where it comes from and how good it is: a page for people, the same
+as JSON for programs.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from aia_jax.checkpoints.trained_run import TrainedRun, read_manifest
+from aia_jax.shards.tfrecord import atomic_file
+
+_PACKAGES = ("aia_jax", "jax", "jaxlib", "flax", "numpy")
+_EVALUATION = "eval.json"
+_SHOWN_CLASSES = 400  # on the page; the JSON has all
+
+
+def card_facts(
+    run: TrainedRun, file: str, content: bytes, platforms: Sequence[str]
+) -> dict[str, Any]:
+    """All that the card says, as JSON takes it.
+
+    Args:
+        run: that was exported.
+        file: name of the export.
+        content: of the export.
+        platforms: that it runs on.
+    """
+    config, names = run.config, list(run.class_names)
+    found = read_manifest(run)
+    manifest, fingerprint = found or ({}, None)
+    return {
+        "file": {
+            "name": file,
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "platforms": list(platforms),
+        },
+        "input": {
+            "name": "clips",
+            "dtype": "uint8",
+            "shape": ["b", *run.clip_shape],
+            "meaning": "RGB frames, 0 to 255, not normalised; b is any number of clips",
+        },
+        "output": {
+            "name": "probabilities",
+            "dtype": "float32",
+            "shape": ["b", len(names)],
+            "meaning": "softmax over the classes, a clip each",
+        },
+        "preprocessing": {
+            "frames": f"{run.clip_shape[0]} of the video: the middles of as many equal segments",
+            "resize": _size(config, manifest),
+            "crop": config.data.crop,
+        },
+        "class_names": names,
+        "recipe": config.to_dict(),
+        "training": {
+            "workdir": str(run.workdir),
+            "step": run.step,
+            "moving_average": config.train.ema_decay > 0,
+        },
+        "data": {
+            "name": config.data.name,
+            "manifest_sha256": fingerprint,
+            "videos": {
+                split: facts.get("found") for split, facts in manifest.get("splits", {}).items()
+            },
+        },
+        "metrics": {"validation": dict(run.metrics), "test": _evaluation(run)},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+    }
+
+
+def write_card(export: Path, facts: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Writes the page and the JSON beside an export.
+
+    Args:
+        export: the export's file; the card has its name with other endings.
+        facts: of `card_facts`.
+
+    Returns:
+        The two files.
+    """
+    paths = export.with_suffix(".md"), export.with_suffix(".json")
+    contents = (
+        _page(facts, paths[1].name),
+        json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n",
+    )
+    for path, content in zip(paths, contents, strict=True):
+        with atomic_file(path) as file:
+            file.write(content.encode())
+    return paths
+
+
+def _size(config: ConfigDict, manifest: Mapping[str, Any]) -> str | None:
+    """How large frames are before the crop: the recipe's word, else that of the prepared data; None
+    if neither says it.
+    """
+    return "x".join(map(str, config.data.resize)) or manifest.get("options", {}).get("--size")
+
+
+def _evaluation(run: TrainedRun) -> dict[str, Any] | None:
+    """What eval.py said last of this very checkpoint; None if it was not asked."""
+    try:
+        report = json.loads((run.workdir / _EVALUATION).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) and report.get("step") == run.step else None
+
+
+def _page(facts: Mapping[str, Any], json_name: str) -> str:
+    file, recipe, data, training = facts["file"], facts["recipe"], facts["data"], facts["training"]
+    model, names, pre = recipe["model"], facts["class_names"], facts["preprocessing"]
+    depth = (
+        f"ResNet-{model['depth']}"
+        if not model["stage_sizes"]
+        else f"ResNet with stages of {tuple(model['stage_sizes'])} blocks"
+    )
+    attention = (
+        "no attention" if model["attention"] == "none" else f"attention {model['attention']}"
+    )
+    shape = ", ".join(map(str, facts["input"]["shape"]))
+    resize = (
+        f"resize them to {pre['resize']} (height × width; shortN is a short side of N pixels),"
+        if pre["resize"]
+        else ""
+    )
+    videos = ", ".join(
+        f"{count:,} {split}" for split, count in data["videos"].items() if count is not None
+    )
+    fingerprint = (
+        data["manifest_sha256"] or "unknown: the prepared data were not found when this was written"
+    )
+    listed = "\n".join(f"{label}. {name}" for label, name in enumerate(names[:_SHOWN_CLASSES]))
+    more = (
+        f"\n\n{len(names) - _SHOWN_CLASSES} more are in {json_name}."
+        if len(names) > _SHOWN_CLASSES
+        else ""
+    )
+    return f"""# {file["name"]}
+
+{model["temporal"].upper()}, {depth}, {attention}; {len(names)} classes of {data["name"] or "an unnamed data set"}.
+
+| | |
+|---|---|
+| runs on | {", ".join(file["platforms"])} |
+| size | {file["bytes"]:,} bytes |
+| SHA-256 | {file["sha256"]} |
+| trained in | {training["workdir"]}, step {training["step"]:,}{", moving average of the weights" if training["moving_average"] else ""} |
+| data | {data["name"] or "not named"}{f" ({videos} videos)" if videos else ""} |
+| SHA-256 of the data's manifest | {fingerprint} |
+| activations | {model["compute_dtype"]} |
+| made with | {", ".join(f"{name} {version}" for name, version in facts["versions"].items())} |
+
+## How to load it
+
+Needs the packages jax and flatbuffers, and nothing of the project that made it.
+
+```python
+import json, pathlib, jax, jax.export, numpy as np
+model = jax.jit(jax.export.deserialize(pathlib.Path("{file["name"]}").read_bytes()).call)
+names = json.loads(pathlib.Path("{json_name}").read_text("utf-8"))["class_names"]
+clips = np.zeros((1, {", ".join(map(str, facts["input"]["shape"][1:]))}), np.uint8)  # your frames
+print(names[int(model(clips)[0].argmax())])
+```
+
+**Input**: `clips`, uint8 [{shape}], {facts["input"]["meaning"]}. Take {pre["frames"]};
+{resize} cut {pre["crop"]}×{pre["crop"]} from the centre. Normalisation is inside.
+
+**Output**: `probabilities`, float32 [b, {len(names)}], {facts["output"]["meaning"]}, in the order of the classes below.
+
+## Metrics
+
+{_metrics(facts["metrics"])}
+
+## Recipe
+
+```json
+{json.dumps(recipe, indent=1)}
+```
+
+## Classes
+
+{listed}{more}
+"""
+
+
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    lines = []
+    for title, found in (
+        ("validation while training", metrics["validation"]),
+        ("eval.py", metrics["test"]),
+    ):
+        if found:
+            lines.append(
+                f"* {title}: "
+                + ", ".join(
+                    f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                    for name, value in found.items()
+                )
+            )
+    return "\n".join(lines) or "None were measured."

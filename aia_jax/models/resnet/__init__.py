@@ -1,0 +1,1 @@
+"""ResNets over the frames of a clip."""

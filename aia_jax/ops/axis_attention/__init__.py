@@ -1,0 +1,1 @@
+"""Attention over pooled axes."""

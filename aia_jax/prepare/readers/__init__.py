@@ -1,0 +1,1 @@
+"""One file a data set: how its videos and labels lie in the raw download."""

@@ -1,0 +1,67 @@
+"""Diving48 with the cleaned annotations (V2): MP4 files and three JSON files.
+
+  RAW/rgb/_8Vy3dlHg2w_00000.mp4
+  RAW/Diving48_V2_train.json, Diving48_V2_test.json     [{"vid_name": "_8Vy3dlHg2w_00000", "label":
+  0, …}, …] RAW/Diving48_vocab.json                               48 names of four parts, by class
+  id: ["Back", "15som", "05Twis", "FREE"]
+
+The JSON files may also lie in RAW/annotations. The official test split becomes the split
+"validation": there is no other, and the paper reports on it. The first annotations
+(Diving48_train.json) have wrong labels and are not read.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from aia_jax.errors import UserError
+from aia_jax.prepare.annotations import (
+    dataset,
+    find,
+    folder_of,
+    listed,
+    read_json,
+    sources_below,
+    whole,
+)
+from aia_jax.prepare.item import RawDataset, RawVideo
+
+_FOLDERS = ("annotations", "labels")
+_WHAT = "of Diving48's annotations, version 2"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """This reader has no options of its own."""
+
+
+def read(raw: Path, options: argparse.Namespace) -> RawDataset:
+    """Lists the videos of the training and validation (official test) split.
+
+    Raises:
+        UserError: if an annotation file is missing or an entry of it is wrong, or no video is
+            there.
+    """
+    vocabulary, train, test = (
+        find(raw, [f"Diving48_{name}.json"], _FOLDERS, what=_WHAT)
+        for name in ("vocab", "V2_train", "V2_test")
+    )
+    names = [
+        " ".join(map(str, parts)) if isinstance(parts, list) else str(parts)
+        for parts in read_json(vocabulary, list)
+    ]
+    folder = folder_of(raw, ["rgb", "videos"])
+    sources = sources_below(folder, depth=1)
+
+    def videos(path: Path, split: str) -> Iterator[RawVideo]:
+        for number, item in enumerate(read_json(path, list)):
+            where = f"{path}, entry {number}"
+            if not isinstance(item, dict) or not {"vid_name", "label"} <= item.keys():
+                raise UserError(
+                    f"{where}: found {str(item)[:80]}, expected an object with 'vid_name' and "
+                    "'label'"
+                )
+            name, label = str(item["vid_name"]), whole(item["label"], where, 0, len(names))
+            yield listed(name, sources.get(name), folder / f"{name}.mp4", {"label": label}, split)
+
+    found = [*videos(train, "train"), *videos(test, "validation")]
+    return dataset("diving48", {"label": names}, found, [vocabulary, train, test], raw)

@@ -1,0 +1,212 @@
+"""The bytes of a `tf.train.Example`: what a record holds, and where inside it each frame lies.
+
+The message (tensorflow/core/example/{example,feature}.proto) is a map from names to lists of bytes,
+floats or integers. The wire format (protobuf.dev/programming-guides/encoding) is walked here by
+hand because a reader of a clip needs the *place* of each frame, which no protobuf library tells,
+and because neither TensorFlow nor a copy of every frame is then needed.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+FRAMES = "frames"
+VIDEO_ID = "video_id"
+NUM_FRAMES = "num_frames"
+FPS = "fps"
+HEIGHT = "height"
+WIDTH = "width"
+
+_VARINT, _FIXED64, _DELIMITED, _GROUP, _END_GROUP, _FIXED32 = range(6)
+_KINDS = {1: "bytes", 2: "float", 3: "int"}  # the oneof of `Feature`
+
+
+class ExampleError(ValueError):
+    """These bytes are not a `tf.train.Example`, or not one of a video."""
+
+
+class Feature(NamedTuple):
+    """One entry of the map.
+
+    Attributes:
+        kind: "bytes", "float", "int", or "" for an entry that holds no list.
+        values: numbers; for "bytes" the (offset, length) of each element, counted from the start of
+            the record.
+    """
+
+    kind: str
+    values: list
+
+
+def encode_example(
+    frames: Sequence[bytes],
+    labels: Mapping[str, int],
+    video_id: str,
+    fps: float,
+    height: int,
+    width: int,
+) -> bytes:
+    """Writes one video as a serialized `tf.train.Example`.
+
+    Args:
+        frames: the video's frames, each an encoded picture (JPEG).
+        labels: the integer labels by feature name, as `{"label": 3}`.
+        video_id: the video's name in the raw data.
+        fps: frames a second of the stored frames; 0 where unknown.
+        height: of the stored frames, in pixels.
+        width: of the stored frames, in pixels.
+    """
+    features = {
+        FRAMES: _delimited(1, b"".join(_delimited(1, frame) for frame in frames)),
+        VIDEO_ID: _delimited(
+            1, _delimited(1, video_id.encode(errors="surrogateescape"))
+        ),  # as the file system has it
+        FPS: _delimited(2, _delimited(1, struct.pack("<f", fps))),
+    }
+    integers = {NUM_FRAMES: len(frames), HEIGHT: height, WIDTH: width}
+    if taken := sorted(labels.keys() & (features | integers).keys()):
+        raise ValueError(f"a label cannot be named {taken[0]!r}: the record uses that name itself")
+    for name, number in (integers | dict(labels)).items():
+        features[name] = _delimited(3, _delimited(1, _encode_int(int(number))))
+    entries = (
+        _delimited(1, name.encode()) + _delimited(2, feature)
+        for name, feature in sorted(features.items())
+    )
+    return _delimited(1, b"".join(_delimited(1, entry) for entry in entries))
+
+
+def parse_example(record: bytes) -> dict[str, Feature]:
+    """Walks a serialized `tf.train.Example`: any order of fields, packed or unpacked numbers,
+    unknown fields passed over.
+
+    Repeated fields follow protobuf's rules: of two entries with one name the last counts, the parts
+    of a split list are joined.
+
+    Raises:
+        ExampleError: if the bytes are cut short or malformed; says at which byte.
+    """
+    features = {}
+    for number, wire, start, stop in _fields(record, 0, len(record)):
+        if (number, wire) == (1, _DELIMITED):
+            for number, wire, first, last in _fields(record, start, stop):
+                if (number, wire) == (1, _DELIMITED):
+                    name, feature = _parse_entry(record, first, last)
+                    features[name] = feature
+    return features
+
+
+def _parse_entry(record: bytes, start: int, stop: int) -> tuple[str, Feature]:
+    name, feature = "", Feature("", [])
+    for number, wire, first, last in _fields(record, start, stop):
+        if (number, wire) == (1, _DELIMITED):
+            try:
+                name = record[first:last].decode()
+            except UnicodeDecodeError:
+                raise ExampleError(f"the feature name at byte {first} is not UTF-8") from None
+        elif (number, wire) == (2, _DELIMITED):
+            feature = _parse_feature(record, first, last, feature)
+    return name, feature
+
+
+def _parse_feature(record: bytes, start: int, stop: int, feature: Feature) -> Feature:
+    kind, values = feature
+    for number, wire, first, last in _fields(record, start, stop):
+        if wire == _DELIMITED and number in _KINDS:
+            if _KINDS[number] != kind:
+                kind, values = _KINDS[number], []  # of several lists of a oneof the last counts
+            _PARSE_LIST[kind](record, first, last, values)
+    return Feature(kind, values)
+
+
+def _parse_bytes(record: bytes, start: int, stop: int, values: list) -> None:
+    for number, wire, first, last in _fields(record, start, stop):
+        if (number, wire) == (1, _DELIMITED):
+            values.append((first, last - first))
+
+
+def _parse_floats(record: bytes, start: int, stop: int, values: list) -> None:
+    for number, wire, first, last in _fields(record, start, stop):
+        if number == 1 and wire in (_FIXED32, _DELIMITED):
+            count, rest = divmod(last - first, 4)
+            if rest:
+                raise ExampleError(
+                    f"the packed floats at byte {first} are {last - first} bytes long, not a "
+                    "multiple of 4"
+                )
+            values.extend(struct.unpack_from(f"<{count}f", record, first))
+
+
+def _parse_ints(record: bytes, start: int, stop: int, values: list) -> None:
+    for number, wire, first, last in _fields(record, start, stop):
+        if number == 1 and wire in (_VARINT, _DELIMITED):
+            while first < last:
+                value, first = _varint(record, first, last)
+                values.append(value - (1 << 64) if value >> 63 else value)
+
+
+_PARSE_LIST = {"bytes": _parse_bytes, "float": _parse_floats, "int": _parse_ints}
+
+
+def _fields(record: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yields (field number, wire type, first byte, byte after the last) of each field's content in
+    `record[at:stop]`.
+    """
+    open_groups = []
+    while at < stop:
+        tag_at = at
+        tag, at = _varint(record, at, stop)
+        number, wire = tag >> 3, tag & 7
+        if not 0 < number < 1 << 29:
+            raise ExampleError(f"field number {number} at byte {tag_at}")
+        if wire == _DELIMITED:
+            length, at = _varint(record, at, stop)
+        elif wire == _VARINT:
+            length = _varint(record, at, stop)[1] - at
+        elif wire in (_FIXED64, _FIXED32):
+            length = 8 if wire == _FIXED64 else 4
+        elif wire == _GROUP:
+            open_groups.append(number)
+            continue
+        elif wire == _END_GROUP and open_groups and open_groups.pop() == number:
+            continue
+        else:
+            raise ExampleError(f"wire type {wire} at byte {tag_at}")
+        if length > stop - at:
+            raise ExampleError(
+                f"the field at byte {tag_at} announces {length} bytes, {stop - at} are left"
+            )
+        if not open_groups:  # a group is a form of unknown field: nothing inside it counts
+            yield number, wire, at, at + length
+        at += length
+    if open_groups:
+        raise ExampleError(f"group {open_groups[-1]} has no end by byte {stop}")
+
+
+def _varint(record: bytes, at: int, stop: int) -> tuple[int, int]:
+    """The 64-bit number at byte `at`, and where the next field begins."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= stop:
+            raise ExampleError(f"a number is cut short at byte {at}")
+        byte = record[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, at
+    raise ExampleError(f"a number before byte {at} is longer than ten bytes")
+
+
+def _delimited(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | _DELIMITED]) + _encode_int(len(content)) + content
+
+
+def _encode_int(value: int) -> bytes:
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"{value} does not fit into 64 bits")
+    value &= 0xFFFF_FFFF_FFFF_FFFF
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

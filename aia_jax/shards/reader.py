@@ -1,0 +1,250 @@
+"""Random access to a split of a prepared data set: the bytes of just the frames that a clip uses,
+every one checked.
+"""
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aia_jax.errors import DataError
+from aia_jax.shards.dataset_info import split_shards
+from aia_jax.shards.index import Index, IndexFileError
+from aia_jax.shards.tfrecord import FOOTER_BYTES, RecordWriter, crc32c, masked_crc32c
+
+__all__ = ["DamagedRecord", "Index", "RecordWriter", "ShardReader", "open_split"]
+
+_MAX_OPEN = 256  # descriptors kept; the shards beyond them are opened for each read
+_log = logging.getLogger(__name__)
+
+
+class DamagedRecord(Exception):
+    """A record cannot be used: its bytes are missing, differ from their checksum, or are no video.
+
+    Attributes:
+        shard: the file's name.
+        record: which record of that file, from 0.
+        video_id: the video's name in the raw data, as far as it is known.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, shard: str, record: int, video_id: str, reason: str):
+        super().__init__(shard, record, video_id, reason)
+        self.shard, self.record, self.video_id, self.reason = shard, record, video_id, reason
+
+    def __str__(self) -> str:
+        return f"shard {self.shard}, record {self.record}, video {self.video_id}: {self.reason}"
+
+
+class ShardReader:
+    """Reads frames and records of a split in any order, from any thread or process.
+
+    Files are opened when first read; a copy sent to another process opens its own.
+
+    Attributes:
+        index: where everything lies, with the labels.
+    """
+
+    def __init__(self, shards: Sequence[Path], index: Index):
+        self._shards = tuple(shards)
+        self.index = index
+        self._forget_files()
+
+    def _forget_files(self) -> None:
+        self._descriptors: dict[int, int] = {}
+        self._read_by_thread: dict[
+            int, int
+        ] = {}  # each thread adds to its own number, so that no lock is held over a fork
+        self._close = weakref.finalize(self, _close_all, self._descriptors)
+
+    def __getstate__(self) -> tuple:
+        return self._shards, self.index
+
+    def __setstate__(self, state: tuple) -> None:
+        self._shards, self.index = state
+        self._forget_files()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that this object has fetched from the shards, in this process."""
+        return sum(list(self._read_by_thread.values()))
+
+    def describe(self, record: int | np.integer) -> str:
+        """The record for a person: "shard X, record N, video ID"."""
+        return self.index.describe(record)
+
+    def read_frames(
+        self, record: int | np.integer, frames: Sequence[int] | np.ndarray
+    ) -> list[bytes]:
+        """Fetches the encoded pictures of some frames, and nothing else of the record.
+
+        Args:
+            record: 0 to `len(self) - 1`.
+            frames: their numbers in the video, from 0, in any order; one that is asked for twice is
+                fetched once.
+
+        Raises:
+            DamagedRecord: if the record is damaged, or one of these frames is.
+            IndexError: for a record or frame that does not exist.
+            DataError: if the shard cannot be opened.
+        """
+        index = self.index
+        if not 0 <= record < len(index):
+            raise IndexError(f"record {record} of {len(index)}")
+        if index.damaged[record]:
+            raise self._damaged(record, index.damage[int(record)])
+        first, stop = (int(row) for row in index.first_frame[record : record + 2])
+        found = {}
+        for frame in frames:
+            if not 0 <= frame < stop - first:
+                raise IndexError(
+                    f"{self.describe(record)} has frames 0 to {stop - first - 1}, not {frame}"
+                )
+            if frame not in found:
+                row = first + int(frame)
+                content = self._fetch(
+                    record, int(index.frame_offset[row]), int(index.frame_length[row])
+                )
+                if crc32c(content) != index.frame_crc[row]:
+                    raise self._damaged(record, f"frame {frame} does not match its checksum")
+                found[frame] = content
+        return [found[frame] for frame in frames]
+
+    def read_record(self, record: int | np.integer) -> bytes:
+        """Fetches the whole serialized `tf.train.Example`.
+
+        Raises:
+            DamagedRecord: if it differs from the checksum stored with it.
+            DataError: if the shard cannot be opened.
+        """
+        length = int(self.index.record_length[record])
+        content = self._fetch(record, int(self.index.record_offset[record]), length + FOOTER_BYTES)
+        data = content[:length]
+        if masked_crc32c(data).to_bytes(FOOTER_BYTES, "little") != content[length:]:
+            raise self._damaged(record, "its data does not match the checksum stored with it")
+        return data
+
+    def _fetch(self, record: int | np.integer, offset: int, length: int) -> bytes:
+        shard = int(self.index.shard[record])
+        descriptor, borrowed = self._descriptor(shard)
+        try:
+            parts = []
+            while length and (
+                part := os.pread(descriptor, length, offset)
+            ):  # a network file system may give less at a time
+                parts.append(part)
+                offset, length = offset + len(part), length - len(part)
+        except OSError as error:
+            raise self._damaged(
+                record, f"the shard cannot be read there ({error.strerror})"
+            ) from error
+        finally:
+            if borrowed:
+                os.close(descriptor)
+        content = b"".join(parts)
+        thread = threading.get_ident()
+        self._read_by_thread[thread] = self._read_by_thread.get(thread, 0) + len(content)
+        if length:
+            raise self._damaged(record, f"the shard is cut short: byte {offset} is not there")
+        return content
+
+    def _descriptor(self, shard: int) -> tuple[int, bool]:
+        """The shard's open file, and whether the caller has to close it."""
+        kept = self._descriptors.get(shard)
+        if kept is not None:
+            return kept, False
+        try:
+            opened = os.open(self._shards[shard], os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DataError(
+                f"the shard {self._shards[shard]} cannot be opened ({error.strerror}); put it back "
+                "or prepare it again"
+            ) from error
+        if len(self._descriptors) >= _MAX_OPEN:
+            return opened, True
+        kept = self._descriptors.setdefault(shard, opened)
+        if kept != opened:  # another thread was first
+            os.close(opened)
+        return kept, False
+
+    def _damaged(self, record: int | np.integer, reason: str) -> DamagedRecord:
+        return DamagedRecord(
+            *self.index.shard_and_number(record), self.index.video_id(record), reason
+        )
+
+
+def _close_all(descriptors: dict[int, int]) -> None:
+    while descriptors:
+        os.close(descriptors.popitem()[1])
+
+
+def open_split(folder: str | Path, split: str) -> ShardReader:
+    """Opens a split of a prepared data set.
+
+    The index `<split>.index` is used if it belongs to the shards; otherwise it is made again by one
+    scan, which reads every byte, and saved (kept in memory where the folder takes no files). One
+    logged line says so.
+
+    Args:
+        folder: the prepared data set.
+        split: as "train".
+
+    Raises:
+        DataError: if the data set, the split or a shard is missing, a shard is cut short or holds
+            another number of records than the metadata says, or no record holds frames; one line
+            that says what to do.
+    """
+    shards = split_shards(folder, split)
+    path = Path(folder) / f"{split}.index"
+    try:
+        index = Index.load(path)
+        problem = index.differs_from(list(shards))
+    except FileNotFoundError:
+        problem = "there is none"
+    except (IndexFileError, OSError) as error:
+        problem = str(error)
+    if problem:
+        size = sum(shard.stat().st_size for shard in shards)
+        _log.warning(
+            "index %s: %s; making it from the %d shards (%.2f GB)",
+            path,
+            problem,
+            len(shards),
+            size / 1e9,
+        )
+        index = Index.build(list(shards))
+    _check_counts(index, shards)
+    if problem:
+        try:
+            index.save(path)
+            index = Index.load(path)
+        except OSError as error:
+            _log.warning(
+                "index %s cannot be saved (%s): it is kept in memory, the next run makes it again",
+                path,
+                error.strerror,
+            )
+    return ShardReader(tuple(shards), index)
+
+
+def _check_counts(index: Index, shards: dict[Path, int]) -> None:
+    found = np.diff(index.first_record)
+    for (path, expected), count in zip(shards.items(), found, strict=True):
+        if count != expected:
+            raise DataError(
+                f"{path} holds {count} records, dataset_info.json says {expected}: "
+                f"{'it was cut short' if count < expected else 'it belongs to another preparation'}; "
+                "copy the file again from its source, or prepare the data set again"
+            )
+    if len(index) and index.damaged.all():
+        raise DataError(
+            f"none of the {len(index)} records can be used; the first: {index.describe(0)}: "
+            f"{index.damage[0]}"
+        )

@@ -1,0 +1,93 @@
+"""A box of a frame → a picture of the wanted size, in one resampling: Pillow's bilinear filter at
+OpenCV's speed.
+
+OpenCV's bilinear looks at 2×2 pixels however much it shrinks, so fine detail aliases; its area
+filter antialiases with a box, which is not Pillow's triangle. So OpenCV enlarges, where both agree
+within a level, and a sparse matrix of Pillow's own weights shrinks. On noise, 240 → 224, they are
+35, 22 and 1 levels from Pillow.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy import sparse
+
+cv2.setNumThreads(
+    1
+)  # frames are small: rows of a batch run in parallel, not the lines of a picture
+
+
+class Box(NamedTuple):
+    """A rectangle in a frame, in pixels; its corner may lie between pixels."""
+
+    width: int | float
+    height: int | float
+    x: int | float
+    y: int | float
+
+
+def resize_box(
+    frames: Sequence[np.ndarray], box: Box, out: np.ndarray, mirror: bool = False
+) -> None:
+    """Fills `out` with the box of every frame, scaled to out's size and antialiased where that
+    shrinks it.
+
+    Pixels outside the box play no part, except those that it cuts through: cropping comes before
+    scaling.
+
+    Args:
+        frames: uint8 ``[H, W, 3]`` each, all of one size that holds the box.
+        box: what is taken.
+        out: uint8 ``[len(frames), height, width, 3]``, overwritten.
+        mirror: whether left and right change places.
+    """
+    height, width = out.shape[1:3]
+    left, top = int(box.x), int(box.y)
+    # A box at the frame's edge can end a rounding error beyond it: (28 − 24)·36/28 + 24·36/28 > 36.
+    right = min(int(np.ceil(box.x + box.width)), frames[0].shape[1])
+    bottom = min(int(np.ceil(box.y + box.height)), frames[0].shape[0])
+    crops = [frame[top:bottom, left:right] for frame in frames]
+    whole_pixels = (left, top, right - left, bottom - top) == (box.x, box.y, box.width, box.height)
+    if whole_pixels and (box.height, box.width) == (height, width):
+        for crop, picture in zip(crops, out, strict=True):
+            if mirror:
+                cv2.flip(crop, 1, dst=picture)
+            else:
+                picture[:] = crop
+    elif whole_pixels and box.height <= height and box.width <= width:
+        for crop, picture in zip(crops, out, strict=True):
+            cv2.resize(
+                cv2.flip(crop, 1) if mirror else crop,
+                (width, height),
+                dst=picture,
+                interpolation=cv2.INTER_LINEAR,
+            )
+    else:
+        across = _weights(right - left, width, box.x - left, box.width, mirror)
+        down = _weights(bottom - top, height, box.y - top, box.height, False)
+        for crop, picture in zip(crops, out, strict=True):
+            picture[:] = _apply(down, cv2.transpose(_apply(across, cv2.transpose(crop))))
+
+
+@lru_cache(maxsize=1024)
+def _weights(
+    pixels: int, out: int, start: int | float, length: int | float, mirror: bool
+) -> sparse.csr_array:
+    """Pillow's triangle filter along one axis: float32 [out, pixels], rows sum to 1."""
+    scale = length / out
+    support = max(scale, 1.0)  # a filter as wide as a result's pixel: this is what antialiases
+    centers = start + (np.arange(out)[:, None] + 0.5) * scale
+    weights = np.maximum(0.0, 1.0 - np.abs(np.arange(pixels) + 0.5 - centers) / support)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return sparse.csr_array((weights[::-1] if mirror else weights).astype(np.float32))
+
+
+def _apply(weights: sparse.csr_array, image: np.ndarray) -> np.ndarray:
+    """Mixes the rows of a uint8 [n, m, 3] image into [out, m, 3]; rounds to uint8, as Pillow does
+    after each axis.
+    """
+    mixed = weights @ image.reshape(len(image), -1).astype(np.float32)
+    return cv2.convertScaleAbs(mixed).reshape(weights.shape[0], *image.shape[1:])

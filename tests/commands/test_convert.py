@@ -1,0 +1,313 @@
+"""convert_torch_weights.py: checkpoints of every packing in, a weights folder out, one line for
+what it cannot take.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+
+import convert_torch_weights
+from aia_jax import config as configs
+from aia_jax.errors import UserError, exit_status
+from aia_jax.models.from_config import model_from_config
+from aia_jax.weights import from_torch, load_own, to_torch
+from aia_jax.weights.files import load_folder, save_folder, write_state_dict
+from tests.helpers import torch_nets
+from tests.helpers.paths import ROOT
+
+DEMO = ["--config", str(ROOT / "configs" / "demo.py"), "--config.model.attention=C->ST"]
+MODEL = model_from_config(configs.load(ROOT / "configs" / "demo.py", ["model.attention=C->ST"]))
+NET = {"stem": MODEL.stem, "width": MODEL.width, "stage_sizes": MODEL.stage_sizes}
+CLIP = (2, 32, 32, 3)
+
+
+@pytest.fixture(scope="module")
+def state_dict():
+    net = torch_nets.randomise(
+        torch_nets.VideoNet(MODEL.num_classes, attention="C->ST", **NET), seed=1
+    )
+    return net.float().state_dict()
+
+
+@pytest.fixture(scope="module")
+def expected(state_dict):
+    return from_torch({key: value.numpy() for key, value in state_dict.items()}, MODEL, CLIP)
+
+
+def convert(source, out) -> int:
+    return exit_status(
+        lambda: convert_torch_weights.main([*DEMO, "--torch", str(source), "--out", str(out)])
+    )
+
+
+def same(variables, expected):
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+
+def test_the_command(tmp_path, state_dict, expected):
+    """The reference's packing: DataParallel's prefix, nested, beside other plain values; ends with
+    what to do next.
+    """
+    source, out = tmp_path / "best.pth.tar", tmp_path / "out" / "net"
+    torch.save(
+        {
+            "epoch": 50,
+            "best_prec1": torch.tensor(61.7),
+            "state_dict": {f"module.{k}": v for k, v in state_dict.items()},
+        },
+        source,
+    )
+    command = [
+        sys.executable,
+        "convert_torch_weights.py",
+        *DEMO,
+        "--torch",
+        str(source),
+        "--out",
+        str(out),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert f"--config.init_from={out}" in result.stdout
+    assert (
+        "a network of the AIA authors'" in result.stdout
+        and "eft1 is C, eft2 is ST" in result.stdout
+    )
+    assert "fresh" not in result.stdout and "dropped" not in result.stdout
+
+    variables, description = load_folder(out)
+    same(variables, expected)
+    assert description["source"] == {
+        "file": str(source),
+        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+    }
+    assert (
+        description["model"]["attention"] == "C->ST"
+        and description["model"]["num_classes"] == MODEL.num_classes
+    )
+    assert len(description["report"]["loaded"]) == len(jax.tree.leaves(expected))
+    assert sorted(path.name for path in out.iterdir()) == ["weights.json", "weights.safetensors"]
+
+
+def test_safetensors_need_no_torch(tmp_path, state_dict, expected, monkeypatch, capsys):
+    safetensors.torch.save_file(state_dict, tmp_path / "net.safetensors")
+    torch.save(state_dict, tmp_path / "net.pth")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert convert(tmp_path / "net.safetensors", tmp_path / "out") == 0
+    same(load_folder(tmp_path / "out")[0], expected)
+    assert convert(tmp_path / "net.pth", tmp_path / "out2") == 2
+    assert "install the extra `torch`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "half", "bfloat16.safetensors"])
+def test_other_packings(tmp_path, state_dict, expected, kind):
+    source = tmp_path / "net.pth"
+    if kind == "half":
+        torch.save({"model": {key: value.half() for key, value in state_dict.items()}}, source)
+    elif kind == "bfloat16.safetensors":
+        source = tmp_path / "net.safetensors"
+        safetensors.torch.save_file(
+            {key: value.bfloat16() for key, value in state_dict.items()}, source
+        )
+    else:
+        torch.save(state_dict, source, _use_new_zipfile_serialization=kind == "zip")
+    assert convert(source, tmp_path / "out") == 0
+    tolerance = {"half": 1e-3, "bfloat16.safetensors": 1e-2}.get(kind, 0)
+    variables, _ = load_folder(tmp_path / "out")
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=1e-6),
+        variables,
+        expected,
+    )
+
+
+def test_imagenet_weights_leave_attention_and_head_out(tmp_path, capsys):
+    shapes = torch_nets.key_shapes(1000, dropout=0, **NET)
+    source = {
+        key.removeprefix("base_model."): np.ones(shape, "f4") for key, shape in shapes.items()
+    }
+    safetensors.numpy.save_file(source, tmp_path / "resnet.safetensors")
+    assert convert(tmp_path / "resnet.safetensors", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert (
+        "[1000], [1000, 256]; 1000 classes there, 8 here" in printed
+        and "attention/ST" in printed
+        and "fresh" in printed
+    )
+
+    variables, _ = load_folder(tmp_path / "out")
+    assert (
+        "head" not in variables["params"]
+        and "attention" not in variables["params"]["stage1_block0"]
+    )
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, *CLIP), "f4"))
+    initial = jax.tree.map(lambda leaf: np.zeros(leaf.shape, "f4"), shapes)
+    loaded, report = load_own(variables, initial)
+    assert jax.tree.structure(loaded) == jax.tree.structure(initial)
+    assert report.fresh and not report.dropped
+
+
+def test_own_files_come_back(tmp_path, expected, capsys):
+    """What --to-torch writes, with the class names, and the file in a weights folder itself."""
+    names = [f"class {k}" for k in range(MODEL.num_classes)]
+    write_state_dict(tmp_path / "net.safetensors", to_torch(expected, MODEL), names)
+    assert convert(tmp_path / "net.safetensors", tmp_path / "out") == 0
+    variables, description = load_folder(tmp_path / "out")
+    same(variables, expected)
+    assert description["class_names"] == names
+    assert "or one that --to-torch wrote" in capsys.readouterr().out
+
+    assert convert(tmp_path / "out" / "weights.safetensors", tmp_path / "again") == 0
+    same(load_folder(tmp_path / "again")[0], expected)
+    assert "variables of this project" in capsys.readouterr().out
+
+
+class Exploit:
+    """Pickles as a call: unpickled without care it makes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
+    torch.save(
+        {"state_dict": {"conv1.weight": Exploit(tmp_path / "it_ran")}}, tmp_path / "evil.pth"
+    )
+    assert convert(tmp_path / "evil.pth", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "is refused: it holds posix.mkdir" in error
+    assert not (tmp_path / "it_ran").exists() and not (tmp_path / "out").exists()
+
+
+def truncated(path: Path, state_dict) -> None:
+    torch.save(state_dict, path)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def write_shapes(path: Path, shapes) -> None:
+    safetensors.numpy.save_file({key: np.ones(shape, "f4") for key, shape in shapes.items()}, path)
+
+
+WRONG = {
+    "missing.pth": (lambda path, _: None, "is missing"),
+    "folder.pth": (lambda path, _: path.mkdir(), "is a folder"),
+    "empty.pth": (lambda path, _: path.touch(), "cannot be read as a state dict"),
+    "text.pth": (lambda path, _: path.write_text("not a pickle"), "cannot be read as a state dict"),
+    "truncated.pth": (truncated, "cannot be read as a state dict"),
+    "archive.pth": (
+        lambda path, _: zipfile.ZipFile(path, "w").writestr("a", "b"),
+        "cannot be read as a state dict",
+    ),
+    "number.pth": (
+        lambda path, _: torch.save(3, path),
+        "holds a value of type int, not a state dict",
+    ),
+    "nothing.pth": (lambda path, _: torch.save({}, path), "holds nothing, not a state dict"),
+    "optimizer.pth": (
+        lambda path, _: torch.save({"step": 3}, path),
+        "'step' holds a value of type int",
+    ),
+    "module.pth": (
+        lambda path, _: torch.save(torch.nn.Linear(1, 1), path),
+        "is refused: it holds torch.nn.modules.linear.Linear",
+    ),
+    "text.safetensors": (
+        lambda path, _: path.write_text("not safetensors"),
+        "cannot be read as safetensors",
+    ),
+    "other.safetensors": (
+        lambda path, _: safetensors.numpy.save_file({"bert.embeddings": np.ones(3, "f4")}, path),
+        "none of the 1 keys names a variable",
+    ),
+    "deeper.safetensors": (
+        lambda path, _: write_shapes(path, torch_nets.key_shapes(1000, dropout=0, width=1)),
+        "the weights are of a ResNet-50 (3-4-6-3 blocks), this net is a ResNet (1-1-1 blocks)",
+    ),
+    "resnet50d.safetensors": (
+        lambda path, _: write_shapes(
+            path, {"conv1.0.weight": (4, 3, 3, 3), "layer1.0.conv1.weight": (4, 4, 1, 1)}
+        ),
+        "has a stem of several convolutions (ResNet-C, -D, -S or -T): conv1.0.weight [4, 3, 3, 3]; "
+        "only plain ResNets load",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_files_are_one_clear_error(tmp_path, state_dict, capsys, name):
+    make, message = WRONG[name]
+    make(tmp_path / name, state_dict)
+    assert convert(tmp_path / name, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, state_dict, capsys):
+    torch.save(state_dict, tmp_path / "net.pth")
+    for out in (tmp_path / "net.pth", tmp_path / "net.pth" / "below"):
+        assert convert(tmp_path / "net.pth", out) == 2
+        assert f"error: {out} cannot be written" in capsys.readouterr().err
+
+
+class TestFolder:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        save_folder(
+            tmp_path / "weights",
+            {"params": {"a": {"kernel": np.ones((2, 3), "f4")}}},
+            {"source": "here"},
+        )
+        return tmp_path / "weights"
+
+    def test_round_trip(self, folder):
+        variables, description = load_folder(folder)
+        np.testing.assert_array_equal(variables["params"]["a"]["kernel"], np.ones((2, 3)))
+        assert description["source"] == "here"
+
+    def test_saving_again_replaces(self, folder):
+        save_folder(folder, {"params": {"b": np.zeros(1, "f4")}}, {})
+        assert list(load_folder(folder)[0]["params"]) == ["b"]
+
+    def test_a_flipped_byte_is_found_wherever_it_is(self, folder):
+        path = folder / "weights.safetensors"
+        good = path.read_bytes()
+        for position in range(0, len(good), 7):
+            path.write_bytes(good[:position] + bytes([good[position] ^ 16]) + good[position + 1 :])
+            with pytest.raises(UserError, match="is damaged"):
+                load_folder(folder)
+
+    @pytest.mark.parametrize(
+        ("break_it", "message"),
+        [
+            (lambda folder: (folder / "weights.json").unlink(), "not a folder of weights"),
+            (lambda folder: (folder / "weights.safetensors").unlink(), "not a folder of weights"),
+            (lambda folder: (folder / "weights.json").write_text("{"), "is damaged"),
+            (
+                lambda folder: (folder / "weights.json").write_text(json.dumps({"format": 99})),
+                "not of format 1",
+            ),
+        ],
+    )
+    def test_other_damage(self, folder, break_it, message):
+        break_it(folder)
+        with pytest.raises(UserError, match=message):
+            load_folder(folder)
+
+    def test_a_checkpoint_given_in_its_place(self, folder):
+        with pytest.raises(UserError, match="python convert_torch_weights"):
+            load_folder(folder / "weights.safetensors")

@@ -1,0 +1,406 @@
+"""train.py and eval.py as a user runs them: whole runs, killed runs, stopped runs, and what wrong
+input says.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from aia_jax.checkpoints.files import committed_steps, load_weights, read_meta
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_data import make_dataset
+from tests.helpers.tiny_run import command, make_recipe, rows, run, whole_run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody disturbed."""
+    return whole_run(tmp_path_factory.mktemp("whole"))
+
+
+def leaves(workdir: Path, step: int) -> dict[str, dict]:
+    return json.loads((workdir / "checkpoints" / str(step) / "leaves" / "metadata").read_bytes())
+
+
+def covered_steps(workdir: Path) -> list[int]:
+    """The steps that the training rows of metrics.jsonl average, in their order."""
+    training = [row for row in rows(workdir) if row["split"] == "train"]
+    return [
+        step for row in training for step in range(row["step"] - row["steps"] + 1, row["step"] + 1)
+    ]
+
+
+def validations(workdir: Path) -> list[dict]:
+    return [row for row in rows(workdir) if row["split"] == "validation"]
+
+
+def assert_same_run(workdir: Path, reference: Path) -> None:
+    """Every number of the state, bit for bit, and every row that was logged."""
+    last = committed_steps(reference / "checkpoints")[-1]
+    assert committed_steps(workdir / "checkpoints")[-1] == last
+    ours, theirs = (load_weights(folder / "checkpoints") for folder in (workdir, reference))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert leaves(workdir, last) == leaves(
+        reference, last
+    )  # digests of momentum and all the rest too
+    assert rows(workdir) == rows(reference)
+
+
+def test_a_run_leaves_all_that_is_promised(whole):
+    _, workdir, done = whole
+    for name in ("metrics.jsonl", "curves.png", "run.json", "checkpoints", "tensorboard"):
+        assert (workdir / name).exists(), name
+    assert [row["step"] for row in validations(workdir)] == [4, 8, 12]
+    assert all(row["evaluated"] == row["expected"] == 9 for row in validations(workdir))
+    assert covered_steps(workdir) == list(range(1, 13))
+    assert {round(row["lr"], 6) for row in rows(workdir) if row["split"] == "train"} == {
+        0.05,
+        0.005,
+    }
+    measured = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    shares = [
+        row[name]
+        for row in measured
+        if "steps_per_s" in row
+        for name in ("data_wait", "device_idle")
+    ]
+    assert shares and all(0 <= share <= 1 for share in shares)
+    meta = read_meta(workdir / "checkpoints", 12)
+    assert (
+        meta["class_names"] == ["moving left", "moving right", "standing"]
+        and meta["position"] == 12
+    )
+    assert (
+        "18 videos" in done.stdout
+        and "3 classes" in done.stdout
+        and "4 an epoch × 3 = 12" in done.stdout
+    )
+
+
+def test_eval_reports_the_validation_of_the_step_it_takes(whole):
+    recipe, workdir, _ = whole
+    done = run("eval.py", recipe, workdir, "--step", "latest", "--config.eval.batch_size=5")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((workdir / "eval.json").read_text())
+    logged = next(
+        row for row in rows(workdir) if row["split"] == "validation" and row["step"] == 12
+    )
+    assert report["step"] == 12 and report["evaluated"] == report["expected"] == 9
+    assert report["top5"] == 1.0  # three classes: top-5 is clamped to them
+    assert report["top1"] == logged["top1"] and report["loss"] == pytest.approx(
+        logged["loss"], rel=1e-5
+    )
+    assert f"{report['top1']:.2%}" in done.stdout
+
+    longer = run(
+        "eval.py", recipe, workdir, "--config.data.num_frames=6", "--config.eval.protocol=twice"
+    )
+    assert (
+        longer.returncode == 0 and "trained with 4 frames a clip, tested with 6" in longer.stdout
+    ), longer.stderr
+
+
+def test_killed_at_any_moment_the_run_ends_as_if_it_had_never_been(whole, tmp_path):
+    recipe, reference, _ = whole
+    workdir = tmp_path / "run"
+    chance = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(
+            command("train.py", recipe, workdir, "--config.train.checkpoint_every=3"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        lines_before = len(rows(workdir)) if (workdir / "metrics.jsonl").exists() else 0
+        deadline = time.monotonic() + 120
+        while (
+            process.poll() is None and time.monotonic() < deadline
+        ):  # let it get somewhere, then kill it at a random moment
+            time.sleep(0.02)
+            if (workdir / "metrics.jsonl").exists() and len(
+                (workdir / "metrics.jsonl").read_text().splitlines()
+            ) > lines_before + 1:
+                break
+        time.sleep(chance.uniform(0, 0.3))
+        process.kill()
+        process.wait()
+    done = run("train.py", recipe, workdir, "--config.train.checkpoint_every=3")
+    assert done.returncode == 0, done.stderr
+    last = committed_steps(reference / "checkpoints")[-1]
+    assert leaves(workdir, last) == leaves(reference, last)
+    assert covered_steps(workdir) == list(range(1, 13))
+    assert validations(workdir) == validations(reference)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(whole, tmp_path):
+    recipe, reference, _ = whole
+    workdir = tmp_path / "run"
+    process = subprocess.Popen(
+        command("train.py", recipe, workdir),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not (workdir / "run.json").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)  # it compiles its first step now
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    step = committed_steps(workdir / "checkpoints")[-1]
+    assert f"stopped: after step {step}, saved" in err
+    done = run("train.py", recipe, workdir)
+    assert done.returncode == 0, done.stderr
+    assert leaves(workdir, 12) == leaves(reference, 12)
+    again = run("train.py", recipe, workdir)  # a finished run is left as it is
+    assert again.returncode == 0 and leaves(workdir, 12) == leaves(reference, 12), again.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_step(whole, tmp_path):
+    recipe, reference, _ = whole
+    workdir = tmp_path / "run"
+    subprocess.run(["cp", "-r", reference, workdir], check=True)
+    done = run(
+        "train.py",
+        recipe,
+        workdir,
+        "--config.train.epochs=4",
+        "--config.optim.lr=1e30",
+        "--config.optim.clip_norm=0",
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert (
+        "at step 1" in line
+        and "train_" in line
+        and "last good checkpoint is step 12" in line
+        and "optim.lr" in line
+    )
+    assert "Traceback" not in done.stderr
+    assert committed_steps(workdir / "checkpoints")[-1] == 12 and leaves(workdir, 12) == leaves(
+        reference, 12
+    )
+
+
+def test_two_hosts_train_as_one(whole, tmp_path):
+    """Two processes, each with half of every batch, reach the losses of one process up to the order
+    of sums.
+    """
+    recipe, reference, _ = whole
+    workdir = tmp_path / "run"
+    port = random.Random(os.getpid()).randrange(20000, 40000)
+    start = lambda index: subprocess.Popen(  # noqa: E731
+        command("train.py", recipe, workdir),
+        env=os.environ
+        | {
+            "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+            "JAX_NUM_PROCESSES": "2",
+            "JAX_PROCESS_ID": str(index),
+            "JAX_PLATFORMS": "cpu",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    hosts = [start(0), start(1)]
+    for host in hosts:
+        _, err = host.communicate(timeout=300)
+        assert host.returncode == 0, err
+    ours, theirs = rows(workdir), rows(reference)
+    assert [(row["step"], row["split"]) for row in ours] == [
+        (row["step"], row["split"]) for row in theirs
+    ]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-3), a["step"]
+
+
+def test_sharded_over_fsdp_the_run_is_the_same(whole, tmp_path):
+    recipe, reference, _ = whole
+    done = run(
+        "train.py",
+        recipe,
+        tmp_path / "run",
+        "--config.mesh.fsdp=2",
+        "--config.train.epochs=1",
+        XLA_FLAGS="--xla_force_host_platform_device_count=4",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "data 2 × fsdp 2 × time 1" in done.stdout
+    ours = rows(tmp_path / "run")
+    for a, b in zip(ours, rows(reference), strict=False):
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-3), a["step"]
+
+
+# ---- wrong input: one line, status 2, nothing done
+
+
+def refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in line, line
+
+
+def test_another_network_or_another_place_in_the_data_is_refused_and_other_frames_are_not(
+    whole, tmp_path
+):
+    recipe, reference, _ = whole
+    workdir = tmp_path / "run"
+    subprocess.run(["cp", "-r", reference, workdir], check=True)
+    refused(
+        run("train.py", recipe, workdir, "--config.model.attention=ST"),
+        "attention/C",
+        "another --workdir",
+    )
+    refused(
+        run("train.py", recipe, workdir, "--config.train.batch_size=6"),
+        "train.batch_size",
+        "4",
+        "6",
+    )
+    refused(run("eval.py", recipe, workdir, "--config.model.attention=ST"), "attention")
+    done = run("train.py", recipe, workdir, "--config.data.num_frames=3", "--config.train.epochs=4")
+    assert done.returncode == 0 and "data.num_frames was 4" in done.stdout, done.stderr
+    assert committed_steps(workdir / "checkpoints")[-1] == 16
+
+
+def test_a_flipped_byte_in_the_latest_checkpoint_offers_the_one_before(whole, tmp_path):
+    recipe, reference, _ = whole
+    workdir = tmp_path / "run"
+    subprocess.run(["cp", "-r", reference, workdir], check=True)
+    files = [path for path in (workdir / "checkpoints" / "12").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    refused(run("train.py", recipe, workdir), "step 12 is damaged", "--resume_from=8")
+    done = run("train.py", recipe, workdir, "--resume_from=8")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(workdir, reference)
+
+
+def test_a_full_disk_keeps_the_last_good_step_and_says_so(whole, tmp_path):
+    """A file size limit below that of a checkpoint's files stands for a full disk."""
+    recipe, reference, _ = whole
+    workdir = tmp_path / "run"
+    subprocess.run(["cp", "-r", reference, workdir], check=True)
+    line = " ".join(
+        command(
+            "train.py", recipe, workdir, "--config.train.epochs=4", "--config.log.tensorboard=false"
+        )
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 8; exec {line}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stderr
+    (ours,) = [
+        line for line in done.stderr.splitlines() if line.startswith("error: ")
+    ]  # the storage library's threads may complain too
+    assert ours.startswith("error: saving step 16") and "step 12 is the last good one" in ours
+    assert run("eval.py", recipe, workdir, "--step", "latest").returncode == 0
+
+
+def test_wrong_input_is_one_line(tmp_path):
+    recipe = make_recipe(tmp_path)
+    workdir = tmp_path / "run"
+    refused(
+        run("train.py", recipe, workdir, "--config.train.batchsize=8"),
+        "train.batchsize",
+        "train.batch_size",
+    )
+    refused(
+        run("train.py", recipe, workdir, "--config.data.dir=/nowhere/at/all"),
+        "/nowhere/at/all",
+        "prepare_data.py",
+    )
+    refused(
+        run("train.py", recipe, workdir, "--config.data.num_classes=4"),
+        "3 classes",
+        "num_classes=4",
+    )
+    refused(
+        run("train.py", recipe, workdir, "--config.init_from="),
+        "convert_torch_weights.py",
+        "--config.init_from=scratch",
+    )
+    refused(
+        run("train.py", recipe, workdir, "--config.data.val_split=test"),
+        "'test'",
+        "train",
+        "validation",
+    )
+    refused(
+        run(
+            "train.py",
+            recipe,
+            workdir,
+            "--config.train.batch_size=40",
+            "--config.eval.batch_size=40",
+        ),
+        "18",
+        "40",
+    )
+    refused(run("train.py", recipe, workdir, "--config.mesh.fsdp=2"), "mesh.fsdp", "1 device")
+    refused(run("train.py", tmp_path / "none.py", workdir), "none.py")
+    refused(run("eval.py", recipe, workdir), "no checkpoint", "train first")
+    (tmp_path / "file").write_text("")
+    refused(run("train.py", recipe, tmp_path / "file" / "run"), "--workdir", "cannot be written")
+    assert not workdir.exists() or not list(workdir.glob("checkpoints/*"))
+
+
+def test_a_label_out_of_range_names_its_video(tmp_path):
+    recipe = make_recipe(tmp_path, classes=("a", "b", "c", "d"))
+    names = sorted((tmp_path / "data").glob("*label*"))
+    for path in names:
+        path.write_text("a\nb\nc\n")
+    refused(run("train.py", recipe, tmp_path / "run"), "label 3", "train_", "0 to 2")
+
+
+def test_damaged_videos_are_replaced_listed_and_limited(tmp_path):
+    recipe = make_recipe(tmp_path, shards=1)
+    for name in ("train", "validation"):
+        (shard,) = (tmp_path / "data").glob(f"*-{name}.tfrecord-*")
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        shard.write_bytes(content)
+    done = run("train.py", recipe, tmp_path / "run", "--config.train.epochs=1")
+    assert done.returncode == 0, done.stderr
+    listed = (tmp_path / "run" / "bad_records.txt").read_text()
+    assert "validation_" in listed
+    (validation,) = validations(tmp_path / "run")
+    assert (validation["evaluated"], validation["expected"]) == (8, 9)
+    tested = run("eval.py", recipe, tmp_path / "run")
+    assert (
+        tested.returncode == 1
+        and "bad_records.txt" in tested.stderr
+        and "8 of 9 videos evaluated" in tested.stdout
+    )
+    strict = run("train.py", recipe, tmp_path / "strict", "--config.data.damaged_share=0")
+    refused(strict, "damaged", "data.damaged_share")
+
+
+def test_short_videos_train_with_repeated_frames(tmp_path):
+    """Fewer frames than T: allowed, the frames repeat; under 3 frames: not trained on, and said."""
+    make_dataset(tmp_path / "data", {"train": 6, "validation": 3}, frames=(3, 2, 5), size=(16, 16))
+    recipe = make_recipe(tmp_path / "recipe")
+    done = run(
+        "train.py",
+        recipe,
+        tmp_path / "run",
+        f"--config.data.dir={tmp_path / 'data'}",
+        "--config.train.epochs=1",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "6 training videos have fewer than 3 frames" in done.stdout

@@ -1,0 +1,148 @@
+"""The demo: its commands run for real on a few videos, a failure is one line, a stop reaches the
+command that runs.
+"""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from matplotlib.image import imread
+
+from aia_jax import demo
+from aia_jax.demo import synthetic
+from aia_jax.errors import Stopped
+
+SMALL = [
+    "--train=16",
+    "--validation=8",
+    "--config.train.epochs=1",
+    "--config.train.batch_size=8",
+    "--config.eval.batch_size=8",
+]
+NARROW = ["--config.model.stage_sizes=1", "--config.model.width=8", "--config.data.crop=16"]
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "aia_jax.demo", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+
+
+def test_demo_makes_videos_runs_and_report(tmp_path):
+    process = start("--seed", 3, "--out", tmp_path, *SMALL, *NARROW)
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert len(list((tmp_path / "videos" / "validation").rglob("*.mp4"))) == 8
+    for contestant in demo.CONTESTANTS:
+        result = json.loads((tmp_path / contestant.folder / "eval.json").read_text())
+        assert result["evaluated"] == result["expected"] == 8
+        assert contestant.name in printed and f"{result['top1']:.1%}" in printed
+        trained = json.loads((tmp_path / contestant.folder / "run.json").read_text())["starts"][-1][
+            "config"
+        ]
+        assert (trained["model"]["temporal"], trained["model"]["attention"]) == (
+            contestant.temporal,
+            contestant.attention,
+        )
+        assert trained["seed"] == 3
+    # TSN gives a video and its reverse one answer, so it is right about one of them at most.
+    assert json.loads((tmp_path / "tsn" / "eval.json").read_text())["top1"] <= demo.BLIND
+    assert imread(tmp_path / demo.REPORT).shape[1] == 1600
+    assert printed.rstrip().endswith(str(tmp_path / demo.REPORT))
+    for command in (
+        "-m aia_jax.demo.synthetic",
+        "prepare_data.py folders",
+        "train.py --config",
+        "eval.py --config",
+    ):
+        assert f"$ python {command}" in printed
+
+
+def test_failing_command_ends_the_demo_with_one_line_and_its_status(tmp_path):
+    process = start("--out", tmp_path, *SMALL, "--config.data.num_classes=7")
+    _, errors = process.communicate()
+    last = errors.splitlines()[-1]
+    assert process.returncode == 2
+    assert last.startswith("error: status 2 of `python train.py ") and "num_classes=7" in last
+    assert not (tmp_path / demo.REPORT).exists()
+
+
+def test_wrong_key_is_found_before_anything_is_done(tmp_path):
+    process = start("--out", tmp_path / "demo", "--config.train.epoch=1")
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert errors.startswith("error: ") and "train.epochs" in errors
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [("import sys; sys.exit(9)", 9), ("import os; os.kill(os.getpid(), 9)", 137)],
+)
+def test_status_of_a_failed_command(program, status):
+    with pytest.raises(demo.StepFailed, match=f"status {status} of `python -c") as failure:
+        demo.run([sys.executable, "-c", program])
+    assert failure.value.status == status
+
+
+def test_stopped_command_stops_the_demo():
+    with pytest.raises(Stopped):
+        demo.run([sys.executable, "-c", "import sys; sys.exit(75)"])
+
+
+def test_sigterm_reaches_the_command(tmp_path):
+    waiting = "import pathlib, signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); pathlib.Path(sys.argv[1]).touch()"
+    waiting += "; time.sleep(60)"
+    program = "import sys; from aia_jax.demo.__main__ import *; sys.exit(exit_status(lambda: run([sys.executable, '-c', *sys.argv[1:]])))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, waiting, str(tmp_path / "up")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "up").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert errors.splitlines()[-1] == "stopped: run the same command again to go on from here"
+
+
+def test_result_is_read_from_what_a_run_leaves(tmp_path):
+    (tmp_path / "eval.json").write_text(
+        json.dumps({"top1": 0.75, "top5": 1.0, "loss": 0.5, "evaluated": 12, "expected": 12})
+    )
+    rows = [
+        {"step": 2, "split": "train", "loss": 2.0, "top1": 0.1},
+        {"step": 2, "split": "validation", "loss": 1.9, "top1": 0.5},
+        {"step": 4, "split": "train", "loss": None, "top1": 0.2},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = demo.read_result(tmp_path, "a net")
+    assert (result.name, result.top1, result.evaluated) == ("a net", 0.75, 12)
+    assert (
+        list(result.loss.steps) == [2, 4]
+        and result.loss.values[0] == 2.0
+        and math.isnan(result.loss.values[1])
+    )
+    assert (list(result.accuracy.steps), list(result.accuracy.values)) == ([2], [0.5])
+
+
+def test_example_strips_show_each_pair_with_the_same_frames_in_both_orders(tmp_path):
+    synthetic.make(tmp_path, 0, {"train": 8, "validation": 8})
+    groups = demo.example_strips(tmp_path, 8)
+    assert [[strip.name for strip in group] for group in groups] == [
+        list(pair) for pair in synthetic.PAIRS
+    ]
+    for forward, backward in groups:
+        assert forward.frames.shape == (8, synthetic.SIZE, synthetic.SIZE, 3)
+        assert (forward.frames == backward.frames[::-1]).all()

@@ -1,0 +1,56 @@
+"""Makes the folder of a run that was never trained: a checkpoint of weights that tell classes and
+gates apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from aia_jax import config as configs
+from aia_jax.checkpoints.manager import Checkpoints
+from aia_jax.models.from_config import model_from_config
+from aia_jax.training.optimizer import make_optimizer
+from aia_jax.training.state import TrainState
+
+
+def perturbed(variables: Any, seed: int = 0) -> Any:
+    """Weights that no initialiser gives: under those the classes are nearly alike, and anything
+    would agree with anything.
+    """
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf + np.abs(rng.normal(0, 0.3, leaf.shape)), np.float32),
+        variables,
+    )
+
+
+def make_run(
+    workdir: Path,
+    recipe: Path,
+    overrides: Sequence[str],
+    class_names: Sequence[str],
+    metrics: Mapping[str, Any],
+    step: int = 12,
+) -> tuple[nn.Module, Any]:
+    """Writes `workdir`/checkpoints with one step; returns the network and its variables."""
+    config = configs.load(recipe, overrides)
+    model = model_from_config(config)
+    clip = np.zeros((1, config.data.num_frames, config.data.crop, config.data.crop, 3), np.float32)
+    variables = perturbed(jax.jit(model.init)(jax.random.key(0), clip))
+    head = variables["params"]["head"]
+    head["kernel"] = head["kernel"] * np.float32(0.2)  # or one class would have all the probability
+    state = TrainState.create(variables, make_optimizer(config.optim, 4, 4)[0])
+    meta = {
+        "config": configs.to_json(config),
+        "class_names": list(class_names),
+        "position": step,
+        "metrics": dict(metrics),
+    }
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(step, state, meta)
+        checkpoints.wait()
+    return model, variables

@@ -1,0 +1,99 @@
+"""A recipe so small that whole runs of the real commands fit in a test, and ways to start them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_data import make_dataset
+
+CLOCK = (
+    "clips_per_s",
+    "steps_per_s",
+    "data_wait",
+    "device_idle",
+)  # what a row of metrics.jsonl has from the clock
+
+RECIPE = '''
+"""A one-block network on a few frames of noise."""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.init_from = "scratch"
+    config.data.update(
+        name="tiny", dir={data!r}, num_classes=3, num_frames=4, crop=12, resize=(16, 16), scales=(1.0, 0.75), workers=0, damaged_share=0.2
+    )
+    config.model.update(stem="small", width=8, stage_sizes=(1,), attention="C")
+    config.optim.update(lr=0.05, lr_batch_size=4, milestones=(2,))
+    config.train.update(batch_size=4, epochs=3, log_every=2)
+    config.eval.batch_size = 4
+    return config
+'''
+
+
+def make_recipe(folder: Path, **dataset) -> Path:
+    """Writes a data set of 18 training and 9 validation videos, and the recipe for it; 4 steps an
+    epoch, 3 epochs.
+    """
+    dataset = {
+        "videos_per_class": {"train": 6, "validation": 3},
+        "frames": 6,
+        "size": (16, 16),
+    } | dataset
+    data = make_dataset(folder / "data", **dataset)
+    recipe = folder / "tiny.py"
+    recipe.write_text(RECIPE.format(data=str(data)))
+    return recipe
+
+
+def command(script: str, recipe: Path, workdir: Path, *overrides: str) -> list[str]:
+    """The command line of train.py or eval.py."""
+    return [
+        sys.executable,
+        str(ROOT / script),
+        "--config",
+        str(recipe),
+        "--workdir",
+        str(workdir),
+        *overrides,
+    ]
+
+
+def run(
+    script: str, recipe: Path, workdir: Path, *overrides: str, **environment: str
+) -> subprocess.CompletedProcess:
+    """Runs the command to its end."""
+    env = os.environ | {"JAX_PLATFORMS": "cpu"} | environment
+    return subprocess.run(
+        command(script, recipe, workdir, *overrides),
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def whole_run(
+    folder: Path, *overrides: str, **environment: str
+) -> tuple[Path, Path, subprocess.CompletedProcess]:
+    """Trains the small recipe to its end, undisturbed: the recipe, the run's folder, and what was
+    said.
+    """
+    recipe = make_recipe(folder)
+    done = run("train.py", recipe, folder / "run", *overrides, **environment)
+    assert done.returncode == 0, done.stderr
+    return recipe, folder / "run", done
+
+
+def rows(workdir: Path) -> list[dict]:
+    """metrics.jsonl without what depends on the clock."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in CLOCK}
+        for line in lines
+    ]

@@ -1,0 +1,31 @@
+"""Variables of a network as if it had been trained, without compiling its initialisation."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+
+def drawn(module: nn.Module, *inputs: Any) -> Any:
+    """Random variables for `module(*inputs)`, float32: kernels about as large as an initialiser's,
+    everything else off its start.
+    """
+    rng = np.random.default_rng(0)
+
+    def leaf(path: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:
+        match path[-1].key:
+            case "kernel":
+                return rng.normal(0, math.sqrt(2 / math.prod(shape[:-1])), shape)
+            case "scale" | "var":
+                return rng.uniform(0.5, 1.5, shape)
+            case "bias" | "mean":
+                return rng.normal(0, 0.1, shape)
+            case name:
+                raise ValueError(name)
+
+    shapes = jax.eval_shape(lambda key: module.init(key, *inputs), jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, of: leaf(path, of.shape).astype("f4"), shapes
+    )

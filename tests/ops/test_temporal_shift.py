@@ -1,0 +1,65 @@
+"""The temporal shift: what moves where, what the ends hold, what cannot be shifted."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aia_jax.ops import temporal_shift
+
+
+def shifted_in_numpy(x: np.ndarray, fold: int) -> np.ndarray:
+    y = np.zeros_like(x)
+    for t in range(x.shape[1]):
+        if t + 1 < x.shape[1]:
+            y[:, t, ..., :fold] = x[:, t + 1, ..., :fold]
+        if t > 0:
+            y[:, t, ..., fold : 2 * fold] = x[:, t - 1, ..., fold : 2 * fold]
+        y[:, t, ..., 2 * fold :] = x[:, t, ..., 2 * fold :]
+    return y
+
+
+@settings(max_examples=15, deadline=None)
+@given(frames=st.integers(1, 5), channels=st.integers(2, 21), fold_div=st.integers(2, 9))
+def test_equals_a_loop_over_frames(frames, channels, fold_div):
+    if channels // fold_div == 0:
+        return
+    x = np.random.default_rng(0).normal(size=(2, frames, 2, 3, channels)).astype("f4")
+    np.testing.assert_array_equal(
+        temporal_shift(x, fold_div), shifted_in_numpy(x, channels // fold_div)
+    )
+
+
+def test_channels_that_do_not_divide_are_floored():
+    x = jnp.arange(3 * 17, dtype=jnp.float32).reshape(1, 3, 1, 1, 17)
+    np.testing.assert_array_equal(temporal_shift(x), shifted_in_numpy(np.asarray(x), 2))
+
+
+def test_reversing_time_exchanges_the_two_folds():
+    x = np.random.default_rng(1).normal(size=(1, 6, 2, 2, 16)).astype("f4")
+    exchanged = np.concatenate([x[..., 2:4], x[..., :2], x[..., 4:]], -1)[:, ::-1]
+    y = np.asarray(temporal_shift(x))
+    expected = np.concatenate([y[..., 2:4], y[..., :2], y[..., 4:]], -1)[:, ::-1]
+    np.testing.assert_array_equal(temporal_shift(exchanged), expected)
+
+
+def test_the_gradient_is_the_shift_back():
+    """A linear map's inner product <shift(x), y> must equal <x, its gradient at y>."""
+    x, y = np.random.default_rng(2).normal(size=(2, 1, 4, 2, 2, 16)).astype("f4")
+    gradient = jax.grad(lambda v: jnp.vdot(temporal_shift(v), y))(x)
+    np.testing.assert_allclose(np.vdot(temporal_shift(x), y), np.vdot(x, gradient), rtol=1e-4)
+
+
+def test_bfloat16_stays_bfloat16():
+    assert temporal_shift(jnp.ones((1, 2, 1, 1, 8), jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("channels", "fold_div", "word"),
+    [(7, 8, "7 channels"), (8, 1, "2 or more"), (8, 0, "2 or more")],
+)
+def test_a_shift_of_nothing_or_of_too_much_is_an_error(channels, fold_div, word):
+    with pytest.raises(ValueError, match=word):
+        temporal_shift(jnp.zeros((1, 2, 1, 1, channels)), fold_div)

@@ -1,0 +1,171 @@
+"""Which videos, classes and splits the reader of class folders finds, and what it says when it
+finds none.
+"""
+
+import argparse
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from aia_jax.errors import UserError
+from aia_jax.prepare.item import RawDataset
+from aia_jax.prepare.readers import folders
+from aia_jax.prepare.shard import assign
+from tests.helpers.raw_videos import numbered_frames, write_frames
+
+
+def read(raw: Path, val_share: float = 0.1) -> RawDataset:
+    return folders.read(raw, argparse.Namespace(val_share=val_share))
+
+
+def touch(raw: Path, *names: str) -> Path:
+    for name in names:
+        path = raw / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"video")
+    return raw
+
+
+def error(raw: Path, **options: float) -> str:
+    with pytest.raises(UserError) as caught:
+        read(raw, **options)
+    return str(caught.value)
+
+
+def test_a_folder_a_class(tmp_path):
+    raw = touch(
+        tmp_path / "My Videos 2",
+        "b/1.mp4",
+        "b/2.WEBM",
+        "a/x y.avi",
+        "größe/東京.mkv",
+        "b/.hidden.mp4",
+        "b/readme.txt",
+    )
+    write_frames(raw / "a" / "as frames", numbered_frames(2, 8, 8))
+    found = read(raw, val_share=0.0)
+    assert found.name == "my_videos_2"
+    assert found.class_names == {"label": ("a", "b", "größe")}
+    assert [
+        (video.video_id, video.labels["label"], video.split, video.size) for video in found.videos
+    ] == [
+        ("a/as frames", 0, "train", 0),
+        ("a/x y.avi", 0, "train", 5),
+        ("b/1.mp4", 1, "train", 5),
+        ("b/2.WEBM", 1, "train", 5),
+        ("größe/東京.mkv", 2, "train", 5),
+    ]
+    assert found.videos[1].source == raw / "a" / "x y.avi"
+    assert found.remarks == ("files in class folders that are no videos, left out: 1 .txt",)
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
+def test_split_folders(tmp_path, validation):
+    raw = touch(
+        tmp_path,
+        "train/b/1.mp4",
+        "train/c/2.mp4",
+        f"{validation}/a/1.mp4",
+        f"{validation}/b/1.mp4",
+        "test/b/3.mp4",
+    )
+    found = read(raw)
+    assert found.class_names == {"label": ("a", "b", "c")}, (
+        "class ids count the classes of all splits"
+    )
+    assert {(video.split, video.video_id, video.labels["label"]) for video in found.videos} == {
+        ("train", "b/1.mp4", 1),
+        ("train", "c/2.mp4", 2),
+        ("validation", "a/1.mp4", 0),
+        ("validation", "b/1.mp4", 1),
+        ("test", "b/3.mp4", 1),
+    }
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    found = read(touch(tmp_path, "car/1.mp4", "train/1.mp4", "train/2.mp4", "test/1.mp4"))
+    assert found.class_names == {"label": ("car", "test", "train")}
+
+
+def test_the_validation_share_depends_on_ids_alone(tmp_path):
+    names = [f"{name}/{number}.mp4" for name in ("a", "b") for number in range(50)] + [
+        "single/1.mp4",
+        "pair/1.mp4",
+        "pair/2.mp4",
+    ]
+    first = read(touch(tmp_path / "first", *names), 0.2)
+    random.Random(0).shuffle(names)
+    second = read(touch(tmp_path / "second", *names), 0.2)
+    splits = {video.video_id: video.split for video in first.videos}
+    assert splits == {video.video_id: video.split for video in second.videos}
+    validation = [name.split("/")[0] for name, split in splits.items() if split == "validation"]
+    assert {name: validation.count(name) for name in ("a", "b", "single", "pair")} == {
+        "a": 10,
+        "b": 10,
+        "single": 0,
+        "pair": 1,
+    }
+    chosen = [
+        {
+            name[2:]
+            for name, split in splits.items()
+            if split == "validation" and name.startswith(of)
+        }
+        for of in ("a/", "b/")
+    ]
+    assert chosen[0] != chosen[1], "not the same places in every class"
+
+
+def test_errors_say_what_was_looked_for_and_what_is_there(tmp_path):
+    flat = touch(tmp_path / "flat", "1.mp4", "2.mp4")
+    assert "no class folders" in error(flat)
+    assert "RAW/<class>/<video" in error(flat)
+    assert f"{flat} has 1.mp4, 2.mp4" in error(flat)
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path / 'empty'} is empty" in error(tmp_path / "empty")
+    assert "no videos in them" in error(touch(tmp_path / "texts", "a/1.txt", "b/2.txt"))
+    deep = touch(tmp_path / "deep", "ucf/walking/1.mp4", "ucf/running/1.mp4")
+    assert f"did you mean --raw {deep / 'ucf'}?" in error(deep)
+    assert "beside them annotations" in error(
+        touch(tmp_path / "mixed", "train/a/1.mp4", "val/a/2.mp4", "annotations/x.json")
+    )
+    assert f"no class folders in {tmp_path / 'half' / 'val'}" in error(
+        touch(tmp_path / "half", "train/a/1.mp4", "val/2.mp4")
+    )
+    assert "two folders for the split validation" in error(
+        touch(tmp_path / "twice", "train/a/1.mp4", "val/a/2.mp4", "validation/a/2.mp4")
+    )
+    assert "--val-share" in error(flat, val_share=1.0)
+    assert "cannot name a class" in error(touch(tmp_path / "names", " a/1.mp4"))
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    raw = touch(tmp_path, "a/1.mp4")
+    Path(os.fsdecode(os.fsencode(raw) + b"/a/\xff.mp4")).write_bytes(b"video")
+    assert [video.video_id for video in read(raw, 0.0).videos] == ["a/1.mp4", "a/\\xff.mp4"]
+
+
+def test_empty_classes_keep_their_ids_and_are_told(tmp_path):
+    raw = touch(tmp_path, "a/1.mp4", "c/1.mp4")
+    (raw / "b").mkdir()
+    found = read(raw)
+    assert found.class_names["label"] == ("a", "b", "c")
+    assert found.remarks == ("class folders without videos, still counted as classes: b",)
+
+
+def test_shards_mix_the_classes_and_are_even(tmp_path):
+    videos = read(
+        touch(tmp_path, *(f"{name}/{number}.mp4" for name in "abcd" for number in range(60))), 0.0
+    ).videos
+    assert [len(shard) for shard in assign(videos, 50)] == [48] * 5
+    assert [len(shard) for shard in assign(videos)] == [16] * 15
+    assert [len(shard) for shard in assign(videos[:7])] == [7]
+    assert max(len(shard) for shard in assign(videos * 50)) <= 256
+    shards = assign(videos, 50)
+    assert sorted(video.video_id for shard in shards for video in shard) == sorted(
+        video.video_id for video in videos
+    )
+    assert all({video.labels["label"] for video in shard} == {0, 1, 2, 3} for shard in shards)
+    assert shards == assign(list(reversed(videos)), 50)
