@@ -1,7 +1,7 @@
 """Turns a PyTorch checkpoint into the folder that a recipe's `init_from` takes.
 
-    python convert_torch_weights.py --config configs/ssv2_aia_tsm.py --torch resnet50.pth --out
-    weights/resnet50
+    python convert_torch_weights.py --config configs/ssv2_aia_tsm.py \\
+        --torch resnet50.pth --out weights/resnet50
 
 Recognises by itself what the file is, and says so: a plain ResNet of torchvision or timm,
 mit-han-lab's TSM, a checkpoint of the AIA authors, or what `python -m aia_jax.weights --to-torch`
@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from aia_jax import config as configs
 from aia_jax import weights
 from aia_jax.errors import exit_status
-from aia_jax.models.from_config import model_from_config
+from aia_jax.models import model_from_config
 from aia_jax.weights.files import digest, read_class_names, read_state_dict, save_folder
 from aia_jax.weights.recognise import is_own, recognise
 
@@ -34,29 +34,39 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     options = configs.parse(argv, __doc__.splitlines()[0], add_flags, workdir=False)
-    data, model = options.config.data, model_from_config(options.config)
+    config, data = options.config, options.config.data
+
+    # ---- Read the file, and say what it is -------------------------------------------------------
+
     state_dict = read_state_dict(options.torch)
     print(f"{options.torch}: {recognise(state_dict)}")
 
+    # ---- The variables of the config's network: only their shapes --------------------------------
+
+    model = model_from_config(config)
     clips = jax.ShapeDtypeStruct((1, data.num_frames, data.crop, data.crop, 3), jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), clips)
+    fresh = jax.eval_shape(model.init, jax.random.key(0), clips)
+
+    # ---- Load what fits --------------------------------------------------------------------------
+
     if is_own(state_dict):
-        variables, report = weights.load_own(unflatten_dict(state_dict, sep="/"), shapes)
+        variables, report = weights.load_own(unflatten_dict(state_dict, sep="/"), fresh, model)
     else:
-        variables, report = weights.load_matching(state_dict, shapes, model)
+        variables, report = weights.load_matching(state_dict, fresh, model)
     del state_dict  # writing needs as much memory again
-    flat = flatten_dict(variables, sep="/")
-    loaded = unflatten_dict(
-        {entry.variable: flat[entry.variable] for entry in report.loaded}, sep="/"
-    )
+
+    # ---- Write what was loaded; the rest starts fresh in training --------------------------------
+
+    leaves = flatten_dict(variables, sep="/")
+    loaded = {entry.variable: leaves[entry.variable] for entry in report.loaded}
     description = {
         "source": {"file": str(options.torch), "sha256": digest(options.torch)},
         "config": options.config_name,
-        "model": {**options.config.model.to_dict(), "num_classes": data.num_classes},
+        "model": {**config.model.to_dict(), "num_classes": data.num_classes},
         "class_names": read_class_names(options.torch),
         "report": report.as_json(),
     }
-    save_folder(options.out, loaded, description)
+    save_folder(options.out, unflatten_dict(loaded, sep="/"), description)
 
     print(f"-> {options.out}\n{report}")
     print(

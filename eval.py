@@ -1,5 +1,4 @@
-"""Tests a trained model on a split: every video once, frames and crops by the recipe's test
-protocol.
+"""Tests a trained model on a split: every video once, by the recipe's frames and crops of testing.
 
     python eval.py --config configs/ssv2_aia_tsm.py --workdir runs/ssv2_aia_tsm
 
@@ -23,13 +22,13 @@ from aia_jax.compile_cache import compiler_options, use_compile_cache
 from aia_jax.data.pipeline import eval_batches
 from aia_jax.data.prefetch import prefetch_to_mesh
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
-from aia_jax.evaluation.evaluate import evaluate
-from aia_jax.models.from_config import model_from_config
+from aia_jax.evaluation.evaluate import evaluate, make_eval_step
+from aia_jax.files import write_text
+from aia_jax.models import model_from_config
 from aia_jax.shards.damage_log import FILE_NAME, DamageLog
 from aia_jax.shards.dataset_info import check_against_config, open_dataset
 from aia_jax.shards.manifest import compare_manifest
 from aia_jax.shards.reader import open_split
-from aia_jax.training.step import make_eval_step
 
 RESULT_FILE = "eval.json"
 
@@ -50,12 +49,14 @@ def main(argv: list[str] | None = None) -> int:
 
     use_compile_cache(config.compile_cache)
 
-    # ---- mesh
+    # ---- Mesh: all devices of all hosts ----------------------------------------------------------
+
     sharding.initialise_hosts()
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
 
-    # ---- data
+    # ---- Data: one split, every video of it once -------------------------------------------------
+
     split = options.split or data.val_split
     info, reader = open_dataset(data.dir, data.label), open_split(data.dir, split)
     check_against_config(info, data.num_classes, {split: reader.index})
@@ -77,7 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         prefetch=data.prefetch,
     )
 
-    # ---- model and weights
+    # ---- Network, and the weights of a checkpoint ------------------------------------------------
+
     model = model_from_config(config)
     folder = workdir / "checkpoints"
     step = choose_step(folder, options.step)
@@ -89,21 +91,27 @@ def main(argv: list[str] | None = None) -> int:
     clips = jax.ShapeDtypeStruct((1, data.num_frames, data.crop, data.crop, 3), "float32")
     weights = load_weights(folder, step)
     check_model(folder, step, weights, jax.eval_shape(model.init, jax.random.key(0), clips))
-    whole = sharding.replicated(mesh)
-    variables = jax.device_put(weights, whole)
+    on_every_device = sharding.replicated(mesh)
+    variables = jax.device_put(weights, on_every_device)
     trained_frames = json.loads(meta["config"])["data"]["num_frames"]
     if trained_frames != data.num_frames:
         print(f"note: trained with {trained_frames} frames a clip, tested with {data.num_frames}")
 
-    # ---- every video once
-    own_file = FILE_NAME if jax.process_index() == 0 else f"{jax.process_index()}_{FILE_NAME}"
-    damage = DamageLog(workdir / own_file, reader, data.damaged_share)
+    # ---- Evaluation, with a list of the damaged records ------------------------------------------
+
+    first_process = jax.process_index() == 0
+    # Each host lists the damaged records that it met.
+    damage_file = FILE_NAME if first_process else f"{jax.process_index()}_{FILE_NAME}"
+    damage = DamageLog(workdir / damage_file, reader, data.damaged_share)
     eval_step = jax.jit(
-        make_eval_step(model), out_shardings=whole, compiler_options=compiler_options()
+        make_eval_step(model), out_shardings=on_every_device, compiler_options=compiler_options()
     )
     result = evaluate(
         eval_step, variables, prefetch_to_mesh(batches, mesh, data.prefetch), len(reader), damage
     )
+
+    # ---- Result: eval.json and one line ----------------------------------------------------------
+
     report = dataclasses.asdict(result) | {
         "step": step,
         "split": split,
@@ -111,11 +119,9 @@ def main(argv: list[str] | None = None) -> int:
         "num_frames": data.num_frames,
         "config": options.config_name,
     }
-    if jax.process_index() == 0:
+    if first_process:
         path = workdir / RESULT_FILE
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        write_text(path, json.dumps(report, indent=2) + "\n")
         print(
             f"step {step}, {split}, {config.eval.protocol}: top-1 {result.top1:.2%}, top-5 "
             f"{result.top5:.2%}, loss {result.loss:.4f}, "
@@ -123,8 +129,8 @@ def main(argv: list[str] | None = None) -> int:
         )
     if result.evaluated < result.expected:
         print(
-            f"error: {result.expected - result.evaluated} videos are damaged; {workdir / own_file} "
-            "names them",
+            f"error: {result.expected - result.evaluated} videos are damaged; "
+            f"{workdir / damage_file} names them",
             file=sys.stderr,
         )
         return EXIT_FAILED

@@ -5,10 +5,9 @@
     python predict.py clip.mp4 --workdir runs/ssv2_aia_tsm --overlay out.mp4
 
 A video is a file that FFmpeg reads, a folder of numbered .jpg or .png frames, or a quoted pattern
-of such names. The run's checkpoint
-says all about the network: no recipe is needed. --json prints one object a line, in the order of
-the videos: {"video", "classes": [{"name", "label", "probability"}, ...], "frames", "seen", "fps",
-"step", "views"}, or {"video", "error"}.
+of such names. The run's checkpoint says all about the network: no recipe is needed. --json prints
+one object a line, in the order of the videos: {"video", "classes": [{"name", "label",
+"probability"}, ...], "frames", "seen", "fps", "step", "views"}, or {"video", "error"}.
 
 Exit status: 0 every video was classified, 1 some could not be read (the error lines say which and
 why) and the rest was, 2 the input is wrong, or no video could be read.
@@ -32,10 +31,10 @@ from aia_jax.evaluation.predict import (
     Classifier,
     Prediction,
     Unreadable,
-    batch_for,
+    choose_batch_size,
+    find_frame_format,
     find_sources,
     predict,
-    storage_of,
 )
 from aia_jax.video.decode import UnreadableVideo
 
@@ -43,35 +42,41 @@ from aia_jax.video.decode import UnreadableVideo
 def main(argv: list[str] | None = None) -> int:
     options = _options(argv)
 
-    # ---- what to look at, and how
+    # ---- Videos and views ------------------------------------------------------------------------
+
     if options.top < 1:
         raise UserError(f"--top {options.top}: show at least 1 class")
     views = Views.parse(options.views) if options.views else None
     sources = find_sources(options.videos)
     overlay = check_overlay(Path(options.overlay), sources) if options.overlay else None
 
-    # ---- the run
+    # ---- The run and its network -----------------------------------------------------------------
+
     started = time.perf_counter()
     run = open_run(Path(options.workdir), options.step)
     use_compile_cache(run.config.compile_cache)
-    views = views or Views.of_protocol(run.config.eval.protocol)
-    storage = storage_of(run, options.size)
-    classifier = Classifier(run, batch_for(len(sources) * len(views)))
+    views = views or Views.from_protocol(run.config.eval.protocol)
+    frame_format = find_frame_format(run, options.size)
+    classifier = Classifier(run, choose_batch_size(len(sources) * len(views)))
     opened = time.perf_counter() - started
 
-    # ---- every video once
+    # ---- Every video once ------------------------------------------------------------------------
+
     results = []
-    for result in predict(run, sources, views, storage, classifier):
+    for result in predict(run, sources, views, frame_format, classifier):
         results.append(result)
         if options.json:
             print(
                 json.dumps(_as_json(result, run, views, options.top), ensure_ascii=False),
                 flush=True,
             )
+
+    # ---- Results: table or JSON, timing, overlay -------------------------------------------------
+
     good = [result for result in results if isinstance(result, Prediction)]
     bad = [result for result in results if isinstance(result, Unreadable)]
     if good and not options.json:
-        Console(highlight=False, markup=False).print(_table(good, run, options.top))
+        Console(highlight=False, markup=False).print(_make_table(good, run, options.top))
     if options.timing and good:
         _print_timing(opened, good, classifier)
     if not good:
@@ -88,6 +93,9 @@ def main(argv: list[str] | None = None) -> int:
             bad.append(Unreadable(good[0].source, str(error)))
         else:
             print(f"wrote {overlay}", file=sys.stderr)
+
+    # ---- What could not be read ------------------------------------------------------------------
+
     for one in bad:
         print(f"error: {one.source}: {one.reason}", file=sys.stderr)
     if bad:
@@ -140,14 +148,14 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _as_json(result: Prediction | Unreadable, run: TrainedRun, views: Views, most: int) -> dict:
+def _as_json(result: Prediction | Unreadable, run: TrainedRun, views: Views, top: int) -> dict:
     if isinstance(result, Unreadable):
         return {"video": str(result.source), "error": result.reason}
     return {
         "video": str(result.source),
         "classes": [
-            {"name": run.class_names[label], "label": label, "probability": share}
-            for label, share in result.top(most)
+            {"name": run.class_names[label], "label": label, "probability": probability}
+            for label, probability in result.top(top)
         ],
         "frames": result.count,
         "seen": list(result.seen),
@@ -157,13 +165,13 @@ def _as_json(result: Prediction | Unreadable, run: TrainedRun, views: Views, mos
     }
 
 
-def _table(results: list[Prediction], run: TrainedRun, most: int) -> Table:
+def _make_table(results: list[Prediction], run: TrainedRun, top: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("video", overflow="fold")
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("class", overflow="fold")
     for result in results:
-        for rank, (label, probability) in enumerate(result.top(most)):
+        for rank, (label, probability) in enumerate(result.top(top)):
             table.add_row(
                 "" if rank else str(result.source), f"{probability:.1%}", run.class_names[label]
             )
@@ -171,15 +179,14 @@ def _table(results: list[Prediction], run: TrainedRun, most: int) -> Table:
 
 
 def _print_timing(opened: float, results: list[Prediction], classifier: Classifier) -> None:
-    first, warm = classifier.seconds[0], classifier.time_again()
+    calls, first, warm = len(classifier.seconds), classifier.seconds[0], classifier.time_call()
     reading = sum(result.seconds for result in results) / len(results)
-    a_video = warm * len(classifier.seconds[:-1]) / len(results)
+    network = warm * calls / len(results)  # of one video
     print(
         f"timing: checkpoint {opened:.2f} s; reading {reading * 1e3:.1f} ms a video; network "
-        f"{first:.2f} s the first time (it compiles, or "
-        f"reads the compiled program), then {warm * 1e3:.1f} ms for {classifier.batch} "
-        f"clip{'s' * (classifier.batch > 1)}; "
-        f"warm, {reading / (reading + a_video):.0%} of a video's time is reading",
+        f"{first:.2f} s the first time (it compiles, or reads the compiled program), then "
+        f"{warm * 1e3:.1f} ms for {classifier.batch} clip{'s' * (classifier.batch > 1)}; "
+        f"warm, {reading / (reading + network):.0%} of a video's time is reading",
         file=sys.stderr,
     )
 

@@ -1,5 +1,6 @@
-"""From raw videos to the shards that train.py reads: `python prepare_data.py folders --raw DIR
---out DIR`.
+"""Prepares raw videos for training: `python prepare_data.py folders --raw DIR --out DIR`.
+
+`python prepare_data.py` lists the data sets that it knows.
 """
 
 import sys

@@ -48,7 +48,7 @@ def use_compile_cache(folder: str) -> str:
 
 # Left to itself XLA (jaxlib 0.10 and 0.11) gives convolutions and reductions to YNNPACK. Reductions
 # gain by it, convolutions lose against Eigen's: a forward pass of ResNet-50 takes 1.4 times as long
-# on two cores, a training step 1.8 times. See benchmarks/README.md.
+# on two cores, a training step 1.8 times: docs/experiments.md, "Convolutions: by Eigen".
 _CONVOLUTIONS_BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 

@@ -13,24 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.errors import exit_status
-from aia_jax.models import VideoNet
-from aia_jax.models.attention.aia import AxisGate
-from aia_jax.models.resnet.modeling import TEMPORALS
 
-# The paper's networks: without attention, and its Tables' combinations.
-EXPRESSIONS = (
-    "none",
-    "C",
-    "ST",
-    "C->ST",
-    "ST->C",
-    "C+ST",
-    "CinST",
-    "STinC",
-    "CinST->STinC",
-    "STinC->CinST",
-    "CinST+STinC",
-)
 GATE_MACS = 54  # a 3x3x3 convolution from two channels to one, padded, however it is computed
 
 
@@ -54,20 +37,22 @@ class Complexity:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of convolutions and linear layers; normalisation, activations and
-        pools are not counted.
+        """Multiply-accumulates of convolutions and linear layers.
+
+        Normalisation, activations and pools are not counted.
         """
         return self.conv_macs + self.dense_macs + self.gate_macs
 
     @property
     def paper_flops(self) -> int:
-        """What the paper prints as FLOPs: these MACs and two operations for each element of batch
-        normalisation.
+        """What the paper prints as FLOPs: these MACs and two operations for each normalised number.
+
+        Batch normalisation's elements, that is; 32.88G is plain ResNet-50.
         """
         return self.macs + 2 * self.norm_elements
 
 
-def count(model: VideoNet, clip_shape: tuple[int, int, int, int] = (8, 224, 224, 3)) -> Complexity:
+def count(model: nn.Module, clip_shape: tuple[int, int, int, int] = (8, 224, 224, 3)) -> Complexity:
     """Counts a network on one clip.
 
     Args:
@@ -75,9 +60,8 @@ def count(model: VideoNet, clip_shape: tuple[int, int, int, int] = (8, 224, 224,
         clip_shape: [T, H, W, 3].
     """
     counts = dict.fromkeys(("conv_macs", "dense_macs", "gate_macs"), 0)
-    normed: dict[
-        tuple[str, ...], int
-    ] = {}  # by path: BatchNorm's call is recorded, and Flax's within it
+    # By the module's path, because our BatchNorm's call is recorded and Flax's inside it.
+    normed: dict[tuple[str, ...], int] = {}
 
     def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         out = call(*args, **kwargs)
@@ -89,10 +73,13 @@ def count(model: VideoNet, clip_shape: tuple[int, int, int, int] = (8, 224, 224,
                 counts["conv_macs"] += out.size * inputs * math.prod(conv.kernel_size)
             case nn.Dense():
                 counts["dense_macs"] += out.size * args[0].shape[-1]
-            case AxisGate():
-                counts["gate_macs"] += out.size * GATE_MACS
             case nn.BatchNorm():
                 normed[context.module.path] = out.size
+            # Attention whose convolutions and BatchNorm are no Flax modules says what it computes.
+            case attention if hasattr(attention, "gate_sizes"):
+                elements = sum(attention.gate_sizes(args[0].shape))
+                counts["gate_macs"] += elements * GATE_MACS
+                normed[attention.path] = elements
         return out
 
     clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
@@ -108,49 +95,43 @@ def count(model: VideoNet, clip_shape: tuple[int, int, int, int] = (8, 224, 224,
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Prints what a recipe's network costs, beside all variants of it."""
+    """Prints what a recipe's network costs, beside the networks that it is compared with."""
     # Counting needs jax and flax only; the command needs the rest.
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
 
     from aia_jax import config as configs
-    from aia_jax.models.from_config import model_from_config
+    from aia_jax.models import model_from_config
 
-    about = "Parameters and multiply-accumulates of a recipe's network, and of all its variants."
+    about = "Parameters and multiply-accumulates of a recipe's network, and of its variants."
     options = configs.parse(argv, about, workdir=False)
     data, model = options.config.data, model_from_config(options.config)
     clip_shape = (data.num_frames, data.crop, data.crop, 3)
-    mine = count(model, clip_shape)
-    print(f"{options.config_name}: {mine.params:,} parameters, {mine.macs:,} multiply-accumulates")
+    total = count(model, clip_shape)
+    print(
+        f"{options.config_name}: {total.params:,} parameters, {total.macs:,} multiply-accumulates"
+    )
     size = " x ".join(map(str, clip_shape))
     print(
         f"for one clip of {size} and {model.num_classes} classes; counted as the paper does: "
-        f"{mine.paper_flops / 1e9:.2f}G"
+        f"{total.paper_flops / 1e9:.2f}G"
     )
 
-    table = Table(
-        "temporal",
-        "attention",
-        "parameters",
-        "MACs",
-        "paper's G",
-        title="All variants of this network",
-    )
-    for column in table.columns[2:]:
-        column.justify = "right"
+    variants = model.variants()
+    table = Table(*variants[0], title="All variants of this network")
+    for column in ("parameters", "MACs", "paper's G"):
+        table.add_column(column, justify="right")
     console = Console()
-    variants = [(temporal, attention) for temporal in TEMPORALS for attention in EXPRESSIONS]
-    for temporal, attention in track(variants, "counting", console=console, transient=True):
-        it = count(model.clone(temporal=temporal, attention=attention), clip_shape)
-        style = "bold" if (temporal, attention) == (model.temporal, model.attention) else None
+    for fields in track(variants, "counting", console=console, transient=True):
+        costs = count(model.clone(**fields), clip_shape)
+        this_network = all(getattr(model, field) == value for field, value in fields.items())
         table.add_row(
-            temporal,
-            attention,
-            f"{it.params:,}",
-            f"{it.macs:,}",
-            f"{it.paper_flops / 1e9:.2f}",
-            style=style,
+            *map(str, fields.values()),
+            f"{costs.params:,}",
+            f"{costs.macs:,}",
+            f"{costs.paper_flops / 1e9:.2f}",
+            style="bold" if this_network else None,
         )
     console.print(table)
 

@@ -1,14 +1,14 @@
-"""Configs: recipe files, `--config.key=value` overrides, and one clear line when either is wrong."""
+"""Configs: recipe files, `--config.key=value` overrides, and one line when either is wrong."""
 
 import argparse
-import ast
 import contextlib
 import difflib
 import importlib
+import inspect
 import json
-import math
 import re
 import sys
+import textwrap
 import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +18,21 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from aia_jax.config_check import check
+from aia_jax.config_fields import (
+    add_missing,
+    assign,
+    fit,
+    no_such_key,
+    switch_network,
+    tuples,
+    use_network,
+)
 from aia_jax.errors import UserError
+from aia_jax.models import NETWORKS
 
 _PREFIX = "--config."
 _REPOSITORY = Path(__file__).resolve().parents[1]  # holds `configs`, which recipes import from
-_SIMILAR = 0.6  # difflib's ratio from which a key is offered as the one that was meant
-_ALSO_SIMILAR = 0.1  # others this close to the best are offered too
-_WORDS = {"true": True, "1": True, "false": False, "0": False}
+_SIMILAR = 0.6  # difflib's ratio from which a file is offered as the one that was meant
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -33,34 +41,46 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     Args:
         path: a Python file that defines `get_config()`; "file.py:text" calls `get_config("text")`.
         overrides: "section.key=value" each; later ones win. Values are read as the field's type:
-            true/false/1/0, 1e-3, 20,40.
+            true/false/1/0, 1e-3, 20,40. "model.name=…" acts before all others: it replaces the
+            recipe's network, and the fields that the recipe chose stay.
 
     Returns:
-        A locked config with exactly the fields of configs/base.py.
+        A locked config with exactly the fields of configs/base.py and of its network.
 
     Raises:
         UserError: for a file that is missing or broken, a key that does not exist (names the
-            nearest), a value of another type or out of range.
+            nearest, or the network that has it), a value of another type or out of range.
     """
     with _repository_importable():
         base = importlib.import_module("configs.base").get_config()
         config = _run_recipe(str(path), base)
-    config = _fit(config, base, str(path))
+    config = fit(config, base, str(path))
+    pairs = []
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise UserError(f"override {override!r} has no value; write {_PREFIX}{key}=VALUE")
-        _assign(config, key, text)
+        pairs.append((key, text))
+    networks = [text for key, text in pairs if key == "model.name"]
+    if networks:
+        switch_network(config, networks[-1])
+    for key, text in pairs:
+        if key != "model.name":
+            assign(config, key, text)
     check(config)
     return config
 
 
 def name(path: str | Path) -> str:
-    """The config's name, which its default workdir carries: the file's stem, and the argument if
-    there is one.
+    """The config's name, by which its default workdir is called.
+
+    It is the file's stem and the argument, of letters, digits, "_" and "-": "egtea_tsm_split2" for
+    "configs/egtea.py:tsm,split=2".
     """
     file, argument = _split_argument(str(path))
-    return file.stem + (f"-{argument}" if argument else "")
+    words = [file.stem, *(argument or "").replace("=", "").split(",")]
+    words = [re.sub(r"[^\w-]+", "_", word).strip("_") for word in words]
+    return "_".join(filter(None, words))
 
 
 def to_json(config: ConfigDict) -> str:
@@ -69,10 +89,31 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """Reads what `to_json` wrote. A config holds tuples and no lists, so JSON's lists become
-    tuples.
+    """Reads what `to_json` wrote, also in an older version of this project.
+
+    JSON's lists become tuples, because a config holds no lists. Fields that the text lacks get
+    their defaults; a config without `model.name` is a ResNet's.
     """
-    return ConfigDict(_tuples(json.loads(text))).lock()
+    config = ConfigDict(tuples(json.loads(text)))
+    defaults = _defaults()
+    network = config.get("model", {}).get("name", defaults.model.name)
+    if network in NETWORKS:
+        use_network(defaults, network)
+        add_missing(config, defaults)
+    return config.lock()
+
+
+def _defaults() -> ConfigDict:
+    """The fields of configs/base.py; where there is no such file, the network's alone.
+
+    An installed package has no folder `configs` beside it, and a trained network needs nothing of
+    it.
+    """
+    with _repository_importable():
+        try:
+            return importlib.import_module("configs.base").get_config()
+        except ModuleNotFoundError:
+            return ConfigDict({"model": {"name": "resnet"}})
 
 
 def parse(
@@ -83,6 +124,8 @@ def parse(
     workdir: bool = True,
 ) -> argparse.Namespace:
     """Reads the command line of a command that works on a recipe.
+
+    `--help` beside `--config FILE` also prints what that recipe says about itself.
 
     Args:
         argv: arguments without the program's name; None takes the process's.
@@ -99,10 +142,17 @@ def parse(
             argparse's line and status 2.
     """
     arguments, overrides = _take_overrides(sys.argv[1:] if argv is None else argv)
-    epilog = "--config.KEY=VALUE sets a field of the recipe, such as --config.train.batch_size=16; configs/base.py has them all."
-    parser = argparse.ArgumentParser(description=description, epilog=epilog, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=_epilog(arguments),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument(
-        "--config", required=True, metavar="FILE", help="recipe, such as configs/ssv2_aia_tsm.py"
+        "--config",
+        required=True,
+        metavar="FILE[:ARGUMENT]",
+        help="recipe, such as configs/ssv2_aia_tsm.py; --help beside it shows its arguments",
     )
     if workdir:
         parser.add_argument(
@@ -116,6 +166,36 @@ def parse(
         parsed.workdir = Path(parsed.workdir or Path("runs") / parsed.config_name)
     parsed.config = load(parsed.config, overrides)
     return parsed
+
+
+def _epilog(arguments: Sequence[str]) -> str:
+    """The end of `--help`. If help is asked for beside a recipe, what the recipe says of itself."""
+    epilog = textwrap.fill(
+        f"{_PREFIX}KEY=VALUE sets a field of the recipe, such as {_PREFIX}train.batch_size=16; "
+        "configs/base.py has them all.",
+        width=90,
+    )
+    flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if not {"-h", "--help"} & set(flags):
+        return epilog
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", nargs="?")
+    recipe = finder.parse_known_args(flags)[0].config
+    return epilog if recipe is None else f"{epilog}\n\n{_describe_recipe(recipe)}"
+
+
+def _describe_recipe(path: str) -> str:
+    """The recipe's docstring, and a line for each argument in its table `CHOICES`."""
+    file, _ = _split_argument(path)
+    with _repository_importable():
+        module = _run_file(file)
+    text = f"{file}: {(module.__doc__ or 'a recipe').strip()}"
+    choices = getattr(module, "CHOICES", None)
+    if choices:
+        width = max(map(len, choices))
+        lines = (f"  {argument:<{width}}  {line}" for argument, line in choices.items())
+        text += "\n\n" + "\n".join([f"arguments, as in {file}:{next(iter(choices))}", *lines])
+    return text
 
 
 def _take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -157,38 +237,24 @@ def _split_argument(path: str) -> tuple[Path, str | None]:
 
 
 def _run_recipe(path: str, base: ConfigDict) -> ConfigDict:
-    """Executes the file and calls its `get_config`; every exception becomes one line with the
-    file's line number.
-    """
+    """Executes the file and calls its `get_config`."""
     file, argument = _split_argument(path)
-    try:
-        source = file.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"config file {file} does not exist{_files_beside(file)}") from None
-    except OSError as error:
-        raise UserError(f"config file {file} cannot be read: {error.strerror}") from error
-
-    module = types.ModuleType(f"recipe_{file.stem}")
-    module.__file__ = str(file)
-    try:
-        exec(compile(source, str(file), "exec"), module.__dict__)
+    module = _run_file(file)
+    arguments = () if argument is None else (argument,)
+    with _one_line_errors(file, base):
         if not callable(getattr(module, "get_config", None)):
             raise UserError(f"config file {file} defines no get_config(); see configs/demo.py")
-        config = module.get_config() if argument is None else module.get_config(argument)
-    except UserError:
-        raise
-    except SyntaxError as error:
-        raise UserError(
-            f"config file {error.filename or file}, line {error.lineno or 1}: {error.msg}"
-        ) from error
-    except Exception as error:
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if frame.filename == str(file)
-        ]
-        where = f"config file {file}" + (f", line {lines[-1]}" if lines else "")
-        raise UserError(f"{where}: {_explain(error, base)}") from error
+        try:
+            inspect.signature(module.get_config).bind(*arguments)
+        except TypeError:
+            problem = "needs an argument" if argument is None else "takes no argument"
+            choices = ", ".join(getattr(module, "CHOICES", ()))
+            hint = f"; write {file}:ARGUMENT with one of {choices}" if choices else ""
+            raise UserError(f"config file {file}: get_config() {problem}{hint}") from None
+        try:
+            config = module.get_config(*arguments)
+        except UserError as error:  # of the argument, which knows nothing of the file
+            raise UserError(f"--config {path}: {error}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"config file {file}: get_config() returned {type(config).__name__}, not a ConfigDict; "
@@ -197,12 +263,48 @@ def _run_recipe(path: str, base: ConfigDict) -> ConfigDict:
     return config
 
 
+def _run_file(file: Path) -> types.ModuleType:
+    """Executes a recipe's file."""
+    try:
+        source = file.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"config file {file} does not exist{_files_beside(file)}") from None
+    except OSError as error:
+        raise UserError(f"config file {file} cannot be read: {error.strerror}") from error
+    module = types.ModuleType(f"recipe_{file.stem}")
+    module.__file__ = str(file)
+    with _one_line_errors(file, None):
+        exec(compile(source, str(file), "exec"), module.__dict__)
+    return module
+
+
+@contextlib.contextmanager
+def _one_line_errors(file: Path, base: ConfigDict | None) -> Iterator[None]:
+    """Turns every exception of a recipe into a `UserError` with the file's line number."""
+    try:
+        yield
+    except UserError:
+        raise
+    except SyntaxError as error:
+        raise UserError(
+            f"config file {error.filename or file}, line {error.lineno or 1}: {error.msg}"
+        ) from error
+    except Exception as error:
+        lines, config = [], base
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename == str(file):
+                lines.append(line)
+                config = next(filter(_is_config, frame.f_locals.values()), config)
+        where = f"config file {file}" + (f", line {lines[-1]}" if lines else "")
+        raise UserError(f"{where}: {_explain(error, config)}") from error
+
+
 def _files_beside(file: Path) -> str:
     """The recipes that may have been meant, else all that lie in the folder."""
     names = sorted(
         other.name
         for other in file.parent.glob("*.py")
-        if other.name not in ("__init__.py", "base.py")
+        if other.name not in ("__init__.py", "base.py", "networks.py", "paper.py")
     )
     near = difflib.get_close_matches(file.name, names, n=2, cutoff=_SIMILAR)
     if near:
@@ -210,146 +312,23 @@ def _files_beside(file: Path) -> str:
     return f"; {file.parent} has {', '.join(names)}" if names else ""
 
 
-def _explain(error: Exception, base: ConfigDict) -> str:
-    """What went wrong in a recipe. ml_collections' errors for unknown keys are wordy and know only
-    the key's last part.
+def _is_config(value: Any) -> bool:
+    """Whether a variable of a recipe is its config, which knows the recipe's network."""
+    return isinstance(value, ConfigDict) and "model" in value and "name" in value.model
+
+
+def _explain(error: Exception, config: ConfigDict | None) -> str:
+    """What went wrong in a recipe.
+
+    ml_collections' errors for unknown keys are wordy and know only the key's last part.
     """
     cause = error
-    while cause.args and isinstance(
-        cause.args[0], Exception
-    ):  # a wrong attribute is an AttributeError around a KeyError
+    # A wrong attribute is an AttributeError around a KeyError.
+    while cause.args and isinstance(cause.args[0], Exception):
         cause = cause.args[0]
     unknown = isinstance(cause, KeyError) and re.match(
         r"""Key "(\w+)" does not exist|'(\w+)'(\n|$)""", str(cause.args[0])
     )
-    if unknown:
-        return _no_such_key(unknown[1] or unknown[2], base)
+    if unknown and config is not None:
+        return no_such_key(unknown[1] or unknown[2], config)
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _leaves(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Every field by its dotted key."""
-    leaves = {}
-    for key, value in config.items():
-        leaves |= (
-            _leaves(value, f"{prefix}{key}.")
-            if isinstance(value, ConfigDict)
-            else {prefix + key: value}
-        )
-    return leaves
-
-
-def _no_such_key(key: str, base: ConfigDict) -> str:
-    """One line that names the keys that may have been meant."""
-    keys = list(_leaves(base))
-    sections = {known.rpartition(".")[0] for known in keys} - {""}
-
-    def similarity(candidate: str) -> float:
-        whole = difflib.SequenceMatcher(None, key, candidate).ratio()
-        last = difflib.SequenceMatcher(
-            None, key.rpartition(".")[2], candidate.rpartition(".")[2]
-        ).ratio()
-        return max(
-            whole, 0.9 * last + 0.1 * whole
-        )  # the last part alone: the section was left out or is wrong
-
-    known = sorted(keys if "." in key else [*keys, *sections], key=similarity, reverse=True)
-    best = similarity(known[0])
-    section = key.rpartition(".")[0]
-    if best >= _SIMILAR:
-        near = [
-            candidate for candidate in known[:3] if similarity(candidate) > best - _ALSO_SIMILAR
-        ]
-        return f"no config key {key!r}; did you mean {' or '.join(near)}?"
-    if section in sections:
-        return f"no config key {key!r}; {section} has {', '.join(base[section])}"
-    return f"no config key {key!r}; configs/base.py has them all"
-
-
-def _fit(config: ConfigDict, base: ConfigDict, path: str) -> ConfigDict:
-    """A recipe's config with exactly the base's fields and types; a recipe may have unlocked it or
-    built its own.
-    """
-    found, expected = _leaves(config), _leaves(base)
-    for key in found:
-        if key not in expected:
-            raise UserError(f"config file {path}: {_no_such_key(key, base)}")
-    missing = [key for key in expected if key not in found]
-    if missing:
-        raise UserError(
-            f"config file {path} lacks {', '.join(missing)}; start from configs.base.get_config()"
-        )
-    base.update_from_flattened_dict(
-        {key: _as_type(value, expected[key], f"{key} in {path}") for key, value in found.items()}
-    )
-    return base
-
-
-def _assign(config: ConfigDict, key: str, text: str) -> None:
-    """Sets one field from the command line's text."""
-    leaves = _leaves(config)
-    if key not in leaves:
-        if any(leaf.startswith(f"{key}.") for leaf in leaves):
-            raise UserError(
-                f"config key {key} is a section; set one of its keys: {', '.join(config[key])}"
-            )
-        raise UserError(_no_such_key(key, config))
-    config.update_from_flattened_dict({key: _as_type(_read(text, leaves[key]), leaves[key], key)})
-
-
-def _read(text: str, like: Any) -> Any:
-    """The value that a text spells if the field is like `like`; the text itself where it spells
-    none, for `_as_type` to refuse.
-    """
-    if isinstance(like, str):
-        return text
-    if isinstance(like, bool):
-        return _WORDS.get(text.lower(), text)
-    with contextlib.suppress(ValueError, SyntaxError):
-        if isinstance(like, int):
-            return int(text)
-        if isinstance(like, float):
-            return float(text)
-        value = ast.literal_eval(f"({text.strip()})") if text.strip() else ()
-        return value if isinstance(value, (tuple, list)) else (value,)
-    return text
-
-
-def _as_type(value: Any, like: Any, key: str) -> Any:
-    """`value` as the type of `like`, where nothing is lost by it; lists become tuples.
-
-    A tuple of whole numbers takes whole numbers only, and so does an empty one; a tuple with
-    fractions takes both.
-    """
-    if isinstance(like, tuple) and isinstance(value, (tuple, list)):
-        if all(isinstance(item, (int, float)) for item in like):
-            item = next((item for item in like if isinstance(item, float)), 0)
-            with contextlib.suppress(UserError):
-                return tuple(_as_type(number, item, key) for number in value)
-        else:
-            return _tuples(value)
-    elif type(value) is type(like) and not (isinstance(value, float) and not math.isfinite(value)):
-        return value
-    elif isinstance(like, float) and type(value) is int:
-        return float(value)
-    raise UserError(f"config key {key}: found {value!r}, expected {_type_name(like)}")
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_tuples, value))
-    return {key: _tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _type_name(like: Any) -> str:
-    if isinstance(like, tuple):
-        numbers = all(isinstance(item, (int, float)) for item in like)
-        kind = "numbers" if any(isinstance(item, float) for item in like) else "whole numbers"
-        return (
-            f"{kind} with commas between them, such as {','.join(map(str, like)) or '1,2'}"
-            if numbers
-            else f"a tuple such as {like!r}"
-        )
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[
-        type(like)
-    ]

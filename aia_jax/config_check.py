@@ -1,4 +1,4 @@
-"""What a config's values must satisfy, alone and together, before anything is loaded or compiled."""
+"""Checks a config's values, alone and together, before anything is loaded or compiled."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,11 +7,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from aia_jax.errors import UserError
-from aia_jax.models.attention.aia import parse
-from aia_jax.models.resnet.bottleneck import STAGE_SIZES
-from aia_jax.models.resnet.modeling import STEMS, TEMPORALS
+from aia_jax.models import training_model
+from aia_jax.models.fields import value_text
 
-_COMPUTE_DTYPES = ("float32", "bfloat16")
 _PROTOCOLS = ("center", "twice", "dense10")
 
 
@@ -22,9 +20,8 @@ def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
 _POSITIVE = (lambda value: value > 0, "more than 0")
 _SHARE = (lambda value: 0 <= value <= 1, "from 0 to 1")
 _BELOW_ONE = (lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
-_POSITIVES = (lambda values: all(value >= 1 for value in values), "whole numbers from 1")
 
-# field: (test, what passes it)
+# field: (test, the values that pass it)
 _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "seed": _at_least(0),
     "data.num_classes": _at_least(1),
@@ -45,10 +42,6 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "data.damaged_share": _SHARE,
     "data.expected.train": _at_least(0),
     "data.expected.validation": _at_least(0),
-    "model.dropout": _BELOW_ONE,
-    "model.width": _at_least(1),
-    "model.stage_sizes": _POSITIVES,
-    "model.fold_div": _at_least(2),
     "optim.lr": _POSITIVE,
     "optim.lr_batch_size": _at_least(1),
     "optim.momentum": _BELOW_ONE,
@@ -78,46 +71,30 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check(config: ConfigDict) -> None:
-    """Checks ranges, choices and what fields demand of each other.
+    """Checks each field, and fields that depend on each other; the network checks its own.
 
     Raises:
         UserError: for the first value that cannot work: its key, what was found, what is expected.
     """
     for key, (test, expected) in _RANGES.items():
         if not test(config[key]):
-            raise UserError(f"config key {key}: found {_plain(config[key])}, expected {expected}")
-
-    choices = {
-        "model.temporal": TEMPORALS,
-        "model.stem": STEMS,
-        "model.compute_dtype": _COMPUTE_DTYPES,
-        "eval.protocol": _PROTOCOLS,
-    }
-    if not config.model.stage_sizes:
-        choices["model.depth"] = tuple(STAGE_SIZES)
-    for key, known in choices.items():
-        if config[key] not in known:
             raise UserError(
-                f"config key {key}: found {_plain(config[key])}, expected "
-                f"{' or '.join(map(str, known))}"
+                f"config key {key}: found {value_text(config[key])}, expected {expected}"
             )
-    try:
-        parse(config.model.attention)
-    except ValueError as error:
-        raise UserError(f"config key model.attention: {error}") from error
+
+    if config.eval.protocol not in _PROTOCOLS:
+        raise UserError(
+            f"config key eval.protocol: found {config.eval.protocol!r}, expected "
+            f"{' or '.join(_PROTOCOLS)}"
+        )
+    training_model(config)  # a network that cannot be built says which field is wrong
     _check_groups(config.optim.groups)
 
-    data, model, train = config.data, config.model, config.train
+    data, train = config.data, config.train
     if data.crop > min(data.resize):
         raise UserError(
             f"config key data.crop: {data.crop} pixels do not fit in the stored frames of "
-            f"{_plain(data.resize)} (data.resize)"
-        )
-    if model.temporal == "tsm" and model.width < model.fold_div:
-        raise UserError(
-            f"config key model.fold_div: {model.fold_div} leaves nothing to shift in {model.width} "
-            "channels (model.width); "
-            f"use at most {model.width}"
+            f"{value_text(data.resize)} (data.resize)"
         )
     if train.batch_size % train.accumulate:
         raise UserError(
@@ -128,21 +105,13 @@ def check(config: ConfigDict) -> None:
         parts = f" in {train.accumulate} parts (train.accumulate)" if train.accumulate > 1 else ""
         raise UserError(
             f"config key train.bn_group_size: {train.batch_size} clips (train.batch_size){parts} "
-            "do not split into groups of "
-            f"{train.bn_group_size}"
-        )
-    stages = len(model.stage_sizes) or 4
-    if any(stage not in range(1, stages + 1) for stage in train.remat):
-        raise UserError(
-            f"config key train.remat: found {_plain(train.remat)}, expected stages from 1 to "
-            f"{stages}"
+            f"do not split into groups of {train.bn_group_size}"
         )
     profile = config.profile
     if profile.stop < profile.start or (profile.stop and not profile.start):
         raise UserError(
             f"config key profile.stop: found {profile.stop} with profile.start={profile.start}, "
-            "expected a first step from 1 and a last "
-            "step not before it, or 0 and 0"
+            "expected a first step from 1 and a last step not before it, or 0 and 0"
         )
     if data.num_frames % config.mesh.time:
         raise UserError(
@@ -152,8 +121,9 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_groups(groups: tuple[Any, ...]) -> None:
-    """Checks the form of `optim.groups`; whether they cover the model's parameters shows when there
-    are parameters.
+    """Checks the form of `optim.groups`.
+
+    Whether they cover every parameter of the network is checked once there are parameters.
     """
     for group in groups:
         match group:
@@ -176,7 +146,3 @@ def _check_groups(groups: tuple[Any, ...]) -> None:
 
 def _is_factor(value: Any) -> bool:
     return type(value) in (int, float) and value >= 0
-
-
-def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else repr(value)

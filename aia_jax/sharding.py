@@ -1,9 +1,9 @@
-"""The mesh of devices, and where batches and states lie on it.
+"""The mesh of devices, and how batches and train states are split over it.
 
-Axes: `data` and `fsdp` split a batch's rows, so every device of the two sees other clips; `fsdp`
-also splits parameters and optimiser state; `time` splits the frames of a clip. Shardings only place
-arrays: `jax.jit` inserts what must be exchanged, and results are those of one device up to the
-order of sums.
+`data` and `fsdp` both split a batch's rows, so each device along these axes computes other clips.
+`fsdp` also splits parameters and optimiser state, and `time` the frames of a clip. A sharding only
+says which device holds which part of an array: `jax.jit` inserts the communication, and results are
+those of one device up to the order of sums.
 """
 
 import math
@@ -20,38 +20,39 @@ from aia_jax.errors import UserError
 from aia_jax.shapes import PyTree
 
 AXES = ("data", "fsdp", "time")
-ROWS = ("data", "fsdp")
-_SMALL = 2**16  # elements (256 KiB of float32) below which a leaf is not worth gathering
+ROW_AXES = ("data", "fsdp")  # split the rows of a batch
+_MIN_SPLIT_SIZE = 2**16  # elements (256 KiB of float32): gathering smaller leaves does not pay
 
 _JAX_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+# srun sets all of these.
 _SLURM_VARIABLES = (
     "SLURM_JOB_ID",
     "SLURM_STEP_NODELIST",
     "SLURM_NTASKS",
     "SLURM_PROCID",
     "SLURM_LOCALID",
-)  # all are there under srun
+)
 _TPU_HOST_LISTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")
 
 
 def initialise_hosts() -> None:
-    """Joins the processes of one run, if the environment says that there are several. Call it
-    before anything else of JAX.
+    """Connects the processes of one run, if the environment says that there are several.
 
-    It says so by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID (on machines of any
-    kind), by `srun` with more than one task, or by being a TPU pod. On a single machine this does
-    nothing.
+    Call it before any other function of JAX. The environment says so by JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID (on machines of any kind), by `srun` with more than one
+    task, or by being a TPU pod. On a single machine this function does nothing.
 
     Raises:
-        UserError: if only some of the three variables are set, or they are no numbers.
+        UserError: if only some of the three variables are set, or count and index are no numbers or
+            do not fit together.
     """
     if jax.distributed.is_initialized():
         return
-    given = {
+    variables = {
         variable: os.environ[variable] for variable in _JAX_VARIABLES if os.environ.get(variable)
     }
-    if len(given) == len(_JAX_VARIABLES):
-        address, count, index = given.values()
+    if len(variables) == len(_JAX_VARIABLES):
+        address, count, index = variables.values()
         if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
             raise UserError(
                 f"JAX_NUM_PROCESSES={count} and JAX_PROCESS_ID={index}: expected a count and an "
@@ -60,15 +61,14 @@ def initialise_hosts() -> None:
         jax.distributed.initialize(address, int(count), int(index))
     elif _on_slurm():
         jax.distributed.initialize()
-    elif given:
-        missing = [variable for variable in _JAX_VARIABLES if variable not in given]
+    elif variables:
+        missing = [variable for variable in _JAX_VARIABLES if variable not in variables]
         raise UserError(
-            f"the environment sets {', '.join(given)} but not {', '.join(missing)}; set all three "
-            "in every process, or none"
+            f"the environment sets {', '.join(variables)} but not {', '.join(missing)}; set all "
+            "three in every process, or none"
         )
-    elif (
-        "tpu" in (jax.config.jax_platforms or "") and _tpu_hosts() != 1
-    ):  # JAX names the platform itself where it finds chips and library
+    # JAX sets `jax_platforms` to "tpu" itself where it finds chips and their library.
+    elif "tpu" in (jax.config.jax_platforms or "") and _count_tpu_hosts() != 1:
         _initialise_tpu_pod()
 
 
@@ -79,36 +79,36 @@ def _on_slurm() -> bool:
     )
 
 
-def _tpu_hosts() -> int | None:
-    """TPU hosts of the run as GKE lists them in variables; None where nothing lists them."""
+def _count_tpu_hosts() -> int | None:
+    """TPU hosts of the run by the variables that GKE sets; None if it sets none."""
     lists = [os.environ[variable] for variable in _TPU_HOST_LISTS if os.environ.get(variable)]
-    return (
-        len(lists[0].split(",")) * int(os.environ.get("MEGASCALE_NUM_SLICES") or 1)
-        if lists
-        else None
-    )
+    if not lists:
+        return None
+    slices = int(os.environ.get("MEGASCALE_NUM_SLICES") or 1)
+    return len(lists[0].split(",")) * slices
 
 
 def _initialise_tpu_pod() -> None:
-    """Lets JAX ask the machine's metadata server who else belongs to the pod; a lone TPU machine
-    may have no such server.
+    """Lets JAX ask the machine's metadata server for the hosts of the pod.
+
+    A single TPU machine may have no such server: then the failure is ignored.
     """
     try:
         jax.distributed.initialize()
     except (ValueError, OSError):
-        if jax.process_count() > 1:  # the TPU runtime does see other hosts
+        if jax.process_count() > 1:  # the TPU runtime sees other hosts, so the failure counts
             raise
 
 
 def make_mesh(sizes: ConfigDict | Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
-    """Lays all devices on the axes `data`, `fsdp` and `time`.
+    """Arranges all devices in a mesh with the axes `data`, `fsdp` and `time`.
 
-    Devices of one host stay together in the order of hosts, so each host's rows are one contiguous
-    block of the batch on any mesh. (Where `jax.make_mesh` would choose a TPU's physical ring, it
-    may tear them apart; an all-reduce over the whole mesh finds the ring itself.)
+    Devices are in the order of their hosts, so each host's rows are one contiguous block of the
+    batch on any mesh. `jax.make_mesh` would follow a TPU's physical ring instead, where devices of
+    one host may not be neighbours; an all-reduce over the whole mesh uses that ring all the same.
 
     Args:
-        sizes: the config's `mesh`: devices on each axis; `data` -1 takes what the others leave.
+        sizes: the config's `mesh`: devices on each axis; `data` -1 takes all that the others leave.
         devices: those of all hosts, if not `jax.devices()`.
 
     Raises:
@@ -121,20 +121,22 @@ def make_mesh(sizes: ConfigDict | Mapping[str, int], devices: Sequence[Any] | No
     count, others = len(devices), sizes["fsdp"] * sizes["time"]
     data = count // others if sizes["data"] == -1 else sizes["data"]
     if data * others != count:
-        asked = " × ".join(f"mesh.{axis}={sizes[axis]}" for axis in AXES)
-        fits = (
+        product = " × ".join(f"mesh.{axis}={sizes[axis]}" for axis in AXES)
+        remedy = (
             f"mesh.data=-1 or {count // others}"
             if count % others == 0
             else f"a mesh.fsdp × mesh.time that divides {count}"
         )
-        raise UserError(f"{asked} does not lay out {count} device{'s' * (count > 1)}; use {fits}")
+        raise UserError(
+            f"{product} does not lay out {count} device{'s' * (count > 1)}; use {remedy}"
+        )
     grid = np.array(devices).reshape(data, sizes["fsdp"], sizes["time"])
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def row_shards(mesh: Mesh) -> int:
-    """Parts that a batch's rows are split into."""
-    return math.prod(mesh.shape[axis] for axis in ROWS)
+    """The number of parts into which the mesh splits a batch's rows."""
+    return math.prod(mesh.shape[axis] for axis in ROW_AXES)
 
 
 def check_batch(
@@ -143,31 +145,31 @@ def check_batch(
     """Checks that a batch, or each of its `accumulate` parts, splits evenly over the mesh.
 
     Raises:
-        UserError: naming `key`, the batch size, the devices and the nearest sizes that would do.
+        UserError: names `key`, the batch size, the devices and the nearest sizes that fit.
     """
     unit = row_shards(mesh) * accumulate
     if batch_size % unit:
         below = batch_size // unit * unit
-        fits = f"{below} or {below + unit}" if below else f"{unit}"
+        nearest = f"{below} or {below + unit}" if below else f"{unit}"
         parts = f" in {accumulate} parts (train.accumulate)" if accumulate > 1 else ""
         devices = f"{row_shards(mesh)} devices (mesh.data × mesh.fsdp)"
         raise UserError(
             f"config key {key}: {batch_size} clips{parts} do not split evenly over {devices}; use "
-            f"{fits}"
+            f"{nearest}"
         )
 
 
 def host_block(mesh: Mesh) -> tuple[int, int]:
-    """Which block of a batch's rows this host feeds.
+    """The block of a batch's rows that this host reads.
 
-    Hosts along `time` share their rows and get the same index.
+    Hosts along `time` read the same rows and get the same index.
 
     Returns:
-        (index, count): the host feeds block `index` of `count` equal, contiguous blocks.
+        (index, count): the host reads block `index` of `count` equal, contiguous blocks.
     """
-    rows = NamedSharding(mesh, PartitionSpec(ROWS)).devices_indices_map((row_shards(mesh),))
-    starts: dict[int, int] = {}  # host → its first row
-    for device, (block,) in rows.items():
+    sharding = NamedSharding(mesh, PartitionSpec(ROW_AXES))
+    starts: dict[int, int] = {}  # host → its first part of the rows
+    for device, (block,) in sharding.devices_indices_map((row_shards(mesh),)).items():
         start = block.start or 0
         starts[device.process_index] = min(start, starts.get(device.process_index, start))
     blocks = sorted(set(starts.values()))
@@ -180,34 +182,34 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_shardings(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, NamedSharding]:
-    """Where each array of a batch lies: rows over `data` and `fsdp`, the frames of clips over
-    `time`.
+    """The sharding of each array of a batch: rows over `data` and `fsdp`, frames over `time`.
 
     Args:
-        batch: arrays or their shapes. "clips" is [B, T, H, W, 3] or, with several views a video,
-            [B, views, T, H, W, 3].
+        batch: arrays or their shapes. "clips" is [B, T, H, W, 3] or, with several views of each
+            video, [B, views, T, H, W, 3].
     """
-    frames_axis = -4
+    frames_axis = -4  # of "clips"
 
     def spec(name: str, array: Any) -> PartitionSpec:
         if name != "clips":
-            return PartitionSpec(ROWS)
-        axes: list[Any] = [ROWS] + [None] * (array.ndim - 1)
+            return PartitionSpec(ROW_AXES)
+        axes: list[Any] = [ROW_AXES] + [None] * (array.ndim - 1)
         axes[frames_axis] = "time"
         return PartitionSpec(*axes)
 
     return {name: NamedSharding(mesh, spec(name, array)) for name, array in batch.items()}
 
 
-def state_shardings(mesh: Mesh, state: PyTree, small: int = _SMALL) -> PyTree:
-    """Where each leaf of a train state lies: whole on every device, or its largest dimension that
-    divides split over `fsdp`.
+def state_shardings(mesh: Mesh, state: PyTree, min_size: int = _MIN_SPLIT_SIZE) -> PyTree:
+    """The sharding of each leaf of a train state: split over `fsdp`, or whole on every device.
 
-    Parameters and their momenta have the same shapes and so lie alike.
+    The largest dimension that `fsdp` divides is split. Parameters and their momenta have the same
+    shapes, and so the same shardings.
 
     Args:
+        mesh: of `make_mesh`.
         state: arrays or their shapes (`jax.eval_shape`).
-        small: leaves of fewer elements stay whole.
+        min_size: leaves with fewer elements stay whole.
 
     Returns:
         The same tree of `NamedSharding`.
@@ -215,10 +217,10 @@ def state_shardings(mesh: Mesh, state: PyTree, small: int = _SMALL) -> PyTree:
     fsdp = mesh.shape["fsdp"]
 
     def sharding(leaf: Any) -> NamedSharding:
-        splits = [axis for axis, size in enumerate(leaf.shape) if size % fsdp == 0]
-        if fsdp == 1 or not splits or math.prod(leaf.shape) < small:
+        divisible = [axis for axis, size in enumerate(leaf.shape) if size % fsdp == 0]
+        if fsdp == 1 or not divisible or math.prod(leaf.shape) < min_size:
             return replicated(mesh)
-        largest = max(splits, key=lambda axis: leaf.shape[axis])
+        largest = max(divisible, key=lambda axis: leaf.shape[axis])
         return NamedSharding(mesh, PartitionSpec(*[None] * largest, "fsdp"))
 
     return jax.tree.map(sharding, state)

@@ -1,1 +1,1 @@
-"""Speed and memory, measured: `python -m benchmarks.forward`, or `make bench` for the short round."""
+"""Programs that measure speed and memory; README.md lists them, `make bench` runs most of them."""

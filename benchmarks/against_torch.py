@@ -1,13 +1,12 @@
-"""The forward pass against the same networks in plain PyTorch (torch_nets.py), on the same CPU,
-cores and weights, in one run.
+"""Times a forward pass against the same networks in plain PyTorch.
 
-    python -m benchmarks.against_torch                        # TSN and TSN + CinST->STinC on one
-    8x224x224 clip python -m benchmarks.against_torch --cores 1
+    python -m benchmarks.against_torch          # TSN, TSN + CinST->STinC, one 8x224x224 clip
+    python -m benchmarks.against_torch --cores 1
 
-Both sides in float32, BatchNorm by its running statistics. PyTorch runs eagerly under
-`inference_mode`, with its frames in either memory layout; the ratio is PyTorch's time in the layout
-that suits it better over this project's. Before the clock runs, the logits of both sides are
-compared. Needs torch (the dev extra).
+Both sides have the same CPU, cores and weights, float32, and BatchNorm by its running statistics.
+PyTorch (tests/helpers/torch_nets.py) runs eagerly under `inference_mode`, with its frames in either
+memory layout; the ratio is PyTorch's time in its faster layout over this project's. Prints how far
+the logits of both sides differ. Needs torch (the dev extra).
 """
 
 import argparse
@@ -18,14 +17,15 @@ import time
 from benchmarks import results
 
 
-def networks(attention):
+def list_networks(attention):
     """Name → arguments of the network on both sides."""
     return {"TSN": {"attention": "none"}, f"TSN + {attention}": {"attention": attention}}
 
 
-def prepared_calls(arguments, clips):
-    """A call for this project and one for each memory layout of PyTorch, all of the same weights;
-    and how far their logits are apart.
+def prepare_calls(arguments, clips):
+    """Side → call of one network with the same weights, and the logits' relative difference.
+
+    The sides are this project and PyTorch in each memory layout.
     """
     import jax
     import numpy as np
@@ -48,27 +48,28 @@ def prepared_calls(arguments, clips):
         .compile()
     )
     on_device = jax.device_put(clips)
-    last = torch.from_numpy(clips)
-    first = (
-        last.movedim(-1, 2).contiguous().movedim(2, -1)
-    )  # the same numbers, the frames' channels outermost in memory
+    channels_last = torch.from_numpy(clips)
+    # The same [B, T, H, W, 3], but in memory each frame is [3, H, W].
+    channels_first = channels_last.movedim(-1, 2).contiguous().movedim(2, -1)
 
-    def of_torch(clips):
+    def run_torch(clips):
         with torch.inference_mode():
             return net(clips)
 
-    expected, found = of_torch(last).numpy(), np.asarray(forward(variables, on_device))
-    apart = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    expected, found = run_torch(channels_last).numpy(), np.asarray(forward(variables, on_device))
+    difference = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
     return {
         "jax": lambda: forward(variables, on_device).block_until_ready(),
-        "torch, channels last": lambda: of_torch(last),
-        "torch, channels first": lambda: of_torch(first),
-    }, apart
+        "torch, channels last": lambda: run_torch(channels_last),
+        "torch, channels first": lambda: run_torch(channels_first),
+    }, difference
 
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.against_torch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--attention", default="CinST->STinC")
     parser.add_argument(
@@ -84,7 +85,7 @@ def main():
     results.add_option(parser)
     options = parser.parse_args()
 
-    # XLA makes a thread for every core that it finds at its start.
+    # Before jax is imported: XLA makes a thread for every core that it finds at its start.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
@@ -98,8 +99,8 @@ def main():
         f"cores, {options.repeats} rounds"
     )
     print(f"{'network':20} {'side':22} {'median ms':>10} {'least ms':>9} {'ours x faster':>14}")
-    for name, arguments in networks(options.attention).items():
-        calls, apart = prepared_calls(arguments, clips)
+    for name, arguments in list_networks(options.attention).items():
+        calls, difference = prepare_calls(arguments, clips)
         seconds = {side: [] for side in calls}
         for call in calls.values():
             call()
@@ -117,7 +118,7 @@ def main():
                 f"{name:20} {side:22} {1e3 * statistics.median(times):10.1f} "
                 f"{1e3 * min(times):9.1f} {ratios[side]:14.3f}"
             )
-        print(f"{name:20} logits differ by {apart:.1e} of their norm", flush=True)
+        print(f"{name:20} logits differ by {difference:.1e} of their norm", flush=True)
         best = min((side for side in calls if side != "jax"), key=ratios.get)
         results.write(
             options.json,

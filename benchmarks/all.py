@@ -1,10 +1,10 @@
 """Runs the CPU benchmarks, one after another, and prints their results as one table: `make bench`.
 
-    python -m benchmarks.all                  # sized for less than 10 minutes on two cores
+    python -m benchmarks.all                  # about 10 minutes on two cores
 
-Each ratio is of two things measured in one run. For networks it is time (or memory) over that of
-plain TSN, so less is better; against PyTorch, Pillow and FFmpeg it is how many times faster this
-project is, so more is better.
+Each ratio compares two things measured in one run. For networks it is time (or memory) over that of
+plain TSN: less is better. Against PyTorch, Pillow and FFmpeg it is how many times faster this
+project is: more is better.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from aia_jax.video.decode import cores
 
-PROGRAMS = (  # sized to fit ten minutes together
+PROGRAMS = (  # together they take about ten minutes
     ("forward", "--repeats", "15"),
     ("training", "--repeats", "3"),
     ("against_torch", "--repeats", "8"),
@@ -32,7 +32,9 @@ PACKAGES = ("jax", "flax", "torch", "simplejpeg", "opencv-python-headless", "pil
 
 def main() -> int:
     argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.all",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     rows, failed = [], []
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
@@ -67,7 +69,7 @@ def main() -> int:
 
 
 def installed(name: str) -> str:
-    """The package's version; the same module may also come from a package of another name."""
+    """The package's version; "not installed" if its module comes from a package of another name."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -75,7 +77,7 @@ def installed(name: str) -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's model where /proc/cpuinfo names it (Linux), else the machine's type."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,12 +1,12 @@
-"""What attention and shift cost in a forward pass: every network against plain TSN, in turns, each
-in a process of its own.
+"""Times a forward pass of TSM and of TSN with attention against plain TSN.
 
-    python -m benchmarks.forward                              # TSN, TSM, CinST->STinC on one
-    8x224x224 clip python -m benchmarks.forward --attention C ST CinST python -m benchmarks.forward
-    --repeats 100                # what a noisy machine needs to tell 2% apart
+    python -m benchmarks.forward                      # TSN, TSM, CinST->STinC, one 8x224x224 clip
+    python -m benchmarks.forward --attention C ST CinST
+    python -m benchmarks.forward --repeats 100        # tells 2% apart on a noisy machine
 
-Prints the time of a call and its ratio to plain TSN's: the median over pairs, as a busy machine
-disturbs both sides alike, and that of the least times.
+The networks take turns, each in a process of its own. Prints the time of a call and its ratio to
+plain TSN's: the median over rounds, as a busy machine slows both alike, and the ratio of the
+shortest times.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from aia_jax.compile_cache import compiler_options
 from benchmarks import results, turns
 
 
-def prepared_forward(fields, clip, dtype, xla_defaults):
-    """A call of the compiled network, and the seconds that compiling took."""
+def prepare_forward(fields, clip, dtype, xla_defaults):
+    """A call of the compiled network; the seconds that compiling took, and the device's name."""
     model = create_model(174, dtype=jnp.dtype(dtype), **fields)
     clips = jax.random.normal(jax.random.key(1), (*clip, 3))
     variables = jax.jit(model.init)(jax.random.key(0), clips[:1, :1, :64, :64])
@@ -39,7 +39,9 @@ def prepared_forward(fields, clip, dtype, xla_defaults):
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.forward",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--attention",
@@ -66,12 +68,12 @@ def main():
         f"TSN + {a}": {"attention": a} for a in options.attention
     }
     for fields in networks.values():
-        create_model(174, **fields)  # a wrong expression ends here, not in a process
+        create_model(174, **fields)  # reports a wrong expression here, not in a process
     arguments = {
         name: (fields, options.clip, options.dtype, options.xla_defaults)
         for name, fields in networks.items()
     }
-    seconds, facts = turns.in_turns(prepared_forward, arguments, options.repeats)
+    seconds, facts = turns.time_in_turns(prepare_forward, arguments, options.repeats)
 
     print(
         f"{facts['TSN']['device']}, jax {jax.__version__}, clip {options.clip}, {options.dtype}, "
@@ -82,7 +84,7 @@ def main():
         f"{'compile s':>10}"
     )
     for name, times in seconds.items():
-        ratio, least = turns.ratio(times, seconds["TSN"]), min(times) / min(seconds["TSN"])
+        ratio, least = turns.median_ratio(times, seconds["TSN"]), min(times) / min(seconds["TSN"])
         print(
             f"{name:24} {1e3 * statistics.median(times):10.1f} {1e3 * min(times):10.1f} "
             f"{ratio:7.3f} {least:9.3f} "

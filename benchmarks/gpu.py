@@ -1,20 +1,22 @@
-"""ResNet-50 on a GPU in one call: speed, memory and compilation of TSN, TSM and both with
-attention, in JAX and in PyTorch.
+"""Measures ResNet-50 on a GPU: TSN, TSM and both with attention, in JAX and in PyTorch.
 
-    python -m benchmarks.gpu                        # under 10 minutes; what the time does not allow
-    is named python -m benchmarks.gpu --quick                # 3 minutes: TSN and AIA(TSN), one
-    batch, PyTorch eager only python -m benchmarks.gpu --sides jax --batch 8 16 32 64 128 python -m
-    benchmarks.gpu --sides jax --networks TSN "AIA(TSN)" --batch 64 --profile traces
+    python -m benchmarks.gpu              # under 10 minutes; names what the time does not allow
+    python -m benchmarks.gpu --quick      # 3 minutes: TSN and AIA(TSN), one batch, no torch.compile
+    python -m benchmarks.gpu --sides jax --batch 8 16 32 64 128
+    python -m benchmarks.gpu --sides jax --networks TSN "AIA(TSN)" --batch 64 --profile traces
 
-bfloat16, training step (forward, backward, SGD) and evaluation step, uint8 clips that already are
-on the device. The JAX side needs jax, flax and optax; the PyTorch side runs where PyTorch finds a
-CUDA device. Each side has a process of its own, one after the other.
+Speed, memory and compilation of a training step (forward, backward, SGD) and of an evaluation step,
+in bfloat16, on uint8 clips that are already on the device. The JAX side needs jax, flax and optax;
+the PyTorch side runs where PyTorch finds a CUDA device. Each side has a process of its own, one
+after the other.
 
-"compile s" of JAX is the time of a program beside the others: all are compiled side by side, on all
-cores, before the first is measured. PyTorch compiles one at a time; what its first step took longer
-than the next is counted. MFU counts 2 operations a multiply-accumulate of `aia_jax.complexity`,
-three times that in training, over the device's dense bfloat16 peak. GB/s are the bytes that XLA
-counts for the compiled step ("bytes accessed"; caches may save some) over the measured time.
+"compile s": JAX compiles all programs at once, on all cores, before the first is measured; the time
+is that of one program beside the others. PyTorch compiles one at a time; the time is how much
+longer its first step took than later ones.
+"MFU": 2 operations a multiply-accumulate of `aia_jax.complexity`, three times that in training,
+over the device's dense bfloat16 peak.
+"GB/s": the bytes that XLA counts for the compiled step ("bytes accessed"; caches may save some)
+over the measured time.
 """
 
 import argparse
@@ -29,47 +31,46 @@ from pathlib import Path
 from benchmarks.gpu_jobs import NETWORKS
 
 HERE = Path(__file__).parent
-PEAK_TFLOPS = {
-    "H100 PCIe": 756,
-    "H100": 989,
-    "H200": 989,
-    "A100": 312,
-}  # data sheets: dense bfloat16; the first name that fits
-JAX_SHARE = 0.6  # of the time; PyTorch has the rest, and what JAX did not need
-# the program of AIA(TSN) takes as long to compile as with more beside it, and PyTorch compiles none
-QUICK_JAX_SHARE = 0.75
+# Dense bfloat16, from data sheets. The first name that is part of the device's name counts.
+PEAK_TFLOPS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312}
+# The part of the time after which JAX must be done. PyTorch has the rest.
+JAX_FRACTION = 0.6
+# Larger with --quick: fewer programs compile no faster side by side, and PyTorch compiles none.
+QUICK_JAX_FRACTION = 0.75
 
 
-def run_side(program: str, wanted: dict) -> list[dict]:
-    """Starts one side, prints its rows as they come and returns them; it is ended half a minute
-    after its deadline.
+def run_side(program: str, settings: dict) -> list[dict]:
+    """Starts one side, prints its rows as they come, and returns them.
+
+    The process is killed half a minute after its deadline.
     """
     environment = dict(os.environ)
     environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(HERE.parent), environment.get("PYTHONPATH")])
     )
-    command = [sys.executable, "-m", f"benchmarks.{program}", json.dumps(wanted)]
+    command = [sys.executable, "-m", f"benchmarks.{program}", json.dumps(settings)]
     rows = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
-        limit = threading.Timer(max(1.0, wanted["deadline"] + 30 - time.time()), child.kill)
+        limit = threading.Timer(max(1.0, settings["deadline"] + 30 - time.time()), child.kill)
         limit.start()
         for line in child.stdout:
             if line.startswith("{"):
                 rows.append(json.loads(line))
-                print(progress(rows[-1]), flush=True)
+                print(describe(rows[-1]), flush=True)
         limit.cancel()
     if child.returncode:
         ended = (
             "was ended for time"
-            if time.time() > wanted["deadline"]
+            if time.time() > settings["deadline"]
             else f"failed with status {child.returncode}"
         )
         print(f"{program} {ended}; what it measured before is kept", flush=True)
     return rows
 
 
-def progress(row: dict) -> str:
+def describe(row: dict) -> str:
+    """One line for a row that a side has emitted."""
     if "network" not in row:
         return row.get("note") or f"{row['device']}, {row['versions']}"
     job = f"{row.get('variant', 'jax')}: {row['network']}, {row['mode']}, batch {row['batch']}"
@@ -78,8 +79,13 @@ def progress(row: dict) -> str:
     )
 
 
-def table(rows: list[dict], peak_tflops: float | None) -> list[str]:
-    """The measured rows, each beside plain TSN of its own side, and JAX's beside PyTorch's."""
+def format_table(rows: list[dict], peak_tflops: float | None) -> list[str]:
+    """Lines of a table: each measured row beside plain TSN of its side, and JAX's beside PyTorch's.
+
+    Args:
+        rows: those that the sides have emitted; rows without "seconds" are left out.
+        peak_tflops: the device's, for MFU.
+    """
     measured = [row for row in rows if "seconds" in row]
     seconds = {
         (row.get("variant", "jax"), row["mode"], row["batch"], row["network"]): row["seconds"]
@@ -87,8 +93,9 @@ def table(rows: list[dict], peak_tflops: float | None) -> list[str]:
     }
     macs = {row["network"]: row["macs"] for row in measured if "macs" in row}
     lines = [
-        f"{'side':9}{'network':10}{'mode':11}{'batch':>6}{'ms':>9}{'clips/s':>9}{'x TSN':>7}{'MFU':>7}{'GB/s':>7}"
-        f"{'program GB':>12}{'peak GB':>9}{'compile s':>11}{'x eager':>9}{'x compiled':>11}"
+        f"{'side':9}{'network':10}{'mode':11}{'batch':>6}{'ms':>9}{'clips/s':>9}{'x TSN':>7}"
+        f"{'MFU':>7}{'GB/s':>7}{'program GB':>12}{'peak GB':>9}{'compile s':>11}{'x eager':>9}"
+        f"{'x compiled':>11}"
     ]
     for row in sorted(
         measured,
@@ -107,26 +114,30 @@ def table(rows: list[dict], peak_tflops: float | None) -> list[str]:
             seconds.get((other, *key, row["network"])) if side == "jax" else None
             for other in ("eager", "compiled")
         )
+        took, accessed = row["seconds"], row.get("bytes_accessed")
+        program, peak = row.get("program_bytes"), row.get("peak_bytes")
         lines.append(
-            f"{side:9}{row['network']:10}{row['mode']:11}{row['batch']:6}{1e3 * row['seconds']:9.1f}{row['batch'] / row['seconds']:9.1f}"
-            f"{_cell(tsn and row['seconds'] / tsn, '7.3f')}"
-            f"{_cell(peak_tflops and flop and flop / row['seconds'] / peak_tflops / 1e12, '7.1%')}"
-            f"{_cell(row.get('bytes_accessed') and row['bytes_accessed'] / row['seconds'] / 1e9, '7.0f')}"
-            f"{_cell(row.get('program_bytes') and row['program_bytes'] / 1e9, '12.2f')}"
-            f"{_cell(row.get('peak_bytes') and row['peak_bytes'] / 1e9, '9.2f')}"
+            f"{side:9}{row['network']:10}{row['mode']:11}{row['batch']:6}{1e3 * took:9.1f}"
+            f"{row['batch'] / took:9.1f}"
+            f"{_format_or_blank(tsn and took / tsn, '7.3f')}"
+            f"{_format_or_blank(peak_tflops and flop and flop / took / peak_tflops / 1e12, '7.1%')}"
+            f"{_format_or_blank(accessed and accessed / took / 1e9, '7.0f')}"
+            f"{_format_or_blank(program and program / 1e9, '12.2f')}"
+            f"{_format_or_blank(peak and peak / 1e9, '9.2f')}"
             f"{row['compile_seconds']:11.1f}"
-            f"{_cell(eager and eager / row['seconds'], '9.2f')}{_cell(compiled and compiled / row['seconds'], '11.2f')}"
+            f"{_format_or_blank(eager and eager / took, '9.2f')}"
+            f"{_format_or_blank(compiled and compiled / took, '11.2f')}"
         )
     return lines
 
 
-def _cell(value: float | None, form: str) -> str:
-    """The number, or blanks where there is none."""
-    return format(value, form) if value else " " * int(form.split(".")[0])
+def _format_or_blank(value: float | None, spec: str) -> str:
+    """The formatted number, or as many blanks where there is none."""
+    return format(value, spec) if value else " " * int(spec.split(".")[0])
 
 
-def profiles(rows: list[dict]) -> list[str]:
-    """The kernels of every profiled step, those that took longest first, or why there are none."""
+def format_profiles(rows: list[dict]) -> list[str]:
+    """Lines with the kernels of every profiled step, longest first, or why there are none."""
     lines = []
     for row in rows:
         if "kernels" not in row and "profile_failed" not in row:
@@ -155,15 +166,19 @@ def profiles(rows: list[dict]) -> list[str]:
         for kernel in row["kernels"]:
             size, seconds, calls = kernel["bytes"], kernel["seconds"], kernel["calls"]
             lines.append(
-                f"{1e3 * seconds:10.3f}{seconds / total:7.1%}{calls:7.1f}{_cell(size and size / 1e6, '11.1f')}"
-                f"{_cell(size and size * calls / seconds / 1e9, '7.0f')}  {kernel['name']}"
+                f"{1e3 * seconds:10.3f}{seconds / total:7.1%}{calls:7.1f}"
+                f"{_format_or_blank(size and size / 1e6, '11.1f')}"
+                f"{_format_or_blank(size and size * calls / seconds / 1e9, '7.0f')}"
+                f"  {kernel['name']}"
             )
     return lines
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.gpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS))
     parser.add_argument(
@@ -187,13 +202,12 @@ def main() -> int:
         "--profile",
         metavar="DIR",
         help="trace a few steps of JAX's smallest batch there, without CUDA graphs, which hide "
-        "names; "
-        "print the longest kernels, write all in kernels.csv",
+        "names; print the longest kernels, write all in kernels.csv",
     )
     options = parser.parse_args()
 
     seconds = options.seconds or (170 if options.quick else 540)
-    wanted = {
+    settings = {
         "networks": options.networks or (["TSN", "AIA(TSN)"] if options.quick else list(NETWORKS)),
         "clip": options.clip,
         "batches": options.batch or ([32] if options.quick else [32, 64]),
@@ -203,12 +217,12 @@ def main() -> int:
     }
     start, rows = time.time(), []
     if "jax" in options.sides:
-        share = (
-            1.0 if "torch" not in options.sides else QUICK_JAX_SHARE if options.quick else JAX_SHARE
-        )
-        rows += run_side("gpu_jax", wanted | {"deadline": start + share * seconds})
+        fraction = QUICK_JAX_FRACTION if options.quick else JAX_FRACTION
+        if "torch" not in options.sides:
+            fraction = 1.0
+        rows += run_side("gpu_jax", settings | {"deadline": start + fraction * seconds})
     if "torch" in options.sides:
-        rows += run_side("gpu_torch", wanted | {"deadline": start + seconds})
+        rows += run_side("gpu_torch", settings | {"deadline": start + seconds})
 
     device = next((row["device"] for row in rows if "device" in row), "")
     known = next((peak for name, peak in PEAK_TFLOPS.items() if name in device), None)
@@ -220,8 +234,8 @@ def main() -> int:
         f"clip {options.clip}, bfloat16, "
         + (f"peak {peak:g} TFLOP/s" if peak else "peak unknown: no MFU (--peak_tflops)")
     )
-    missing = [progress(row) for row in rows if "failed" in row]
-    print("\n".join(table(rows, peak) + missing + profiles(rows)))
+    missing = [describe(row) for row in rows if "failed" in row]
+    print("\n".join(format_table(rows, peak) + missing + format_profiles(rows)))
     return 0 if any("seconds" in row for row in rows) else 1
 
 

@@ -1,16 +1,15 @@
-"""What a step costs an H100 in bytes and kernels, counted in the program that XLA compiles for it:
-no GPU is needed.
+"""Counts the bytes and kernels of a step in the program that XLA compiles for an H100.
 
-    python -m benchmarks.gpu_bytes                                  # TSN and AIA(TSN), training and
-    evaluation, 32 clips python -m benchmarks.gpu_bytes --modes evaluation --batch 8 --top 20
+    python -m benchmarks.gpu_bytes        # TSN and AIA(TSN), training and evaluation, 32 clips
+    python -m benchmarks.gpu_bytes --modes evaluation --batch 8 --top 20
 
-Needs JAX's CUDA plug-in of jax's version: the packages jax-cuda12-plugin and jax-cuda12-pjrt,
-without NVIDIA's libraries. Convolutions are a library's: their inputs and outputs are counted,
-algorithms are not tuned. Caches spare a GPU a part of the bytes. Compiling for the networks with
-attention takes a minute on two cores.
+No GPU is needed, but JAX's CUDA plug-in of jax's version: the packages jax-cuda12-plugin and
+jax-cuda12-pjrt, without NVIDIA's libraries. The inputs and outputs of every kernel are counted, as
+if a GPU had no caches; those of a convolution as a library's, whose algorithm is not tuned here.
+Compiling the networks with attention takes a minute on two cores.
 
-Attention is counted as NVIDIA GPUs run it, in kernels of its own; AIA_GPU_KERNELS=0 counts what XLA
-makes of it (and compiles for minutes).
+Attention is counted as NVIDIA GPUs run it, in Triton kernels; AIA_GPU_KERNELS=0 counts XLA's own
+operations instead (and compiles for minutes).
 """
 
 import argparse
@@ -19,10 +18,9 @@ import sys
 import time
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the process computes nothing
-os.environ.setdefault("AIA_GPU_KERNELS", "1")  # by default they are for machines with a GPU
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_gpu_autotune_level=0"
-)  # tuning would need the device
+os.environ.setdefault("AIA_GPU_KERNELS", "1")  # by default only where JAX finds a GPU
+# Tuning would need the device.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_autotune_level=0"
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +28,7 @@ from jax.experimental import topologies
 
 from aia_jax import create_model
 from benchmarks import gpu_jobs, gpu_program
-from benchmarks.gpu_jax import step_and_shapes
+from benchmarks.gpu_jax import make_step
 
 # XLA's GpuTargetConfigProto of an H100 with 80 GB.
 H100 = """
@@ -40,7 +38,8 @@ gpu_device_info {
   memory_bandwidth: 3352320000000 device_memory_size: 84978434048 l2_cache_size: 52428800
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
   block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472
   registers_per_core_limit: 65536 registers_per_block_limit: 65536
 }
 platform_name: "CUDA"
@@ -49,8 +48,8 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
 
-def described_gpu() -> jax.sharding.Sharding:
-    """A device that can be compiled for, not run on."""
+def describe_gpu() -> jax.sharding.Sharding:
+    """The sharding of a device that XLA can compile for, but that is not there."""
     jax.devices()  # registers the plug-ins
     try:
         gpu = topologies.get_topology_desc("gpu", "cuda", topology="1x1x1", target_config=H100)
@@ -62,10 +61,10 @@ def described_gpu() -> jax.sharding.Sharding:
     return jax.sharding.SingleDeviceSharding(gpu.devices[0])
 
 
-def compiled(network: str, mode: str, shape: tuple[int, ...], device: jax.sharding.Sharding):
+def compile_step(network: str, mode: str, shape: tuple[int, ...], device: jax.sharding.Sharding):
     """The compiled step and the seconds that compiling took."""
     model = create_model(gpu_jobs.NUM_CLASSES, dtype=jnp.bfloat16, **gpu_jobs.NETWORKS[network])
-    step, shapes = step_and_shapes(model, mode, shape)
+    step, shapes = make_step(model, mode, shape)
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), shapes)
     try:
         lowered = step.lower(*shapes)
@@ -81,7 +80,9 @@ def compiled(network: str, mode: str, shape: tuple[int, ...], device: jax.shardi
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.gpu_bytes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--networks",
@@ -100,7 +101,7 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    device = described_gpu()
+    device = describe_gpu()
     print(
         f"jax {jax.__version__}, compiled for an H100, {options.batch} clips of {options.clip}, "
         "bfloat16"
@@ -112,21 +113,22 @@ def main() -> None:
     for mode in options.modes:
         first = None
         for network in options.networks:
-            program, seconds = compiled(network, mode, (options.batch, *options.clip), device)
-            rows = list(gpu_program.kernels(program.as_text()))
-            moved = sum(row.bytes * row.runs for row in rows)
-            held = program.memory_analysis().temp_size_in_bytes
-            first = first or (moved, held)
+            program, seconds = compile_step(network, mode, (options.batch, *options.clip), device)
+            kernels = list(gpu_program.list_kernels(program.as_text()))
+            moved = sum(kernel.bytes * kernel.runs for kernel in kernels)
+            temporary = program.memory_analysis().temp_size_in_bytes
+            first = first or (moved, temporary)
             print(
-                f"{network:10} {mode:10} {sum(row.runs for row in rows):8} {moved / 1e9:8.1f} "
-                f"{moved / first[0]:8.2f} "
-                f"{held / 1e9:13.2f} {held / first[1]:8.2f} {seconds:10.1f}",
+                f"{network:10} {mode:10} {sum(kernel.runs for kernel in kernels):8} "
+                f"{moved / 1e9:8.1f} {moved / first[0]:8.2f} "
+                f"{temporary / 1e9:13.2f} {temporary / first[1]:8.2f} {seconds:10.1f}",
                 flush=True,
             )
-            for row in sorted(rows, key=lambda row: -row.bytes * row.runs)[: options.top]:
+            kernels.sort(key=lambda kernel: -kernel.bytes * kernel.runs)
+            for kernel in kernels[: options.top]:
                 print(
-                    f"    {row.bytes * row.runs / 1e6:9.1f} MB in {row.runs:3} runs  {row.name:40} "
-                    f"{row.source[-80:]}"
+                    f"    {kernel.bytes * kernel.runs / 1e6:9.1f} MB in {kernel.runs:3} runs  "
+                    f"{kernel.name:40} {kernel.source[-80:]}"
                 )
 
 

@@ -1,5 +1,6 @@
-"""What both sides of gpu.py measure, in which order, and how a step is timed. Needs the standard
-library only.
+"""The jobs that both sides of gpu.py measure, their order, and how a step is timed.
+
+Needs the standard library only.
 """
 
 import itertools
@@ -19,52 +20,63 @@ NETWORKS = {
 }
 MODES = ("training", "evaluation")
 NUM_CLASSES = 174
-ROUNDS = 5  # of `round_seconds` each, about
+ROUNDS = 5  # each takes about `round_seconds`
 NO_TIME_LEFT = "no time left"
 
 
-def options() -> SimpleNamespace:
-    """What gpu.py gave to its child: networks, clip [T, H, W], batches, round_seconds, compiled,
-    profile, deadline.
+def read_settings() -> SimpleNamespace:
+    """Reads the settings that gpu.py gave to this process as its first argument.
+
+    Returns:
+        networks: names in `NETWORKS`.
+        clip: [T, H, W].
+        batches: clips a step.
+        round_seconds: about how long one round of steps takes.
+        compiled: whether `torch.compile` is measured too.
+        profile: folder for traces, or None.
+        deadline: when to stop, in seconds since the epoch.
     """
     return SimpleNamespace(**json.loads(sys.argv[1]))
 
 
 def emit(**row: Any) -> None:
-    """One line for gpu.py, at once: a child that is ended for time has told what it found."""
+    """Prints a row as one line of JSON, at once: gpu.py keeps it even if it kills this process."""
     print(json.dumps(row), flush=True)
 
 
-def jobs(wanted: SimpleNamespace) -> Iterator[tuple[str, str, int]]:
-    """(network, mode, batch), what matters most first: small batches before large ones, training
-    before evaluation, TSN before TSM.
+def jobs(settings: SimpleNamespace) -> Iterator[tuple[str, str, int]]:
+    """(network, mode, batch) of every job, the most important first.
+
+    Small batches come before large ones, training before evaluation, TSN before TSM.
     """
-    for batch, mode, network in itertools.product(sorted(wanted.batches), MODES, wanted.networks):
+    for batch, mode, network in itertools.product(
+        sorted(settings.batches), MODES, settings.networks
+    ):
         yield network, mode, batch
 
 
 def sweep(
-    wanted: SimpleNamespace,
+    settings: SimpleNamespace,
     measure: Callable[..., dict[str, Any]],
     is_out_of_memory: Callable[[Exception], bool],
-    **which: Any,
+    **labels: Any,
 ) -> None:
-    """Emits a row for every job, until the time is over.
+    """Emits a row for every job, until the deadline.
 
-    What did not fit in memory is not tried with a larger batch.
+    A network and mode that ran out of memory is not tried with a larger batch.
 
     Args:
-        measure: (network, mode, batch, **which) → the row's numbers, or why there are none as
-            "failed".
-        is_out_of_memory: tells that exception from a mistake.
-        which: goes into every row.
+        measure: (network, mode, batch, **labels) → the row's numbers, or the reason why there are
+            none as "failed".
+        is_out_of_memory: whether an exception of `measure` is lack of memory; others are raised.
+        labels: go into every row.
     """
     full = set()
-    for network, mode, batch in jobs(wanted):
-        job = {"network": network, "mode": mode, "batch": batch, **which}
+    for network, mode, batch in jobs(settings):
+        job = {"network": network, "mode": mode, "batch": batch, **labels}
         if (network, mode) in full:
             continue
-        if time.time() > wanted.deadline:
+        if time.time() > settings.deadline:
             emit(**job, failed=NO_TIME_LEFT)
             continue
         try:
@@ -76,19 +88,18 @@ def sweep(
             emit(**job, failed="out of memory")
 
 
-def seconds_to_measure(wanted: SimpleNamespace) -> float:
-    """What one job takes, about: its rounds, and to get ready."""
-    return (ROUNDS + 1) * wanted.round_seconds + 2
+def seconds_to_measure(settings: SimpleNamespace) -> float:
+    """About how long one job takes: its rounds and its preparation."""
+    return (ROUNDS + 1) * settings.round_seconds + 2
 
 
 def seconds_per_step(
-    step: Callable[[], None], wait: Callable[[], None], wanted: SimpleNamespace
+    step: Callable[[], None], wait: Callable[[], None], settings: SimpleNamespace
 ) -> float:
-    """Median over rounds of many steps that are queued at once and waited for together, as a
-    training loop runs them.
+    """The median over rounds. A round queues many steps and waits for the last, as training does.
 
-    A round ends within `round_seconds` unless a single step takes longer; of steps that long there
-    are fewer rounds, but two at least.
+    A round ends within `round_seconds`, unless a single step takes longer; then there are fewer
+    rounds, but at least two.
     """
 
     def one_round(steps: int) -> float:
@@ -99,8 +110,8 @@ def seconds_per_step(
         return (time.perf_counter() - start) / steps
 
     one_round(2)
-    steps = max(1, int(wanted.round_seconds / one_round(2)))
+    steps = max(1, int(settings.round_seconds / one_round(2)))
     rounds = [one_round(steps), one_round(steps)]
-    while sum(rounds) * steps < (ROUNDS - 0.5) * wanted.round_seconds:
+    while sum(rounds) * steps < (ROUNDS - 0.5) * settings.round_seconds:
         rounds.append(one_round(steps))
     return statistics.median(rounds)

@@ -1,7 +1,7 @@
-"""The PyTorch side of gpu.py, which starts it: the same networks as plain modules, channels last,
-bfloat16 autocast, SGD.
+"""The PyTorch side of gpu.py, which starts it: the same networks as plain modules.
 
-Eager first, then torch.compile. Without a CUDA device it says so and measures nothing.
+Channels last, bfloat16 autocast, SGD; eager first, then torch.compile. Without PyTorch or a CUDA
+device it says so and measures nothing.
 """
 
 import gc
@@ -12,9 +12,11 @@ from benchmarks import gpu_jobs
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def prepared(network, mode, shape, device):
-    """A call that queues one step: uint8 clips in, normalised, through the network, in training
-    through the optimiser too.
+def prepare_step(network, mode, shape, device):
+    """A function that queues one step, and the loss function that it takes.
+
+    A step normalises uint8 clips [B, T, H, W, 3], computes logits and loss, and in training updates
+    the network. The loss function is an argument so that it can be compiled.
     """
     import torch
 
@@ -28,45 +30,46 @@ def prepared(network, mode, shape, device):
     for parameter in net.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    # [B, T, H, W, 3] in memory is channels last once the frames are images.
+    # In memory [B, T, H, W, 3] is what PyTorch calls channels last for images [B·T, 3, H, W].
     clips = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, device=device)
     labels = torch.arange(shape[0], device=device) % gpu_jobs.NUM_CLASSES
     mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
     optimizer = torch.optim.SGD(net.parameters(), 1e-6, momentum=0.9)  # as JAX's
 
-    def loss_of(clips, labels):
+    def compute_loss(clips, labels):
         with torch.autocast(device, torch.bfloat16):
             logits = net((clips.float() / 255 - mean) / std)
         return torch.nn.functional.cross_entropy(logits.float(), labels)
 
-    def train(loss_of):
+    def train(compute_loss):
         optimizer.zero_grad(set_to_none=True)
-        loss_of(clips, labels).backward()
+        compute_loss(clips, labels).backward()
         optimizer.step()
 
-    def evaluate(loss_of):
+    def evaluate(compute_loss):
         with torch.no_grad():
-            loss_of(clips, labels)
+            compute_loss(clips, labels)
 
-    return train if mode == "training" else evaluate, loss_of
+    return train if mode == "training" else evaluate, compute_loss
 
 
-def measure(network, mode, batch, variant, wanted):
-    """Seconds a step and to compile, and the allocator's peak."""
+def measure(network, mode, batch, variant, settings):
+    """The seconds of a step and of compiling, and the allocator's peak in bytes."""
     import torch
 
     torch.compiler.reset()
-    gc.collect()  # compiled closures form cycles: the network before would count in this one's peak
+    # Compiled closures form cycles: without this the previous network would count in the peak.
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    run, loss_of = prepared(network, mode, (batch, *wanted.clip), "cuda")
+    run, compute_loss = prepare_step(network, mode, (batch, *settings.clip), "cuda")
     if variant == "compiled":
-        loss_of = torch.compile(loss_of, dynamic=False)
+        compute_loss = torch.compile(compute_loss, dynamic=False)
     start = time.perf_counter()
-    run(loss_of)
+    run(compute_loss)
     torch.cuda.synchronize()
     first = time.perf_counter() - start
-    seconds = gpu_jobs.seconds_per_step(lambda: run(loss_of), torch.cuda.synchronize, wanted)
+    seconds = gpu_jobs.seconds_per_step(lambda: run(compute_loss), torch.cuda.synchronize, settings)
     return {
         "seconds": seconds,
         "compile_seconds": first - seconds,
@@ -75,14 +78,12 @@ def measure(network, mode, batch, variant, wanted):
 
 
 def is_out_of_memory(error):
-    """Also where Inductor wraps it in an exception of its own: its text holds that of the cause."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+    """By the message, which Inductor repeats where it wraps the error in one of its own."""
+    return "out of memory" in str(error)
 
 
 def main():
-    wanted = gpu_jobs.options()
+    settings = gpu_jobs.read_settings()
     try:
         import torch
     except ImportError:
@@ -95,12 +96,12 @@ def main():
         return
     torch.backends.cudnn.benchmark = True
     gpu_jobs.emit(device=torch.cuda.get_device_name(), versions=f"torch {torch.__version__}")
-    for variant in ("eager", "compiled") if wanted.compiled else ("eager",):
+    for variant in ("eager", "compiled") if settings.compiled else ("eager",):
 
         def run(network, mode, batch, variant):
-            return measure(network, mode, batch, variant, wanted)
+            return measure(network, mode, batch, variant, settings)
 
-        gpu_jobs.sweep(wanted, run, is_out_of_memory, variant=variant)
+        gpu_jobs.sweep(settings, run, is_out_of_memory, variant=variant)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""Reads a trace of `jax.profiler`: which kernels took the time, and how many bytes each had to
-move.
-"""
+"""Reads a trace of `jax.profiler`: the kernels, the time that each took, the bytes it moved."""
 
 import csv
 import gzip
@@ -12,18 +10,21 @@ from pathlib import Path
 from benchmarks import gpu_program
 
 
-def kernels(folder: Path, program: str, steps: int) -> list[dict]:
+def read_kernels(folder: Path, program: str, steps: int) -> list[dict]:
     """The kernels of the newest trace in `folder`, those that took longest first.
 
     Args:
-        program: the text of the compiled program (`compiled.as_text()`), for what it tells of each
-            operation.
-        steps: how many the trace is of; all numbers are per step.
+        folder: the one that `jax.profiler.trace` wrote.
+        program: the text of the compiled program (`compiled.as_text()`), which has the bytes and
+            the source of each operation.
+        steps: the number of steps in the trace; all numbers are per step.
 
     Returns:
-        [{"name", "seconds", "calls", "bytes" (inputs and output of the operation once a call; None
-        if the program has no such name), "source" (the path of JAX operations it was made for;
-        empty if unknown)}].
+        One dictionary a kernel:
+        "name": of the operation, or of the kernel where the program has no such operation.
+        "seconds", "calls": per step.
+        "bytes": inputs and output of the operation, per call; None if it is not in the program.
+        "source": the path of the JAX operations it was made for; empty if unknown.
 
     Raises:
         FileNotFoundError: the folder holds no trace.
@@ -33,10 +34,9 @@ def kernels(folder: Path, program: str, steps: int) -> list[dict]:
         raise FileNotFoundError(f"no trace in {folder}")
     with gzip.open(max(traces, key=lambda path: path.stat().st_mtime), "rt") as file:
         events = json.load(file)["traceEvents"]
-    known = {kernel.name: kernel for kernel in gpu_program.kernels(program)}
-    symbols = {
-        re.sub(r"[.\-]", "_", name): name for name in known
-    }  # names of kernels that XLA generates have neither dots nor dashes
+    known = {kernel.name: kernel for kernel in gpu_program.list_kernels(program)}
+    # XLA replaces dots and dashes in the names of the kernels that it generates.
+    symbols = {re.sub(r"[.\-]", "_", name): name for name in known}
     seconds, calls = defaultdict(float), defaultdict(int)
     for event in _kernel_events(events):
         name = event.get("args", {}).get("hlo_op") or symbols.get(event["name"], event["name"])
@@ -55,7 +55,7 @@ def kernels(folder: Path, program: str, steps: int) -> list[dict]:
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
-    """A table of the kernels."""
+    """Writes the kernels as a table."""
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["name", "ms", "calls", "bytes", "source"])
@@ -72,7 +72,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def _kernel_events(events: list[dict]) -> list[dict]:
-    """On a GPU what its streams ran; elsewhere what carries the name of an operation."""
+    """The events of a GPU's streams; without a GPU the events that name an operation."""
     names = {
         (e["pid"], e.get("tid")): e["args"]["name"]
         for e in events

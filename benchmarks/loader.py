@@ -1,13 +1,12 @@
-"""How many training clips a CPU-second the loader makes, beside a plain Pillow + torch loader that
-does the same work, in one run.
+"""Counts the loader's training clips a CPU-second, beside those of a plain Pillow + torch loader.
 
     python -m benchmarks.loader
 
-Both read 8 frames of 240×320 of each video, cut the reference's multi-scale crops to 224 and flip
-half of them. The plain loader reads one JPEG file a frame, as the reference does, and normalises to
-float on the CPU, where this project sends uint8 and normalises on the device. CPU time is that of
-this process and its workers, between two moments when all of them are busy. Needs torch and pillow
-(the dev extra).
+Both do the same work: they read 8 frames of 240×320 of each video, cut the reference's multi-scale
+crops to 224 and flip half of them. The plain loader reads one JPEG file a frame, as the reference
+does, and normalises to float on the CPU, where this project sends uint8 and normalises on the
+device. CPU time is that of this process and its workers, between two moments when all of them are
+busy. Needs torch and pillow (the dev extra).
 """
 
 import argparse
@@ -32,9 +31,10 @@ from aia_jax.data.plan import BatchPlan
 from aia_jax.data.sampling import frame_indices
 from aia_jax.shards.example import encode_example
 from aia_jax.shards.index import Index
-from aia_jax.shards.index_rows import ShardRows
-from aia_jax.shards.reader import RecordWriter, open_split
+from aia_jax.shards.index_builder import ShardIndexBuilder
+from aia_jax.shards.reader import open_split
 from aia_jax.shards.tfds_metadata import shard_name, write_metadata
+from aia_jax.shards.tfrecord import RecordWriter
 from benchmarks import results
 
 FRAMES, SIZE, HEIGHT, WIDTH = 8, 224, 240, 320
@@ -43,11 +43,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def make_videos(folder: Path, videos: int, frames: int, quality: int) -> float:
-    """Writes the same JPEG pictures as a prepared data set and as folders of files; returns their
-    mean size in bytes.
+    """Writes the same JPEG pictures as a prepared data set and as folders of files.
+
+    Returns:
+        The mean size of a picture in bytes.
     """
     rng = np.random.default_rng(0)
-    shard, rows, size = folder / shard_name("bench", "train", 0, 1), ShardRows(), 0
+    shard, shard_index, size = folder / shard_name("bench", "train", 0, 1), ShardIndexBuilder(), 0
     with RecordWriter(shard) as writer:
         for video in range(videos):
             scene = _texture(rng, HEIGHT + 2 * frames, WIDTH + 2 * frames)
@@ -66,8 +68,8 @@ def make_videos(folder: Path, videos: int, frames: int, quality: int) -> float:
             record = encode_example(
                 jpegs, {"label": video % CLASSES}, str(video), 12.0, HEIGHT, WIDTH
             )
-            rows.add(record, writer.write(record))
-    Index.join([shard], [rows]).save(folder / "train.index")
+            shard_index.add(record, writer.write(record))
+    Index.join([shard], [shard_index]).save(folder / "train.index")
     write_metadata(
         folder,
         name="bench",
@@ -78,7 +80,7 @@ def make_videos(folder: Path, videos: int, frames: int, quality: int) -> float:
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A picture with detail at every scale, about as much as filmed ones have."""
+    """A picture with about as much detail at every scale as a filmed one."""
     layers = [
         cv2.resize(
             rng.normal(size=(rows, rows * 4 // 3, 3)),
@@ -93,20 +95,20 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def this_loader(folder: Path, batch: int, workers: int) -> Iterator[int]:
-    """Yields clips per batch, endlessly."""
+    """Yields the number of clips in each batch, without end."""
     reader = open_split(folder, "train")
     transform = TrainTransform(FRAMES, SIZE, partner=np.arange(CLASSES), resize=(HEIGHT, WIDTH))
     plan = BatchPlan(len(reader), batch, seed=0)
     batches = train_batches(reader, plan, transform, start_step=0, workers=workers, threads=1)
     try:
-        for one in batches:
-            yield len(one["clips"])
+        for clips in batches:
+            yield len(clips["clips"])
     finally:
         batches.close()
 
 
 class PlainDataset(torch.utils.data.Dataset):
-    """The reference's way: Pillow for every step, one picture after another, normalised floats out."""
+    """The reference's way: Pillow for every step, a picture at a time, normalised floats out."""
 
     def __init__(self, folder: Path, videos: int):
         self.folders = [folder / "files" / str(video) for video in range(videos)]
@@ -134,7 +136,7 @@ class PlainDataset(torch.utils.data.Dataset):
 
 
 def plain_loader(folder: Path, videos: int, batch: int, workers: int) -> Iterator[int]:
-    """Yields clips per batch, endlessly."""
+    """Yields the number of clips in each batch, without end."""
     loader = torch.utils.data.DataLoader(
         PlainDataset(folder, videos), batch_size=batch, num_workers=workers
     )
@@ -143,7 +145,7 @@ def plain_loader(folder: Path, videos: int, batch: int, workers: int) -> Iterato
 
 
 def rate(loader: Iterator[int], warm_up: int, batches: int) -> tuple[float, float]:
-    """Clips per CPU-second and per second of wall-clock."""
+    """Measures clips per CPU-second and per second of wall-clock time."""
     for _ in itertools.islice(loader, warm_up):
         pass
     cpu, wall = _cpu_seconds(), time.perf_counter()
@@ -154,7 +156,7 @@ def rate(loader: Iterator[int], warm_up: int, batches: int) -> tuple[float, floa
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of its living workers."""
+    """CPU seconds of this process and of its living workers so far."""
     ticks = 0
     for child in multiprocessing.active_children():
         fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
@@ -163,7 +165,9 @@ def _cpu_seconds() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.loader", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--batch", type=int, default=16, help="clips of a batch")
     parser.add_argument("--batches", type=int, default=24, help="measured in each round")
     parser.add_argument("--rounds", type=int, default=3, help="the loaders take turns")

@@ -1,12 +1,12 @@
-"""What attention's single passes cost at the stages of ResNet-50, each compiled on its own, in
-turns with a copy of the feature.
+"""Times attention's single operations at the stages of ResNet-50, beside a copy of the feature.
 
-    python -m benchmarks.passes                               # forward, one clip of 8x224x224
-    python -m benchmarks.passes --gradient --clips 2          # forward and gradient, as in training
+    python -m benchmarks.passes                           # forward, one clip of 8x224x224
+    python -m benchmarks.passes --gradient --clips 2      # forward and gradient, as in training
     python -m benchmarks.passes --only stencil
 
-Prints median milliseconds of a call, and in brackets how many copies take as long. In a network a
-pass reads what the one before it left in the caches, so it may be faster there.
+Each is compiled on its own, and they take turns. Prints the median milliseconds of a call and, in
+brackets, how many copies of the feature take as long. In a network an operation reads what the one
+before it left in the caches, so it may be faster there.
 """
 
 import argparse
@@ -17,61 +17,63 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.compile_cache import compiler_options
-from aia_jax.ops import batch_normalized_sigmoid, gated, gated_pools, stencil
+from aia_jax.ops import normalize_batch_sigmoid, stencil
+from aia_jax.ops.axis_attention.gating import apply_gates, pool_axes
 
-STAGES = (
-    (56, 64),
-    (28, 128),
-    (14, 256),
-    (7, 512),
-)  # what a bottleneck's second convolution yields of 224x224: side, channels
-AXES = {"T": 1, "H": 2, "W": 3, "C": 4}
-ALONE, BESIDE = (4,), (1, 2, 3)  # the axes of C and of ST
+# Height (and width) and channels of the feature behind a bottleneck's second convolution, by stage,
+# for frames of 224x224.
+STAGES = ((56, 64), (28, 128), (14, 256), (7, 512))
+AXES = {"T": 1, "H": 2, "W": 3, "C": 4}  # of [B, T, H, W, C]
+C, ST = (4,), (1, 2, 3)  # the axes that the units of C and of ST pool
 
 
-def passes(x):
-    """By name a function and its operands."""
+def list_passes(x):
+    """Name → (function, operands), for a feature x [B, T, H, W, C]."""
     planes = {axis: x.mean(axis) for axis in AXES.values()}
-    gates = {axes: tuple(jax.nn.sigmoid(planes[axis]) for axis in axes) for axes in (ALONE, BESIDE)}
+    gates = {axes: tuple(jax.nn.sigmoid(planes[axis]) for axis in axes) for axes in (C, ST)}
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 2))
-    listed = {"copy": (lambda x: x + 1, (x,))}
+    passes = {"copy": (lambda x: x + 1, (x,))}
     for name, axis in AXES.items():
-        listed[f"pool over {name}"] = (lambda x, axis=axis: gated_pools(x, (), (), (axis,)), (x,))
-    listed["pools over T, H, W of x · gate of C"] = (
-        lambda x, g: gated_pools(x, g, ALONE, BESIDE),
-        (x, gates[ALONE]),
+        passes[f"pool over {name}"] = (lambda x, axis=axis: pool_axes(x, (), (), (axis,)), (x,))
+    passes["pools over T, H, W of x · gate of C"] = (
+        lambda x, g: pool_axes(x, g, C, ST),
+        (x, gates[C]),
     )
-    listed["pool over C of x · gates of T, H, W"] = (
-        lambda x, g: gated_pools(x, g, BESIDE, ALONE),
-        (x, gates[BESIDE]),
+    passes["pool over C of x · gates of T, H, W"] = (
+        lambda x, g: pool_axes(x, g, ST, C),
+        (x, gates[ST]),
     )
-    listed["x · gate of C"] = (lambda x, g: gated(x, g, ALONE), (x, gates[ALONE]))
-    listed["x · gates of T, H, W"] = (lambda x, g: gated(x, g, BESIDE), (x, gates[BESIDE]))
+    passes["x · gate of C"] = (lambda x, g: apply_gates(x, g, C), (x, gates[C]))
+    passes["x · gates of T, H, W"] = (lambda x, g: apply_gates(x, g, ST), (x, gates[ST]))
     for name, axis in AXES.items():
-        listed[f"stencil on the pair over {name}"] = (stencil, (planes[axis], planes[axis], kernel))
+        passes[f"stencil on the pair over {name}"] = (stencil, (planes[axis], planes[axis], kernel))
     for name, axis in AXES.items():
-        listed[f"statistics and gate of {name}"] = (
-            normalized,
+        passes[f"statistics and gate of {name}"] = (
+            normalize,
             (planes[axis][..., None], jnp.ones(1), jnp.zeros(1)),
         )
-    return listed
+    return passes
 
 
-def normalized(response, scale, bias):
-    return batch_normalized_sigmoid(response, scale, bias, 1, 1e-5)[0]
+def normalize(response, scale, bias):
+    return normalize_batch_sigmoid(response, scale, bias, 1, 1e-5)[0]
 
 
 def with_gradient(function):
-    def both(*operands):
+    """The function and its gradient in one call; its results serve as their own cotangents."""
+
+    def forward_and_gradient(*operands):
         results, pull = jax.vjp(function, *operands)
         return results, pull(results)
 
-    return both
+    return forward_and_gradient
 
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.passes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--clips", type=int, default=1)
     parser.add_argument("--frames", type=int, default=8)
@@ -96,7 +98,7 @@ def main():
         )
         sizes.append(f"{side}²×{channels}")
         calls = {}
-        for name, (function, operands) in passes(x).items():
+        for name, (function, operands) in list_passes(x).items():
             if name == "copy" or options.only in name:
                 function = (
                     with_gradient(function) if options.gradient and name != "copy" else function
@@ -121,10 +123,10 @@ def main():
                 f"{1e3 * statistics.median(times):.2f} ({copies:.1f})"
             )
 
-    what = "forward and gradient" if options.gradient else "forward"
+    measured = "forward and gradient" if options.gradient else "forward"
     print(
         f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {options.clips}×{options.frames} "
-        f"frames, {options.dtype}, {what}, ms"
+        f"frames, {options.dtype}, {measured}, ms"
     )
     print(f"{'pass':36}" + "".join(f"{size:>16}" for size in sizes))
     for name, cells in table.items():

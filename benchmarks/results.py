@@ -1,4 +1,4 @@
-"""Hands a program's results to all.py, which prints those of all programs as one table."""
+"""Passes a program's results on to all.py, which prints those of all programs as one table."""
 
 import argparse
 import json
@@ -14,18 +14,19 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def write(file: Path | None, what: str, value: str, against: str, ratio: float) -> None:
+def write(file: Path | None, name: str, value: str, against: str, ratio: float) -> None:
     """Appends one result; does nothing without a file.
 
     Args:
-        what: the thing measured.
-        value: its number, with a unit.
-        against: what it was compared with in the same run.
-        ratio: to that, as the program's docstring defines it.
+        file: the results' file, one JSON object a line; None for none.
+        name: of what was measured.
+        value: the measured number with its unit.
+        against: the name of what it was compared with in the same run.
+        ratio: of the two, as the program's docstring defines it.
     """
     if file is not None:
         with file.open("a") as out:
             out.write(
-                json.dumps({"what": what, "value": value, "against": against, "ratio": ratio})
+                json.dumps({"what": name, "value": value, "against": against, "ratio": ratio})
                 + "\n"
             )

@@ -1,10 +1,10 @@
-"""What attention and shift cost in a training step: time, memory and compilation, against plain
-TSN.
+"""Measures a training step of TSM and of TSN with attention: time, memory, compilation.
 
-    python -m benchmarks.training                             # 2 clips of 8x224x224, ResNet-50
+    python -m benchmarks.training                     # ResNet-50, 2 clips of 8x224x224
 
-The step is the real one (forward, backward, SGD; donated state). Networks take turns, each in a
-process of its own, and ratios are medians over pairs, beside those of the least times.
+The step is that of train.py (forward, backward, SGD; donated state). The networks take turns, each
+in a process of its own. Ratios are to plain TSN: the median over rounds, and that of the shortest
+times.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import optax
 
 from aia_jax import create_model
 from aia_jax.compile_cache import compiler_options
+from aia_jax.training.methods.supervised import make_train_step
 from aia_jax.training.state import TrainState
-from aia_jax.training.step import make_train_step
 from benchmarks import results, turns
 
 NETWORKS = {
@@ -28,10 +28,8 @@ NETWORKS = {
 }
 
 
-def prepared_step(temporal, attention, clip, dtype, xla_defaults):
-    """A call that takes one step; the seconds that compiling took, and the bytes of temporary
-    memory.
-    """
+def prepare_step(temporal, attention, clip, dtype, xla_defaults):
+    """A call that takes one step; the seconds of compiling, bytes of temporary memory, device."""
     model = create_model(174, temporal=temporal, attention=attention, dtype=jnp.dtype(dtype))
     optimizer = optax.sgd(0.01, 0.9)
     clips = jax.random.randint(jax.random.key(2), (*clip, 3), 0, 256, jnp.uint8)
@@ -59,7 +57,9 @@ def prepared_step(temporal, attention, clip, dtype, xla_defaults):
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--clip", type=int, nargs=4, default=[2, 8, 224, 224], metavar=("B", "T", "H", "W")
@@ -80,7 +80,7 @@ def main():
         name: (*fields, options.clip, options.dtype, options.xla_defaults)
         for name, fields in NETWORKS.items()
     }
-    seconds, facts = turns.in_turns(prepared_step, arguments, options.repeats)
+    seconds, facts = turns.time_in_turns(prepare_step, arguments, options.repeats)
 
     print(
         f"{facts['TSN']['device']}, jax {jax.__version__}, clips {options.clip}, {options.dtype}, "
@@ -98,7 +98,7 @@ def main():
     print(f"{'network':24} {' '.join(f'{head:>{width}}' for head, width in heads)}")
     plain = facts["TSN"]
     for name, times in seconds.items():
-        ratio, least = turns.ratio(times, seconds["TSN"]), min(times) / min(seconds["TSN"])
+        ratio, least = turns.median_ratio(times, seconds["TSN"]), min(times) / min(seconds["TSN"])
         compiling, memory = facts[name]["compiling"], facts[name]["memory"]
         print(
             f"{name:24} {1e3 * statistics.median(times):10.0f} {1e3 * min(times):10.0f} "

@@ -1,5 +1,7 @@
-"""Networks that take turns, each in a process of its own: what one allocates is neither at hand for
-another nor in its way.
+"""Times networks in turns, each in a process of its own.
+
+In one process a network would find the caches and the memory as another left them, and ratios would
+depend on the order.
 """
 
 import multiprocessing
@@ -11,32 +13,33 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-Facts = dict[str, Any]
+Facts = dict[str, Any]  # what a process reports beside its times: device, seconds to compile, …
 Prepare = Callable[..., tuple[Callable[[], Any], Facts]]
 
 
-def in_turns(
+def time_in_turns(
     prepare: Prepare, networks: dict[str, tuple[Any, ...]], rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, Facts]]:
-    """Times a call of each network, one after another, `rounds` times. Only one process works at a
-    time.
+    """Times a call of each network, one after another, in each of `rounds` rounds.
+
+    Only one process works at a time.
 
     Args:
-        prepare: a function of a module, called in the network's process with the network's
-            arguments: the call to time, which ends when its result is there, and facts about it.
-            The call is made once before any is timed.
-        networks: each one's arguments, by its name.
+        prepare: makes the call to time and the facts about it. It runs in the network's process
+            with the network's arguments, so it must be a function of a module. The call must block
+            until its result is ready; it is made once before any is timed.
+        networks: name → arguments of `prepare`.
+        rounds: how often each network is timed.
 
     Returns:
-        By name, the seconds of each round, and the facts.
+        Name → seconds of each round, and name → facts.
 
     Raises:
-        SystemExit: if a process ends early, with its name and exit status; of an exception it has
-            printed the traceback.
+        SystemExit: if a process ends early, with the network's name and the exit status. The
+            process itself has printed the traceback of an exception.
     """
-    os.environ.setdefault(
-        "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
-    )  # several processes may share a GPU
+    # Several processes may share a GPU.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     context = multiprocessing.get_context("spawn")
     workers, facts = {}, {}
     seconds: dict[str, list[float]] = {name: [] for name in networks}
@@ -48,24 +51,28 @@ def in_turns(
         process.start()
         theirs.close()
         workers[name] = process, ours
-        facts[name] = _answer(*workers[name])
+        facts[name] = _receive(*workers[name])
     for _ in range(rounds):
         for name, worker in workers.items():
-            seconds[name].append(_answer(*worker, to="go"))
+            seconds[name].append(_receive(*worker, request="go"))
     for _, pipe in workers.values():
-        pipe.close()  # which ends the process
+        pipe.close()  # ends the process
     return seconds, facts
 
 
-def ratio(times: list[float], to: list[float]) -> float:
-    """The median over rounds: what disturbs both sides of a round alike does not count."""
-    return statistics.median(a / b for a, b in zip(times, to, strict=True))
+def median_ratio(times: list[float], baseline: list[float]) -> float:
+    """The median over rounds of the ratio of two times of one round.
+
+    A busy machine slows both times of a round alike, so their ratio stays.
+    """
+    return statistics.median(a / b for a, b in zip(times, baseline, strict=True))
 
 
-def _answer(process: BaseProcess, pipe: Connection, to: str | None = None) -> Any:
+def _receive(process: BaseProcess, pipe: Connection, request: str | None = None) -> Any:
+    """Sends a request, if any, and waits for the answer; a dead process ends the program."""
     try:
-        if to is not None:
-            pipe.send(to)
+        if request is not None:
+            pipe.send(request)
         return pipe.recv()
     except (EOFError, OSError):
         process.join()
@@ -75,6 +82,7 @@ def _answer(process: BaseProcess, pipe: Connection, to: str | None = None) -> An
 
 
 def _serve(pipe: Connection, prepare: Prepare, arguments: tuple[Any, ...]) -> None:
+    """Runs in a network's process: sends the facts, then the seconds of a call for each request."""
     call, facts = prepare(*arguments)
     call()
     pipe.send(facts)
@@ -82,7 +90,7 @@ def _serve(pipe: Connection, prepare: Prepare, arguments: tuple[Any, ...]) -> No
         try:
             pipe.recv()
         except (EOFError, OSError):
-            return  # all is measured, or the parent is gone
+            return  # the parent has closed the pipe, or has ended
         start = time.perf_counter()
         call()
         pipe.send(time.perf_counter() - start)

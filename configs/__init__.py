@@ -1,1 +1,1 @@
-"""Recipes: one file each, all starting from base.py."""
+"""Recipes: one file a data set, whose argument names the network; base.py has every field."""

@@ -1,13 +1,12 @@
-"""The demo's network and recipe: a 3-block bottleneck net of width 16 on 8 classes of drawn videos,
-48 pixels.
+"""The demo: 8 classes of drawn videos, 3-block bottleneck nets of width 16, 48 pixels.
 
     make demo
 
 does everything. One of its runs by hand, once the videos are drawn and prepared:
 
-    python train.py --config configs/demo.py --config.model.attention='CinST->STinC' --workdir
-    runs/demo/aia
+    python train.py --config configs/demo.py:aia_tsn --workdir runs/demo/aia
 
+What follows the colon is the network, one of those listed below; without it a plain TSN is taken.
 The classes come in pairs that are each other's time reversal, so a plain TSN, which averages over
 frames, cannot tell the two apart. The paper has no such experiment. Meant for: 2 CPU cores and a
 minute or two a run.
@@ -15,11 +14,18 @@ minute or two a run.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs.networks import NETWORKS, Argument, Network
+
+_CHANNEL_UNIT = {"name": "resnet", "temporal": "tsn", "attention": "C"}
+ARGUMENT = Argument(
+    default="tsn",
+    networks={**NETWORKS, "c": Network("TSN with one channel gate (C)", _CHANNEL_UNIT)},
+)
+CHOICES = ARGUMENT.describe()
 
 
-def get_config() -> ConfigDict:
-    config = base.get_config()
+def get_config(argument: str = "") -> ConfigDict:
+    config = ARGUMENT.parse(argument).start_config()
     config.init_from = "scratch"
 
     config.data.name = "demo"
@@ -36,9 +42,8 @@ def get_config() -> ConfigDict:
 
     config.optim.lr = 0.1
     config.optim.lr_batch_size = 16
-    config.optim.milestones = (
-        4,
-    )  # validations before it jump: running statistics trail weights that change fast
+    # Validations before epoch 4 jump: running statistics trail weights that change fast.
+    config.optim.milestones = (4,)
 
     config.train.batch_size = 16
     config.train.epochs = 6  # of 60 steps with the demo's 960 videos

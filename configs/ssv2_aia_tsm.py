@@ -1,30 +1,12 @@
-"""TSM with AIA (CinST->STinC) on Something-Something V2: ResNet-50, 8 frames, 224 pixels.
+"""TSM with AIA (CinST->STinC) on Something-Something V2: what `configs/ssv2.py:aia_tsm` is.
 
     python train.py --config configs/ssv2_aia_tsm.py --config.init_from=WEIGHTS
 
-WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50.
-
-The paper reports 61.7% top-1 and 87.2% top-5 on the validation videos (Table II; 8 frames × 1 crop
-× 1 clip). These are the paper's numbers, not measurements of this code. Meant for: the paper's 4
-GPUs (2080 Ti or 3090) with 8 clips each; here any mesh whose devices divide the batch of 32. For
-other batches `--config.train.batch_size` scales the learning rate with it; on TPUs and recent GPUs
-add `--config.model.compute_dtype=bfloat16`.
-
-Data: Something-Something V2, 174 classes, 168,913 training and 24,777 validation videos. data/ssv2
-is written by
-
-    python prepare_data.py ssv2 --raw DIR --out data/ssv2 --splits train validation
-
-Frames: 240×320, as the reference code has them for every data set, so `--size 240x320`, the
-default.
+configs/ssv2.py says the rest.
 """
 
-from ml_collections import ConfigDict
-
-from configs import ssv2_tsm
+from configs import ssv2
 
 
-def get_config() -> ConfigDict:
-    config = ssv2_tsm.get_config()
-    config.model.attention = "CinST->STinC"
-    return config
+def get_config():
+    return ssv2.get_config("aia_tsm")

@@ -1,5 +1,4 @@
-"""Shapes are checked: jaxtyping rewrites aia_jax's functions as they are imported, beartype reads
-their annotations.
+"""Shapes are checked: jaxtyping rewrites aia_jax's functions, beartype reads their annotations.
 
 Commands under test keep what they compile, as a user's do, but in a folder of this session: most of
 them compile the same small networks.
@@ -21,15 +20,12 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("aia_jax", "beartype.beartype")
-jax.config.update(
-    "jax_enable_compilation_cache", False
-)  # in this process tests look at what is compiled
+# In this process tests look at what is compiled.
+jax.config.update("jax_enable_compilation_cache", False)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs_go_with_their_module():
-    """What one module compiled is of no use to the next, and a process that keeps gigabytes of it
-    is slow at everything.
-    """
+    """Drops compiled programs: the next module needs none of them, and gigabytes slow a process."""
     yield
     jax.clear_caches()

@@ -16,9 +16,8 @@ from tests.helpers.raw_videos import numbered_frames, write_frames
 from tests.helpers.tiny_checkpoint import make_run
 from tests.helpers.tiny_run import make_recipe, rows, run, whole_run
 
-OWN_FOLDER = {
-    "JAX_COMPILATION_CACHE_DIR": ""
-}  # the one of the config, not that of the test session
+# The one of the config, not that of the test session.
+OWN_FOLDER = {"JAX_COMPILATION_CACHE_DIR": ""}
 OFF = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 PROGRAM = """
@@ -87,9 +86,8 @@ def test_predicting_keeps_its_program_where_the_run_says(tmp_path):
     first = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert first.returncode == 0, first.stderr
     entries = set(cache.glob("*-cache"))
-    assert any(
-        "lambda" in entry.name for entry in entries
-    )  # the network: the only function without a name
+    # The network: the only function without a name.
+    assert any("lambda" in entry.name for entry in entries)
     second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert (second.returncode, second.stdout) == (0, first.stdout)
     assert set(cache.glob("*-cache")) == entries
@@ -118,9 +116,8 @@ def test_a_run_in_two_parts_with_the_cache_is_the_run_without(whole, tmp_path):
         "--config.profile.stop=3",
     )
     first = run("train.py", recipe, workdir, *settings, "--config.train.epochs=1", **OWN_FOLDER)
-    assert first.returncode == 0 and str(cache) in "".join(first.stdout.split()), (
-        first.stderr
-    )  # the table may break the line
+    # The table may break the line.
+    assert first.returncode == 0 and str(cache) in "".join(first.stdout.split()), first.stderr
     filled = set(cache.glob("*-cache"))
     assert filled
     assert "a trace up to step 3 is in" in first.stdout

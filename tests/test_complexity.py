@@ -1,7 +1,6 @@
 """Parameters and multiply-accumulates, to the last one."""
 
-import subprocess
-import sys
+import importlib
 from pathlib import Path
 
 import jax
@@ -10,8 +9,10 @@ import pytest
 
 from aia_jax import config as configs
 from aia_jax import create_model
-from aia_jax.complexity import EXPRESSIONS, count
-from aia_jax.models.from_config import model_from_config
+from aia_jax.complexity import count, main
+from aia_jax.models import model_from_config
+from aia_jax.models.resnet.modeling import PAPER_ATTENTIONS
+from tests.helpers.other_network import other_network  # noqa: F401 (a fixture)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -32,42 +33,50 @@ RESNET50 = {
     "CinST+STinC": TWO_MODULES,
 }
 
-# Every recipe in configs/ has its line here.
+# Every network of every recipe in configs/ has its line here, with its default options.
 CONFIG_PARAMETERS = {
-    "demo": 129_048,
-    "ssv1_tsn": 23_864_558,
-    "ssv1_aia_tsn": 23_871_726,
-    "ssv1_tsm": 23_864_558,
-    "ssv1_aia_tsm": 23_871_726,
-    "ssv2_tsn": 23_864_558,
-    "ssv2_aia_tsn": 23_871_726,
-    "ssv2_tsm": 23_864_558,
-    "ssv2_aia_tsm": 23_871_726,
-    "diving48_tsn": 23_606_384,
-    "diving48_aia_tsn": 23_613_552,
-    "diving48_tsm": 23_606_384,
-    "diving48_aia_tsm": 23_613_552,
-    "egtea_tsn": 23_725_226,
-    "egtea_aia_tsn": 23_732_394,
-    "egtea_tsm": 23_725_226,
-    "egtea_aia_tsm": 23_732_394,
-    "epic55_verb_tsn": 23_764_157,
-    "epic55_verb_aia_tsn": 23_771_325,
-    "epic55_verb_tsm": 23_764_157,
-    "epic55_verb_aia_tsm": 23_771_325,
-    "epic55_noun_tsn": 24_229_280,
-    "epic55_noun_aia_tsn": 24_236_448,
-    "epic55_noun_tsm": 24_229_280,
-    "epic55_noun_aia_tsm": 24_236_448,
-    "kinetics400_tsn": 24_327_632,
-    "kinetics400_aia_tsn": 24_334_800,
-    "kinetics400_tsm": 24_327_632,
-    "kinetics400_aia_tsm": 24_334_800,
-    "own_videos": 23_517_249,  # one class, until the user says how many
-    "ucf101_tsn": 23_714_981,
-    "ucf101_aia_tsn": 23_722_149,
-    "ucf101_tsm": 23_714_981,
-    "ucf101_aia_tsm": 23_722_149,
+    "demo.py:tsn": 129_048,
+    "demo.py:c": 129_216,
+    "demo.py:aia_tsn": 130_392,
+    "demo.py:tsm": 129_048,
+    "demo.py:aia_tsm": 130_392,
+    "ssv1.py:tsn": 23_864_558,
+    "ssv1.py:aia_tsn": 23_871_726,
+    "ssv1.py:tsm": 23_864_558,
+    "ssv1.py:aia_tsm": 23_871_726,
+    "ssv2.py:tsn": 23_864_558,
+    "ssv2.py:aia_tsn": 23_871_726,
+    "ssv2.py:tsm": 23_864_558,
+    "ssv2.py:aia_tsm": 23_871_726,
+    "diving48.py:tsn": 23_606_384,
+    "diving48.py:aia_tsn": 23_613_552,
+    "diving48.py:tsm": 23_606_384,
+    "diving48.py:aia_tsm": 23_613_552,
+    "egtea.py:tsn": 23_725_226,
+    "egtea.py:aia_tsn": 23_732_394,
+    "egtea.py:tsm": 23_725_226,
+    "egtea.py:aia_tsm": 23_732_394,
+    "epic55.py:tsn,label=verb": 23_764_157,
+    "epic55.py:aia_tsn,label=verb": 23_771_325,
+    "epic55.py:tsm,label=verb": 23_764_157,
+    "epic55.py:aia_tsm,label=verb": 23_771_325,
+    "epic55.py:tsn,label=noun": 24_229_280,
+    "epic55.py:aia_tsn,label=noun": 24_236_448,
+    "epic55.py:tsm,label=noun": 24_229_280,
+    "epic55.py:aia_tsm,label=noun": 24_236_448,
+    "kinetics400.py:tsn": 24_327_632,
+    "kinetics400.py:aia_tsn": 24_334_800,
+    "kinetics400.py:tsm": 24_327_632,
+    "kinetics400.py:aia_tsm": 24_334_800,
+    "ucf101.py:tsn": 23_714_981,
+    "ucf101.py:aia_tsn": 23_722_149,
+    "ucf101.py:tsm": 23_714_981,
+    "ucf101.py:aia_tsm": 23_722_149,
+    # One class, until the user says how many.
+    "own_videos.py:tsn": 23_510_081,
+    "own_videos.py:aia_tsn": 23_517_249,
+    "own_videos.py:tsm": 23_510_081,
+    "own_videos.py:aia_tsm": 23_517_249,
 }
 
 
@@ -80,13 +89,20 @@ def parameters(model) -> tuple[int, int]:
     )
 
 
-@pytest.mark.parametrize("temporal", ["tsn", "tsm"])
-@pytest.mark.parametrize("attention", EXPRESSIONS)
+@pytest.mark.parametrize(
+    ("temporal", "attention"),
+    [*(("tsn", attention) for attention in PAPER_ATTENTIONS), ("tsm", "CinST->STinC")],
+)
 def test_resnet50(temporal, attention):
     complexity = count(create_model(174, temporal=temporal, attention=attention))
-    assert (complexity.params, complexity.macs, f"{complexity.paper_flops / 1e9:.2f}") == RESNET50[
-        attention
-    ]
+    found = (complexity.params, complexity.macs, f"{complexity.paper_flops / 1e9:.2f}")
+    assert found == RESNET50[attention]
+
+
+@pytest.mark.parametrize("attention", PAPER_ATTENTIONS)
+def test_the_temporal_shift_costs_nothing(attention):
+    tsn = create_model(3, width=8, stage_sizes=(1,), stem="small", attention=attention)
+    assert count(tsn, (2, 8, 8, 3)) == count(tsn.clone(temporal="tsm"), (2, 8, 8, 3))
 
 
 def test_parts_of_a_network_counted_by_hand():
@@ -94,9 +110,8 @@ def test_parts_of_a_network_counted_by_hand():
     model = create_model(3, width=2, stage_sizes=(1,), stem="small", attention="C")
     complexity = count(model, (2, 8, 8, 3))
     pixels = 2 * 8 * 8
-    assert complexity.conv_macs == pixels * (
-        27 * 2 + 2 * 2 + 9 * 2 * 2 + 2 * 8 + 2 * 8
-    )  # stem, conv1, conv2, conv3, shortcut
+    # Stem, conv1, conv2, conv3 and shortcut.
+    assert complexity.conv_macs == pixels * (27 * 2 + 2 * 2 + 9 * 2 * 2 + 2 * 8 + 2 * 8)
     assert complexity.dense_macs == 2 * 8 * 3  # every frame has logits
     assert complexity.gate_macs == pixels * 54
     assert complexity.norm_elements == pixels * (2 + 2 + 2 + 8 + 8 + 1)
@@ -112,37 +127,49 @@ def test_counting_again_counts_the_same():
 
 
 def test_every_recipe_has_its_number_of_parameters():
-    recipes = {path.stem for path in CONFIGS.glob("*.py")} - {"__init__", "base"}
-    assert recipes == set(CONFIG_PARAMETERS)
-    built = {name: configs.load(CONFIGS / f"{name}.py") for name in sorted(recipes)}
+    recipes = set()
+    for path in CONFIGS.glob("*.py"):
+        choices = getattr(importlib.import_module(f"configs.{path.stem}"), "CHOICES", {})
+        recipes |= {f"{path.name}:{network}" for network in choices if "=" not in network}
+    assert recipes == {recipe.partition(",")[0] for recipe in CONFIG_PARAMETERS}
+    built = {recipe: configs.load(CONFIGS / recipe) for recipe in CONFIG_PARAMETERS}
     models = {name: model_from_config(config) for name, config in built.items()}
     counted = {
         model: parameters(model)
         for model in {model.clone(num_classes=1) for model in models.values()}
     }  # recipes share them
 
-    def of(model):
+    def total(model):
         with_one_class, a_class = counted[model.clone(num_classes=1)]
         return with_one_class + a_class * (model.num_classes - 1)
 
-    assert {name: of(model) for name, model in models.items()} == CONFIG_PARAMETERS
+    assert {name: total(model) for name, model in models.items()} == CONFIG_PARAMETERS
 
 
-def test_command():
-    command = [
-        sys.executable,
-        "-m",
-        "aia_jax.complexity",
-        "--config",
-        str(CONFIGS / "demo.py"),
-        "--config.model.attention=CinST",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    config = configs.load(CONFIGS / "demo.py", ["model.attention=CinST"])
+def test_the_command_counts_the_recipes_network_and_its_variants(capsys):
+    overrides = ["model.attention=CinST", "model.stage_sizes=1,1"]
+    recipe = str(CONFIGS / "demo.py:tsn")
+    main(["--config", recipe, *(f"--config.{override}" for override in overrides)])
+    printed = capsys.readouterr().out
+    config = configs.load(recipe, overrides)
     complexity = count(model_from_config(config), (8, config.data.crop, config.data.crop, 3))
-    assert (
-        f"demo: {complexity.params:,} parameters, {complexity.macs:,} multiply-accumulates"
-        in result.stdout
+    numbers = f"{complexity.params:,} parameters, {complexity.macs:,} multiply-accumulates"
+    assert f"demo_tsn: {numbers}" in printed
+    rows = [line.replace("│", " ").split()[:2] for line in printed.splitlines()]
+    for temporal in ("tsn", "tsm"):
+        assert all([temporal, attention] in rows for attention in PAPER_ATTENTIONS)
+
+
+@pytest.mark.usefixtures("other_network")
+def test_the_command_compares_a_network_with_its_own_variants(tmp_path, capsys):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from configs import base\n\ndef get_config():\n    config = base.get_config()\n"
+        "    base.use_network(config, 'other')\n    return config\n"
     )
-    assert all(result.stdout.count(f" {attention} ") >= 2 for attention in EXPRESSIONS)
+    main(["--config", str(recipe), "--config.data.crop=16", "--config.data.num_classes=2"])
+    printed = capsys.readouterr().out
+    assert "mine: 8 parameters, 12,288 multiply-accumulates" in printed
+    rows = [line.replace("│", " ").split() for line in printed.splitlines()]
+    assert ["none", "8", "12,288", "0.00"] in rows and ["KV", "8", "12,288", "0.00"] in rows
+    assert "temporal" not in printed

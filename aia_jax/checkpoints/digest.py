@@ -1,9 +1,8 @@
-"""Digests that tell whether what a checkpoint gives back is what was put in: one for every leaf and
-one for every file.
+"""Digests of a checkpoint's leaves and files, which tell whether it still holds what was saved.
 
-A file's digest finds a byte that changed on disk. A leaf's digest is taken of the array in memory,
-before it is written and after it is restored on whatever mesh, so it also finds what goes wrong on
-the way to the disk and back.
+A file's digest finds a byte that changed on the disk. A leaf's digest is taken of the array in
+memory, before it is written and after it is restored, on any mesh. So it also finds numbers that
+changed on the way to the disk or back.
 """
 
 import hashlib
@@ -17,26 +16,30 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it too
-# What Orbax writes after a step is sealed. Nothing here reads either.
-_UNSEALED = {SUMS, "_CHECKPOINT_METADATA", "commit_success.txt"}
+# Files without a digest: the list itself, and what Orbax writes after it and nothing here reads.
+_WITHOUT_DIGEST = {SUMS, "_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
 class Damaged(Exception):
-    """A checkpoint is not what was written; the text names the file or leaf."""
+    """A checkpoint does not hold what was saved; the text names the file or leaf."""
 
 
 def leaf_digests(leaves: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of arrays: 16 hex digits each, the same for every sharding, number of devices and
-    number of hosts.
+    """Computes a digest of each array, which does not depend on sharding, devices or hosts.
 
-    A 32-bit word b_i of the array, i its place in the whole of it, enters two sums modulo 2^32: as
-    b_i · (2i + 1), and as h(b_i xor h(i)) with an invertible hash h. Both are one-to-one in b_i, so
-    a change within one word always shows in both; several changes can cancel in the first, and in
-    the second by a chance of 2^-32. Every process takes the shards it holds and the sums are added
-    up over processes, which must all call.
+    It has two sums modulo 2^32. The 32-bit word b_i at position i of the flattened array enters the
+    first sum as b_i · (2i + 1), and the second as h(b_i xor h(i)) with an invertible hash h. Both
+    are one-to-one in b_i, so a change within one word always changes both sums. Several changes can
+    cancel each other in the first sum, and in the second with a probability of 2^-32.
+
+    Every process sums over the shards that it holds, then the sums of all processes are added. So
+    all processes must call this function.
 
     Args:
         leaves: name → jax or NumPy array of 1-, 2-, 4- or 8-byte elements.
+
+    Returns:
+        Name → 16 hex digits, 8 of each sum.
     """
     sums = np.zeros((len(leaves), 2), np.uint32)
     for row, leaf in zip(sums, leaves.values(), strict=True):
@@ -59,29 +62,32 @@ def leaf_digests(leaves: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _shard_sums(data: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """The two sums of a shard, uint32 [2], that `index` cuts out of an array of `shape`."""
-    size = data.dtype.itemsize
-    bits = (
-        np.ascontiguousarray(data)
-        .reshape(-1)
-        .view({1: np.uint8, 2: np.uint16}.get(size, np.uint32))
-        .astype(np.uint32)
-    )
-    place = np.zeros((1,) * data.ndim, np.uint32)
+    """The two sums over one shard, uint32 [2].
+
+    Args:
+        data: the shard.
+        index: what it is of the whole array, a slice for each axis.
+        shape: of the whole array.
+    """
+    itemsize = data.dtype.itemsize
+    word = {1: np.uint8, 2: np.uint16}.get(itemsize, np.uint32)
+    words = np.ascontiguousarray(data).reshape(-1).view(word).astype(np.uint32)
+    # Position of every element in the flattened whole array, modulo 2^32, by broadcasting.
+    positions = np.zeros((1,) * data.ndim, np.uint32)
     stride = 1
     for axis in reversed(range(data.ndim)):
-        along = np.arange(*index[axis].indices(shape[axis]), dtype=np.uint32) * np.uint32(
-            stride % 2**32
-        )
-        place = place + along.reshape([-1 if a == axis else 1 for a in range(data.ndim)])
+        along = np.arange(*index[axis].indices(shape[axis]), dtype=np.uint32)
+        along = along * np.uint32(stride % 2**32)
+        positions = positions + along.reshape([-1 if a == axis else 1 for a in range(data.ndim)])
         stride *= shape[axis]
-    place = place.reshape(-1)
-    if size == 8:  # two words an element
-        place = (place[:, None] * np.uint32(2) + np.arange(2, dtype=np.uint32)).reshape(-1)
+    positions = positions.reshape(-1)
+    if itemsize == 8:  # two words an element
+        positions = positions[:, None] * np.uint32(2) + np.arange(2, dtype=np.uint32)
+        positions = positions.reshape(-1)
     return np.array(
         [
-            (bits * (2 * place + 1)).sum(dtype=np.uint32),
-            _hash(bits ^ _hash(place)).sum(dtype=np.uint32),
+            (words * (2 * positions + 1)).sum(dtype=np.uint32),
+            _hash(words ^ _hash(positions)).sum(dtype=np.uint32),
         ]
     )
 
@@ -94,9 +100,7 @@ def _hash(x: np.ndarray) -> np.ndarray:
 
 
 def seal(folder: Path) -> None:
-    """Writes `SHA256SUMS` over all files below `folder`, and has them all on the disk before it
-    returns.
-    """
+    """Writes `SHA256SUMS` of all files below `folder`; all are on the disk when it returns."""
     lines = []
     for name in _files(folder):
         with (folder / name).open("rb") as file:
@@ -109,7 +113,7 @@ def seal(folder: Path) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Compares all files below `folder` with its `SHA256SUMS`.
+    """Compares the digests of all files below `folder` with its `SHA256SUMS`.
 
     Raises:
         Damaged: names the first file that is missing, not listed or not as written.
@@ -125,7 +129,7 @@ def check_files(folder: Path) -> None:
 
 
 def read_checked(folder: Path, name: str) -> bytes:
-    """The bytes of one file below `folder`, compared with its `SHA256SUMS`.
+    """Reads one file below `folder`, after its digest was compared with `SHA256SUMS`.
 
     Raises:
         Damaged: the file is missing, not listed or not as written.
@@ -135,13 +139,15 @@ def read_checked(folder: Path, name: str) -> bytes:
 
 
 def _files(folder: Path) -> list[str]:
+    """Paths, relative to `folder`, of the files below it that have a digest."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in names if name not in _UNSEALED)
+    return sorted(name for name in names if name not in _WITHOUT_DIGEST)
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
-    """File name → hex digest. A damaged line gives a name that no file has, or a digest that none
-    matches.
+    """File name → digest and two spaces, the first 66 characters of the name's line.
+
+    A damaged line gives a name that no file has, or a digest that does not match.
     """
     try:
         lines = (folder / SUMS).read_bytes().decode(errors="replace").splitlines()

@@ -1,7 +1,7 @@
-"""The folders that `Checkpoints` writes, read and checked: one step's meta, its weights, or all of
-its state.
+"""Reads the folders that `Checkpoints` writes: one step's meta, its weights, or its whole state.
 
-Nothing here changes a folder, so it may be used beside a running training.
+Everything that is read is checked. Nothing here changes a folder, so all of it may be used while a
+training writes into it.
 """
 
 import json
@@ -18,13 +18,11 @@ from flax import traverse_util
 from aia_jax.checkpoints import digest
 from aia_jax.errors import UserError
 
-_LISTED = 3  # differing leaves that an error names before it says how many more there are
+_MAX_NAMED = 3  # an error names this many differing leaves, then says how many more there are
 
 
 class CheckpointError(UserError):
-    """A checkpoint is missing, damaged or of another model; the text says which and what can be
-    done.
-    """
+    """A checkpoint is missing, damaged or of another model; the text says which and what to do."""
 
 
 def committed_steps(directory: Path | str) -> list[int]:
@@ -38,7 +36,7 @@ def committed_steps(directory: Path | str) -> list[int]:
 
 
 def read_meta(directory: Path | str, step: int) -> dict[str, Any]:
-    """The `meta` that was saved with a step.
+    """Reads the `meta` that was saved with a step.
 
     Raises:
         CheckpointError: no such step, or the file is damaged.
@@ -51,16 +49,14 @@ def read_meta(directory: Path | str, step: int) -> dict[str, Any]:
 
 
 def best_step(directory: Path | str) -> int | None:
-    """The step with the highest `meta["metrics"]["top1"]`, the earliest of equals; None if no step
-    has one.
-    """
-    return best_of(read_scores(Path(directory)))
+    """The step with the highest validation top-1, the earliest of equals; None if none has one."""
+    return step_of_highest(read_scores(Path(directory)))
 
 
 def load_weights(
     directory: Path | str, step: int | str | None = None, *, ema: bool = True
 ) -> dict[str, Any]:
-    """Reads a model without its optimiser, for evaluation or as a start.
+    """Reads the weights of a step without the optimiser, for evaluation or as a start.
 
     Args:
         directory: a run's checkpoint folder.
@@ -93,15 +89,14 @@ def load_weights(
         digest.check_files(folder)
         saved = _read_leaves(folder)
         prefix = "ema/" if ema and any(path.startswith("ema/") for path in saved) else ""
-        wanted = {
-            path: leaf
+        parts = (f"{prefix}params/", f"{prefix}batch_stats/")
+        targets = {
+            path: np.empty(leaf["shape"], leaf["dtype"])
             for path, leaf in saved.items()
-            if path.startswith((f"{prefix}params/", f"{prefix}batch_stats/"))
+            if path.startswith(parts)
         }
-        arrays = _read_arrays(
-            folder, {path: np.empty(leaf["shape"], leaf["dtype"]) for path, leaf in wanted.items()}
-        )
-        _check_leaves(arrays, wanted)
+        arrays = _read_arrays(folder, targets)
+        _check_leaves(arrays, saved)
     except digest.Damaged as damage:
         raise _damaged(folder, damage) from damage
     weights = traverse_util.unflatten_dict(
@@ -115,10 +110,10 @@ def check_model(directory: Path | str, step: int, weights: Any, expected: Any) -
 
     Args:
         weights: of `load_weights`.
-        expected: {"params", "batch_stats"} of arrays or of their shapes.
+        expected: {"params", "batch_stats"} of the model: arrays or their shapes.
 
     Raises:
-        CheckpointError: they are of another model; names leaves that differ.
+        CheckpointError: the weights are of another model; names leaves that differ.
     """
     saved = {
         path: {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
@@ -146,31 +141,39 @@ def restore_state(directory: Path | str, step: int, abstract_state: Any) -> Any:
     )
 
 
-def score_of(meta: Mapping[str, Any]) -> float | None:
+def read_score(meta: Mapping[str, Any]) -> float | None:
+    """The validation top-1 in a step's `meta`; None if the step was not validated."""
     return (meta.get("metrics") or {}).get("top1")
 
 
 def read_scores(directory: Path) -> dict[int, float]:
-    """Step → validation top-1, of the steps that have one that can be read."""
+    """Step → validation top-1, for every step that was validated.
+
+    A damaged step is left out with a warning, because training may go on from another one.
+    """
     scores = {}
     for step in committed_steps(directory):
         try:
-            score = score_of(read_meta(directory, step))
+            score = read_score(read_meta(directory, step))
         except CheckpointError as error:
-            logging.warning(
-                "%s", error
-            )  # training may go on from another step; restoring this one raises
+            logging.warning("%s", error)
             continue
         if score is not None:
             scores[step] = score
     return scores
 
 
-def best_of(scores: Mapping[int, float]) -> int | None:
+def step_of_highest(scores: Mapping[int, float]) -> int | None:
+    """The step with the highest score, the earliest of equals; None if there are no scores."""
     return max(sorted(scores), key=scores.__getitem__, default=None)
 
 
 def step_folder(directory: Path, step: int) -> Path:
+    """The folder of a step.
+
+    Raises:
+        CheckpointError: there is none; names the steps that there are.
+    """
     steps = committed_steps(directory)
     if step not in steps:
         raise CheckpointError(
@@ -187,6 +190,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of a leaf with its sharding: its own, or the first local device."""
     sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(
         jax.local_devices()[0]
     )
@@ -194,12 +198,17 @@ def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _read_leaves(folder: Path) -> dict[str, dict[str, Any]]:
+    """Path of a leaf → its {"dtype", "shape", "digest"}, as they were saved."""
     return json.loads(digest.read_checked(folder, "leaves/metadata"))
 
 
 def _read_arrays(folder: Path, targets: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays at the paths of `targets`, as NumPy arrays or on the devices that their shardings
-    name. Other paths are not read.
+    """Reads the arrays at the paths of `targets`, and no others.
+
+    Args:
+        folder: of the step.
+        targets: path → NumPy array for a NumPy array, or `jax.ShapeDtypeStruct` with a sharding for
+            an array on the devices of that sharding.
     """
     nested = traverse_util.unflatten_dict(dict(targets), sep="/")
     restore_args = ocp.checkpoint_utils.construct_restore_args(nested)
@@ -220,25 +229,33 @@ def _read_arrays(folder: Path, targets: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_leaves(arrays: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    for path, found in digest.leaf_digests(arrays).items():
-        if found != saved[path]["digest"]:
+    """Raises `Damaged` for the first array whose digest is not the one that was saved."""
+    for path, array_digest in digest.leaf_digests(arrays).items():
+        if array_digest != saved[path]["digest"]:
             raise digest.Damaged(f"leaf {path} does not hold the numbers that were saved")
 
 
 def _check_same_model(folder: Path, targets: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    here = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in targets.items()}
-    there = {path: f"{leaf['dtype']}{leaf['shape']}" for path, leaf in saved.items()}
-    paths = [*there, *(path for path in here if path not in there)]
+    """Raises `CheckpointError` unless the saved leaves have the paths, shapes and dtypes expected.
+
+    Args:
+        folder: of the step, for the error message.
+        targets: path → leaf that is expected.
+        saved: of `_read_leaves`.
+    """
+    expected = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in targets.items()}
+    found = {path: f"{leaf['dtype']}{leaf['shape']}" for path, leaf in saved.items()}
+    paths = [*found, *(path for path in expected if path not in found)]
     differing = [
-        f"{path} is {there.get(path, 'missing')} there, {here.get(path, 'missing')} here"
+        f"{path} is {found.get(path, 'missing')} there, {expected.get(path, 'missing')} here"
         for path in paths
-        if there.get(path) != here.get(path)
+        if found.get(path) != expected.get(path)
     ]
     if differing:
-        more = f"; {len(differing) - _LISTED} more differ" if len(differing) > _LISTED else ""
+        more = len(differing) - _MAX_NAMED
         raise CheckpointError(
             f"checkpoint {folder} is of another model or optimiser: "
-            f"{'; '.join(differing[:_LISTED])}{more}. "
+            f"{'; '.join(differing[:_MAX_NAMED])}{f'; {more} more differ' if more > 0 else ''}. "
             "Use the config that the run was started with, or another --workdir"
         )
 
@@ -254,5 +271,8 @@ def _damaged(folder: Path, damage: digest.Damaged) -> CheckpointError:
         advice = f"step {earlier} is whole: train.py goes on from it with --resume_from={earlier}"
         break
     else:
-        advice = "no earlier step is whole: restore the folder from a backup, or start again in another --workdir"
+        advice = (
+            "no earlier step is whole: restore the folder from a backup, or start again in another "
+            "--workdir"
+        )
     return CheckpointError(f"checkpoint of step {step} is damaged: {damage}; {advice}")

@@ -1,16 +1,17 @@
-"""Checkpoints of a run: saved in the background, checked byte by byte when they are read, restored
-on any mesh.
+"""Saves a run's checkpoints in the background, and restores them, checked, on any mesh.
 
-A run's folder holds one folder a step, named by its number, which appears only when all of it is
+A run's folder holds a folder for each step, named by its number, which appears when all of it is
 written:
 
-    1200/state/…     Orbax: the arrays of the `TrainState`, params/…, batch_stats/…, opt_state/…,
-    ema/…, step 1200/meta/…      JSON: whatever the caller wants to have back: data position,
-    config, class names, metrics, seed, versions 1200/leaves/…    JSON: shape, dtype and digest of
-    every array 1200/SHA256SUMS  digests of all these files
+    1200/state/…      Orbax: the arrays of the `TrainState`: params/…, batch_stats/…, opt_state/…,
+                      ema/…, method_state/…, step
+    1200/meta/…       JSON: what the caller wants to have back: data position, config, class names,
+                      metrics, seed, versions
+    1200/leaves/…     JSON: shape, dtype and digest of every array
+    1200/SHA256SUMS   digests of all these files
 
-Steps come and go by renaming a folder: what is being written is called `1200.orbax-checkpoint-tmp`,
-what is being deleted is in `deleted/`.
+A step appears and disappears as a whole, because its folder is renamed: while it is written, it is
+called `1200.orbax-checkpoint-tmp`; while it is deleted, it is in `deleted/`.
 """
 
 import json
@@ -29,18 +30,18 @@ from orbax.checkpoint import checkpoint_managers
 from aia_jax.checkpoints import digest
 from aia_jax.checkpoints.files import (
     CheckpointError,
-    best_of,
     committed_steps,
     named_leaves,
     read_meta,
+    read_score,
     read_scores,
     restore_state,
-    score_of,
     step_folder,
+    step_of_highest,
 )
 from aia_jax.errors import RunFailed
 
-_TEMPORARY = ".orbax-checkpoint-tmp"
+_TEMPORARY = ".orbax-checkpoint-tmp"  # suffix of a folder that Orbax is writing
 _DELETED = "deleted"
 
 
@@ -52,12 +53,12 @@ class Checkpoints:
     """A run's checkpoints: the latest few and the best by validation top-1.
 
     All processes of a run make one and call the same methods with the same arguments. Only one run
-    may use a folder at a time. What an earlier run left half-written is removed.
+    may use a folder at a time. Half-written steps of an earlier run are removed.
 
     Args:
         directory: made if needed.
-        keep_latest: newest steps that are kept beside the best; with 2 or more a step that turns
-            out damaged has a whole one before it.
+        keep_latest: how many of the newest steps stay beside the best one. With 2 or more, a run
+            can go on from an earlier step if the newest turns out damaged.
 
     Raises:
         CheckpointError: the folder cannot be made or read.
@@ -66,7 +67,7 @@ class Checkpoints:
     def __init__(self, directory: Path | str, *, keep_latest: int = 2):
         self.directory = Path(directory).absolute()
         self._saving: int | None = None
-        logging.getLogger("absl").addFilter(_told_by_save_failed)
+        logging.getLogger("absl").addFilter(_is_no_traceback_of_orbax)
         self._scores: dict[int, float] = {}
         try:
             self._manager = ocp.CheckpointManager(
@@ -74,10 +75,10 @@ class Checkpoints:
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=_LatestAndBest(keep_latest, self._scores),
                     cleanup_tmp_directories=True,
-                    # a kill in the middle of deleting a step in its place would leave half of it to
-                    # be found
+                    # Steps are moved there before they are deleted: a kill while files are being
+                    # deleted never leaves half a step under its number.
                     todelete_subdir=_DELETED,
-                    # reads none of Orbax's own metadata, which no digest covers
+                    # Do not read Orbax's own metadata: no digest covers them.
                     lightweight_initialize=True,
                     async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
                 ),
@@ -88,7 +89,7 @@ class Checkpoints:
                 "another --workdir"
             ) from error
         self._scores.update(read_scores(self.directory))
-        self._delete()
+        self._empty_deleted()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -97,34 +98,35 @@ class Checkpoints:
         self.close()
 
     def steps(self) -> list[int]:
-        """The steps on disk that are completely written, ascending."""
+        """The steps on the disk that are completely written, ascending."""
         return committed_steps(self.directory)
 
     def best_step(self) -> int | None:
-        """The step on disk with the highest validation top-1, the earliest of equals; None if no
-        step has one.
+        """The step on the disk with the highest validation top-1; None if no step has one.
+
+        Of equal steps it is the earliest.
         """
         on_disk = self.steps()
-        return best_of({step: score for step, score in self._scores.items() if step in on_disk})
+        scores = {step: score for step, score in self._scores.items() if step in on_disk}
+        return step_of_highest(scores)
 
     def save(
         self, step: int, state: Any, meta: Mapping[str, Any], *, replace: bool = False
     ) -> bool:
-        """Starts to save a step and returns when the state may be donated; the writing goes on in
-        the background.
+        """Starts to save a step; returns when the state may be donated.
 
-        The step becomes visible when all of it is on the disk; then the steps that are no longer to
-        be kept are deleted.
+        Writing goes on in the background. The step appears when all of it is on the disk. Then the
+        steps are deleted that are neither among the latest nor the best.
 
         Args:
             step: its number.
             state: a pytree of jax arrays.
             meta: JSON; `meta["metrics"]["top1"]`, if there, ranks the step for `best_step`.
-            replace: delete the step first if it is there, as for a step that was saved before it
-                was validated.
+            replace: delete the step first if it exists, as for one that was saved before it was
+                validated.
 
         Returns:
-            False, with nothing done, if the step is there already and is not to be replaced.
+            False, with nothing done, if the step exists and is not to be replaced.
 
         Raises:
             SaveFailed: this save could not start, or the one before it failed.
@@ -143,7 +145,7 @@ class Checkpoints:
             for path, leaf in leaves.items()
         }
         self._saving = step
-        if (score := score_of(meta)) is not None:
+        if (score := read_score(meta)) is not None:
             self._scores[step] = score
         try:
             self._manager.save(
@@ -160,21 +162,22 @@ class Checkpoints:
         return True
 
     def wait(self) -> None:
-        """Waits for the save under way, if there is one, and for the disk space of the steps that
-        it replaced.
+        """Waits until the save under way is done, and the steps that it replaced are deleted.
 
         Raises:
-            SaveFailed: it failed.
+            SaveFailed: the save failed.
         """
         try:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._failed(error) from error
-        self._delete()
+        self._empty_deleted()
 
     def restore_latest(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
-        """`restore` of the latest step; None if there is none yet. If it is damaged this raises: an
-        older one is never taken silently.
+        """Restores the latest step; None if there is none yet.
+
+        Raises:
+            CheckpointError: as `restore`. An older step never takes a damaged one's place silently.
         """
         steps = self.steps()
         return self.restore(steps[-1], abstract_state) if steps else None
@@ -184,9 +187,9 @@ class Checkpoints:
 
         Args:
             step: its number.
-            abstract_state: the state's tree with arrays or `jax.ShapeDtypeStruct`s whose shardings
-                say where each leaf goes; the step may have been saved on another mesh. A leaf
-                without a sharding goes to the first local device.
+            abstract_state: the state's tree, of arrays or `jax.ShapeDtypeStruct`s. Each leaf is
+                restored with the sharding that it has there, whatever mesh the step was saved on; a
+                leaf without a sharding, on the first local device.
 
         Returns:
             (state, meta), bit for bit what was saved.
@@ -199,8 +202,9 @@ class Checkpoints:
         return restore_state(self.directory, step, abstract_state), read_meta(self.directory, step)
 
     def rewind(self, step: int) -> list[int]:
-        """Sets all later steps aside, as `<step>.set-aside`, so that training can go on from `step`
-        and save their numbers again.
+        """Sets all later steps aside, so that training can go on from `step`.
+
+        They are renamed to `<step>.set-aside`, so that their numbers can be saved again.
 
         Returns:
             The steps that were set aside.
@@ -233,8 +237,10 @@ class Checkpoints:
             self._manager.close()
 
     def _seal(self) -> None:
-        """Orbax calls this in the first process when every file of the step is written, just before
-        the step becomes visible.
+        """Writes the digests of the step that is being saved.
+
+        Orbax calls this in the first process when every file of the step is written, just before it
+        renames the folder.
         """
         (folder,) = (
             path
@@ -243,40 +249,37 @@ class Checkpoints:
         )
         digest.seal(folder)
 
-    def _delete(self) -> None:
+    def _empty_deleted(self) -> None:
         if jax.process_index() == 0:
             shutil.rmtree(self.directory / _DELETED, ignore_errors=True)
 
     def _failed(self, error: Exception) -> SaveFailed:
+        """The error of the save under way; forgets that step."""
         self._scores.pop(self._saving, None)
-        # Orbax has already struck the steps off its list that this save would have replaced
+        # Orbax has already removed the steps from its list that this save would have replaced.
         self._manager.reload()
         steps = self.steps()
-        left = (
-            f"step {steps[-1]} is the last good one and is untouched"
-            if steps
-            else "there is no earlier one"
-        )
-        reason = " ".join(str(error).split())[
-            -300:
-        ]  # the storage layer says last what went wrong; all of it is in the cause
+        remaining = "there is no earlier one"
+        if steps:
+            remaining = f"step {steps[-1]} is the last good one and is untouched"
+        # The storage layer says last what went wrong. The whole text is in the exception's cause.
+        reason = " ".join(str(error).split())[-300:]
         return SaveFailed(
-            f"saving step {self._saving} in {self.directory} failed: {reason}; {left}"
+            f"saving step {self._saving} in {self.directory} failed: {reason}; {remaining}"
         )
 
 
-def _told_by_save_failed(record: logging.LogRecord) -> bool:
-    """Drops the tracebacks that Orbax logs from its writing threads: `SaveFailed` says the same in
-    a line.
-    """
+def _is_no_traceback_of_orbax(record: logging.LogRecord) -> bool:
+    """Log filter: drops the tracebacks of Orbax's writing threads, which `SaveFailed` sums up."""
     return not (
         "orbax" in record.pathname and (record.exc_info or "Traceback" in record.getMessage())
     )
 
 
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):
-    """Keeps the latest steps and the best one. Orbax's `BestN` would read its scores from a file
-    that no digest covers.
+    """Preserves the latest steps and the best one.
+
+    Orbax's `BestN` would read its scores from a file that no digest covers.
     """
 
     def __init__(self, latest: int, scores: Mapping[int, float]):
@@ -284,6 +287,6 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]
-        best = best_of({step: score for step, score in self.scores.items() if step in steps})
-        kept = {*steps[-self.latest :], best}
-        return [step in kept for step in steps]
+        scores = {step: score for step, score in self.scores.items() if step in steps}
+        preserved = {*steps[-self.latest :], step_of_highest(scores)}
+        return [step in preserved for step in steps]

@@ -1,6 +1,4 @@
-"""A trained run, opened by its folder alone: config, class names and weights come from the
-checkpoint.
-"""
+"""Opens a trained run by its folder alone: its checkpoint holds config, classes and weights."""
 
 import hashlib
 import json
@@ -22,8 +20,10 @@ from aia_jax.checkpoints.files import (
     read_meta,
 )
 from aia_jax.errors import UserError
-from aia_jax.models.from_config import model_from_config
-from aia_jax.prepare.write import MANIFEST
+from aia_jax.models import model_from_config
+from aia_jax.shards.manifest import MANIFEST
+
+CHECKPOINTS = "checkpoints"  # folder of a run's workdir
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,11 @@ class TrainedRun:
     Attributes:
         workdir: the run's folder.
         step: of the checkpoint.
-        config: that the run was trained with.
+        config: with which the run was trained.
         class_names: by label.
-        metrics: of the validation at that step; empty where there was none.
+        metrics: of the validation at that step; empty if there was none.
         model: the network.
-        variables: {"params", "batch_stats"}, NumPy leaves; the moving average where the run kept
-            one.
+        variables: {"params", "batch_stats"}, NumPy leaves; the moving average if the run has one.
     """
 
     workdir: Path
@@ -56,12 +55,12 @@ class TrainedRun:
         return data.num_frames, data.crop, data.crop, 3
 
 
-def choose_step(folder: Path, wanted: str) -> int:
-    """The checkpoint that `--step` asks for.
+def choose_step(folder: Path, step: str) -> int:
+    """The number of the checkpoint that `--step` asks for.
 
     Args:
         folder: the run's checkpoints.
-        wanted: "best" (by validation top-1; the latest where no step has one), "latest", or a step.
+        step: "best" (by validation top-1; the latest where no step has one), "latest", or a number.
 
     Raises:
         UserError: there is none; names those that there are.
@@ -72,56 +71,62 @@ def choose_step(folder: Path, wanted: str) -> int:
             f"there is no checkpoint in {folder}; train first, or name the run's folder with "
             "--workdir"
         )
-    if wanted in ("best", "latest"):
-        best = best_step(folder) if wanted == "best" else None
+    if step in ("best", "latest"):
+        best = best_step(folder) if step == "best" else None
         return steps[-1] if best is None else best
-    if not wanted.isdecimal() or int(wanted) not in steps:
+    if not step.isdecimal() or int(step) not in steps:
         raise UserError(
-            f"--step {wanted}: {folder} has the steps {', '.join(map(str, steps))}; give one of "
+            f"--step {step}: {folder} has the steps {', '.join(map(str, steps))}; give one of "
             "them, best or latest"
         )
-    return int(wanted)
+    return int(step)
 
 
-def open_run(workdir: Path, wanted: str = "best") -> TrainedRun:
+def open_run(workdir: Path, step: str = "best") -> TrainedRun:
     """Reads a checkpoint and builds its network.
+
+    A config that an older version saved may lack fields; they get their defaults.
 
     Args:
         workdir: the run's folder.
-        wanted: see `choose_step`.
+        step: see `choose_step`.
 
     Raises:
         UserError: no such checkpoint, or it is damaged or of another version's network.
     """
-    folder = workdir / "checkpoints"
-    step = choose_step(folder, wanted)
-    meta = read_meta(folder, step)
+    folder = workdir / CHECKPOINTS
+    number = choose_step(folder, step)
+    meta = read_meta(folder, number)
     config = configs.from_json(meta["config"])
-    model = model_from_config(config)
     run = TrainedRun(
-        workdir,
-        step,
-        config,
-        tuple(meta["class_names"]),
-        meta.get("metrics") or {},
-        model,
-        load_weights(folder, step),
+        workdir=workdir,
+        step=number,
+        config=config,
+        class_names=tuple(meta["class_names"]),
+        metrics=meta.get("metrics") or {},
+        model=model_from_config(config),
+        variables=load_weights(folder, number),
     )
     clips = jax.ShapeDtypeStruct((1, *run.clip_shape), "float32")
-    check_model(folder, step, run.variables, jax.eval_shape(model.init, jax.random.key(0), clips))
+    expected = jax.eval_shape(run.model.init, jax.random.key(0), clips)
+    check_model(folder, number, run.variables, expected)
     return run
 
 
 def read_manifest(run: TrainedRun) -> tuple[dict[str, Any], str] | None:
-    """The manifest of the prepared data that a run was trained on, and the SHA-256 of its file.
+    """Reads the manifest of the prepared data that a run was trained on.
 
-    None if the folder is gone, has no manifest, or by now holds data with other classes.
+    Returns:
+        The manifest and the SHA-256 of its file; None if the folder is gone, has no manifest, or
+        holds data with other classes by now.
     """
     data = run.config.data
     try:
         content = (Path(data.dir) / MANIFEST).read_bytes()
         manifest = json.loads(content)
-        same = tuple(manifest["class_names"][data.label]) == run.class_names
+        class_names = tuple(manifest["class_names"][data.label])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return (manifest, hashlib.sha256(content).hexdigest()) if same else None
+    if class_names != run.class_names:
+        return None
+    return manifest, hashlib.sha256(content).hexdigest()

@@ -1,7 +1,6 @@
-"""Where a clip is cut from its frames, and when it is mirrored: the reference's training crops and
-the test crops.
-"""
+"""Crops and flips: the reference's training crops, its test crops, and labels under a flip."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,17 +12,20 @@ from aia_jax.video.resize import Box, resize_box
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 
-# a crop closer than this many pixels to the network's input takes its size, and needs no scaling
+# A crop whose side differs by fewer pixels than this from the network's input takes the input's
+# size, and needs no scaling.
 _SNAP = 3
 _MAX_DISTORT = 1  # how many scales apart a crop's width and height may be
+
+# "left" or "right" as a word. Between letters it is part of another word, as in "upright".
+_SIDE = re.compile(r"(?<![^\W\d_])(left|right)(?![^\W\d_])", re.IGNORECASE)
 
 
 @lru_cache
 def crop_sizes(
     height: int, width: int, size: int, scales: tuple[float, ...] = SCALES
 ) -> tuple[tuple[int, int], ...]:
-    """The (width, height) pairs that a training crop of a height×width frame is drawn from, each as
-    likely as the others.
+    """The (width, height) pairs from which a training crop is drawn, each as likely as the others.
 
     Sides are the scales times the short side. No crop is larger than the frame (the reference's
     could be, by two pixels, in a frame that is just smaller than the input).
@@ -32,14 +34,14 @@ def crop_sizes(
         height: of the frame, pixels.
         width: of the frame, pixels.
         size: of the network's input, pixels.
-        scales: shares of the short side.
+        scales: fractions of the short side.
     """
     sides = [max(1, int(min(height, width) * scale)) for scale in scales]
     sides = [size if abs(side - size) < _SNAP else side for side in sides]
     return tuple(
-        (min(across, width), min(down, height))
-        for i, down in enumerate(sides)
-        for j, across in enumerate(sides)
+        (min(crop_width, width), min(crop_height, height))
+        for i, crop_height in enumerate(sides)
+        for j, crop_width in enumerate(sides)
         if abs(i - j) <= _MAX_DISTORT
     )
 
@@ -47,14 +49,17 @@ def crop_sizes(
 def crop_offsets(
     height: int, width: int, crop_width: int, crop_height: int
 ) -> list[tuple[int, int]]:
-    """The 13 corners (x, y) of a training crop, each as likely as the others: points of a 5×5 grid
-    with quarter steps.
+    """The 13 top left corners (x, y) of a training crop, each as likely as the others.
+
+    They are points of a 5×5 grid that spans all positions in the frame.
     """
-    x, y = (width - crop_width) // 4, (height - crop_height) // 4
+    x_step, y_step = (width - crop_width) // 4, (height - crop_height) // 4
     corners_and_center = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
     edges = [(0, 2), (4, 2), (2, 4), (2, 0)]
     quarters = [(1, 1), (3, 1), (1, 3), (3, 3)]
-    return [(column * x, row * y) for column, row in corners_and_center + edges + quarters]
+    return [
+        (column * x_step, row * y_step) for column, row in corners_and_center + edges + quarters
+    ]
 
 
 def draw_crop(
@@ -68,16 +73,16 @@ def draw_crop(
 
 
 def center_crop(height: int, width: int, size: int) -> Box:
-    """The test crop: size×size from the middle; the largest square there in a frame that is
-    smaller, which is then enlarged.
-    """
+    """The test crop: size×size in the middle, or the largest square that a smaller frame holds."""
     side = min(size, height, width)
     return Box(side, side, (width - side) // 2, (height - side) // 2)
 
 
 def three_crops(height: int, width: int, size: int) -> tuple[Box, Box, Box]:
-    """The three test crops along the longer side: left (or top), right (or bottom), centre; squares
-    as `center_crop`'s.
+    """The three test crops along the longer side, squares as `center_crop`'s.
+
+    Returns:
+        Left, right and centre; of a frame that is higher than wide top, bottom and centre.
     """
     center = center_crop(height, width, size)
     if width >= height:
@@ -85,52 +90,100 @@ def three_crops(height: int, width: int, size: int) -> tuple[Box, Box, Box]:
     return center._replace(y=0), center._replace(y=height - center.height), center
 
 
-def recipe_geometry(frame: np.ndarray, resize: Sequence[int] | None) -> tuple[int, int]:
-    """The (height, width) in which crops of a frame are computed: the recipe's `resize`, or the
-    frame's own where that is None or empty.
+def crop_geometry(frame: np.ndarray, resize: Sequence[int] | None) -> tuple[int, int]:
+    """The (height, width) in which crops of a frame are computed.
+
+    Args:
+        frame: uint8 [H, W, 3].
+        resize: the recipe's (height, width); None or empty for the frame's own.
     """
     return (resize[0], resize[1]) if resize else frame.shape[:2]
 
 
-def cut(
+def crop_frames(
     frames: Sequence[np.ndarray],
     box: Box,
     geometry: tuple[int, int],
     out: np.ndarray,
     mirror: bool = False,
 ) -> None:
-    """Fills `out` with a box that was computed in the recipe's geometry.
+    """Fills `out` with the pixels of `box`, resized to `out`'s height and width.
 
-    The recipe resizes a frame to `geometry`, crops, and resizes the crop. Here the box goes back to
-    the frame as it is stored, so that pixels are resampled once, and not at all where a stored
-    frame has the recipe's size and the crop that of the input.
+    The recipe resizes a frame to `geometry`, crops, and resizes the crop. Here the box is mapped
+    back to the frame as it is stored instead, so that pixels are resampled once. They are not
+    resampled at all if a stored frame has the recipe's size and the crop has the input's.
 
     Args:
-        frames: uint8 ``[H, W, 3]`` each, all of one size.
+        frames: uint8 [H, W, 3] each, all of one size.
         box: in pixels of a frame of size `geometry`.
         geometry: (height, width) of the recipe.
-        out: uint8 ``[len(frames), size, size, 3]``, overwritten.
-        mirror: whether left and right change places.
+        out: uint8 [len(frames), size, size, 3], overwritten.
+        mirror: whether left and right change sides.
     """
     height, width = frames[0].shape[:2]
-    down, across = height / geometry[0], width / geometry[1]
-    if (down, across) != (1.0, 1.0):
-        box = Box(box.width * across, box.height * down, box.x * across, box.y * down)
+    scale_y, scale_x = height / geometry[0], width / geometry[1]
+    if (scale_y, scale_x) != (1.0, 1.0):
+        box = Box(box.width * scale_x, box.height * scale_y, box.x * scale_x, box.y * scale_y)
     resize_box(frames, box, out, mirror)
 
 
 @dataclass(frozen=True, eq=False)
+class FlipRule:
+    """The label that a video has after it is mirrored.
+
+    Attributes:
+        partner: int64 [classes], the label after a flip, by label. It is the class itself if the
+            class's name has no side, and -1 if the name has a side but no other class has the
+            opposite one: videos of such a class are never flipped.
+    """
+
+    partner: np.ndarray
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The labels that a flip swaps, each pair once, the smaller label first."""
+        return [(k, int(other)) for k, other in enumerate(self.partner) if other > k]
+
+
+def flip_pairs(class_names: Sequence[str]) -> FlipRule:
+    """Derives from the class names which labels a horizontal flip swaps.
+
+    "… from left to right" and "… from right to left" are such a pair. Only whole words count, in
+    upper or lower case: "upright" names no side, "move_left" does.
+    """
+    labels_by_name: dict[str, list[int]] = {}
+    for label, name in enumerate(class_names):
+        labels_by_name.setdefault(_normalize_name(name), []).append(label)
+    partner = np.arange(len(class_names))
+    for label, name in enumerate(class_names):
+        if _SIDE.search(name):
+            mirrored = labels_by_name.get(_normalize_name(_SIDE.sub(_opposite_side, name)), [])
+            unique = len(mirrored) == 1 and len(labels_by_name[_normalize_name(name)]) == 1
+            partner[label] = mirrored[0] if unique else -1
+    return FlipRule(partner)
+
+
+def _opposite_side(word: re.Match) -> str:
+    return "left" if word[0].lower() == "right" else "right"
+
+
+def _normalize_name(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+@dataclass(frozen=True, eq=False)
 class TrainTransform:
-    """The random choices of training for one video: frames, one crop for all of them, and a flip
-    with its label.
+    """The random choices of training for one video.
+
+    They are its frames, one crop for all of them, and a flip that may change the label.
 
     Attributes:
         num_frames: frames of a clip (T).
         size: the clip's height and width, pixels.
-        partner: int ``[classes]``, the label after a flip; -1 for a class that must not be flipped.
+        partner: int [classes], the label after a flip, as `FlipRule.partner`.
         resize: (height, width) in which crops are computed; None for the stored frames' own.
         scales: of the multi-scale crop.
-        flip: probability.
+        flip: probability of a flip.
     """
 
     num_frames: int
@@ -141,16 +194,23 @@ class TrainTransform:
     flip: float = 0.5
 
     def draw_frames(self, num_available: int, rng: np.random.Generator) -> np.ndarray:
-        """int64 [T], the frames of the clip."""
+        """Draws the frames of the clip: int64 [T], from 0."""
         return frame_indices(num_available, self.num_frames, "random", rng)[0]
 
     def __call__(
         self, frames: Sequence[np.ndarray], label: int, rng: np.random.Generator, out: np.ndarray
     ) -> int:
-        """Fills `out` uint8 [len(frames), size, size, 3] and returns the label that goes with it."""
-        geometry = recipe_geometry(frames[0], self.resize)
+        """Fills `out` with the cropped frames and returns the label that goes with them.
+
+        Args:
+            frames: uint8 [H, W, 3] each, all of one size.
+            label: of the video.
+            rng: draws the crop and the flip.
+            out: uint8 [len(frames), size, size, 3], overwritten.
+        """
+        geometry = crop_geometry(frames[0], self.resize)
         box = draw_crop(*geometry, self.size, rng, self.scales)
-        mirrored = int(self.partner[label])
-        mirror = rng.random() < self.flip and mirrored >= 0
-        cut(frames, box, geometry, out, mirror)
-        return mirrored if mirror else label
+        flipped_label = int(self.partner[label])
+        mirror = rng.random() < self.flip and flipped_label >= 0
+        crop_frames(frames, box, geometry, out, mirror)
+        return flipped_label if mirror else label

@@ -1,9 +1,8 @@
-"""Batches of clips from a prepared split, through grain: in this process or in worker processes,
-the same rows either way.
+"""Batches of clips from a prepared split, for training and for evaluation.
 
 An element of the grain dataset is one host's whole block of one global batch, and its number is the
 global step. So a restart, another number of workers or another number of hosts changes which
-process makes a row, and never what is in it; no iterator state is saved.
+process makes a row, and never what is in it. No iterator state is saved.
 """
 
 import sys
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aia_jax.data.augment import TrainTransform, center_crop, cut, recipe_geometry
+from aia_jax.data.augment import TrainTransform, center_crop, crop_frames, crop_geometry
 from aia_jax.data.plan import BatchPlan
 from aia_jax.data.sampling import frame_indices
 from aia_jax.data.workers import Batch, iterate_blocks
@@ -20,7 +19,7 @@ from aia_jax.errors import DataError, UserError
 from aia_jax.shards.frames import read_pictures
 from aia_jax.shards.reader import DamagedRecord, ShardReader
 
-MAX_GIVEN_UP = 8  # damaged records in succession that one row accepts before the run stops
+MAX_DAMAGED_IN_ROW = 8  # the run stops if so many records drawn for one row are all damaged
 
 _NO_RECORD = -1
 
@@ -38,28 +37,29 @@ def train_batches(
     threads: int = 2,
     prefetch: int = 2,
 ) -> Iterator[Batch]:
-    """This host's rows of the global batches from `start_step` on, without end.
+    """Yields this host's rows of the global batches from `start_step` on, without end.
 
-    A row whose record is damaged takes another one, drawn from the row's own random numbers: every
-    run makes the same choice.
+    A row whose record is damaged takes another record, drawn from the row's own random numbers:
+    every run makes the same choice.
 
     Args:
         reader: of the split; its `index.labels[label]` are the labels.
         plan: of the global batches.
-        transform: what is done to a video.
+        transform: draws frames, crop and flip of a video.
         start_step: the global step of the first batch.
         label: the label feature.
         host_index: which contiguous block of every global batch is made here.
         host_count: how many hosts share a global batch.
-        workers: processes that make batches; 0 makes them in this one.
+        workers: processes that make batches; 0 makes them in this process.
         threads: that make rows, in each of these processes.
         prefetch: finished batches that wait, for each process; 0 (without workers only) makes each
-            when it is asked for.
+            batch when it is asked for.
 
     Yields:
-        ``clips`` uint8 [b, T, size, size, 3], ``labels`` int32 [b], ``records`` int64 [b] (those in
-        the clips) and ``damaged`` int64 [b, 8] (those given up for each row, the rest -1), with b =
-        batch_size / host_count. Close the iterator to end the worker processes.
+        "clips" uint8 [b, T, size, size, 3], "labels" int32 [b], "records" int64 [b] (those that the
+        clips show) and "damaged" int64 [b, 8] (those that were drawn for a row before and are
+        damaged; the rest -1), with b = batch_size / host_count. Close the iterator to end the
+        worker processes.
 
     Raises:
         UserError: if hosts or workers do not fit; at once.
@@ -67,10 +67,10 @@ def train_batches(
             succession; from the iterator.
     """
     _check_label(reader, label)
-    rows = _TrainRows(reader, plan, transform, label)
+    row_maker = _TrainRows(reader, plan, transform, label)
     block = _host_block(plan.batch_size, host_index, host_count)
     return iterate_blocks(
-        rows,
+        row_maker,
         block,
         range(start_step, sys.maxsize),
         workers=workers,
@@ -94,8 +94,9 @@ def eval_batches(
     threads: int = 2,
     prefetch: int = 2,
 ) -> Iterator[Batch]:
-    """Every video of a split exactly once over all hosts, centre crop; every host gets the same
-    number of batches.
+    """Yields every video of a split exactly once over all hosts, centre crop.
+
+    Every host gets the same number of batches.
 
     Args:
         reader: of the split.
@@ -104,14 +105,14 @@ def eval_batches(
         size: of the crop and the input, pixels.
         protocol: of `frame_indices`.
         resize: (height, width) in which the crop is computed; None for the stored frames' own.
-            Frames stored at this size are only cut.
+            Frames stored at this size are cropped without resampling.
         label, host_index, host_count, workers, threads, prefetch: as in `train_batches`.
 
     Yields:
-        ``clips`` uint8 [b, T, size, size, 3], with an axis for clips after b if the protocol has
-        several; ``labels`` int32 [b]; ``weights`` float32 [b], 0 for the padding of the last batch
-        and for damaged records, else 1; ``records`` int64 [b], -1 for padding; ``damaged`` int64
-        [b, 1], the record where it is damaged, else -1. Rows of weight 0 are black, their label 0.
+        "clips" uint8 [b, T, size, size, 3], or [b, clips, T, size, size, 3] if the protocol has
+        several clips; "labels" int32 [b]; "weights" float32 [b], 0 for the padding of the last
+        batch and for damaged records, else 1; "records" int64 [b], -1 for padding; "damaged" int64
+        [b, 1], the record if it is damaged, else -1. Rows of weight 0 are black, their label is 0.
 
     Raises:
         UserError: if hosts, workers or batch size do not fit; at once.
@@ -120,10 +121,10 @@ def eval_batches(
     if batch_size < 1:
         raise UserError(f"eval.batch_size={batch_size}: a batch has at least 1 clip")
     _check_label(reader, label)
-    rows = _EvalRows(reader, batch_size, num_frames, size, protocol, resize, label)
+    row_maker = _EvalRows(reader, batch_size, num_frames, size, protocol, resize, label)
     block = _host_block(batch_size, host_index, host_count)
     return iterate_blocks(
-        rows,
+        row_maker,
         block,
         range(-(-len(reader) // batch_size)),
         workers=workers,
@@ -134,6 +135,8 @@ def eval_batches(
 
 @dataclass(frozen=True, eq=False)
 class _TrainRows:
+    """Makes the rows of training batches (a `workers.RowMaker`)."""
+
     reader: ShardReader
     plan: BatchPlan
     transform: TrainTransform
@@ -143,42 +146,44 @@ class _TrainRows:
     def clip_shape(self) -> tuple[int, ...]:
         return self.transform.num_frames, self.transform.size, self.transform.size, 3
 
-    def fields(self, count: int) -> Batch:
+    def new_fields(self, count: int) -> Batch:
         return {
             "labels": np.empty(count, np.int32),
             "records": np.empty(count, np.int64),
-            "damaged": np.full((count, MAX_GIVEN_UP), _NO_RECORD, np.int64),
+            "damaged": np.full((count, MAX_DAMAGED_IN_ROW), _NO_RECORD, np.int64),
         }
 
-    def fill(self, step: int, row: int, place: int, clip: np.ndarray, fields: Batch) -> None:
+    def fill_row(self, step: int, row: int, slot: int, clip: np.ndarray, fields: Batch) -> None:
         rng = self.plan.rng(step, row)
         record = int(self.plan.records(step)[row])
-        for tried in range(MAX_GIVEN_UP):
+        for attempt in range(MAX_DAMAGED_IN_ROW):
             try:
-                fields["labels"][place] = self._fill_clip(record, rng, clip)
-                fields["records"][place] = record
+                fields["labels"][slot] = self._fill_clip(record, rng, clip)
+                fields["records"][slot] = record
                 return
             except DamagedRecord as damage:
-                fields["damaged"][place, tried] = record
-                last = damage
+                fields["damaged"][slot, attempt] = record
+                last_damage = damage
             record = self.plan.draw_record(rng)
         raise DataError(
-            f"{MAX_GIVEN_UP} damaged records in succession at step {step}, the last: {last}; check "
-            "the disk and data.dir"
+            f"{MAX_DAMAGED_IN_ROW} damaged records in succession at step {step}, the last: "
+            f"{last_damage}; check the disk and data.dir"
         )
 
     def _fill_clip(self, record: int, rng: np.random.Generator, clip: np.ndarray) -> int:
         indices = self.transform.draw_frames(_num_frames(self.reader, record), rng)
-        pictures, places = _read_distinct(self.reader, record, indices)
+        pictures, inverse = _read_distinct(self.reader, record, indices)
         label = self.transform(
             pictures, int(self.reader.index.labels[self.label][record]), rng, clip[: len(pictures)]
         )
-        _spread(clip, places)
+        _repeat_frames(clip, inverse)
         return label
 
 
 @dataclass(frozen=True, eq=False)
 class _EvalRows:
+    """Makes the rows of evaluation batches (a `workers.RowMaker`)."""
+
     reader: ShardReader
     batch_size: int
     num_frames: int
@@ -192,7 +197,7 @@ class _EvalRows:
         clips = len(frame_indices(1, self.num_frames, self.protocol))
         return *([clips] if clips > 1 else []), self.num_frames, self.size, self.size, 3
 
-    def fields(self, count: int) -> Batch:
+    def new_fields(self, count: int) -> Batch:
         return {
             "labels": np.zeros(count, np.int32),
             "weights": np.zeros(count, np.float32),
@@ -200,52 +205,57 @@ class _EvalRows:
             "damaged": np.full((count, 1), _NO_RECORD, np.int64),
         }
 
-    def fill(self, step: int, row: int, place: int, clip: np.ndarray, fields: Batch) -> None:
+    def fill_row(self, step: int, row: int, slot: int, clip: np.ndarray, fields: Batch) -> None:
         record = step * self.batch_size + row
         if record >= len(self.reader):
             clip[:] = 0
             return
-        fields["records"][place] = record
+        fields["records"][slot] = record
         try:
             self._fill_clip(record, clip.reshape(-1, self.size, self.size, 3))
         except DamagedRecord:
             clip[:] = 0
-            fields["damaged"][place] = record
+            fields["damaged"][slot] = record
             return
-        fields["labels"][place] = self.reader.index.labels[self.label][record]
-        fields["weights"][place] = 1
+        fields["labels"][slot] = self.reader.index.labels[self.label][record]
+        fields["weights"][slot] = 1
 
-    def _fill_clip(self, record: int, frames: np.ndarray) -> None:
+    def _fill_clip(self, record: int, clip: np.ndarray) -> None:
         indices = frame_indices(_num_frames(self.reader, record), self.num_frames, self.protocol)
-        pictures, places = _read_distinct(self.reader, record, indices.ravel())
-        geometry = recipe_geometry(pictures[0], self.resize)
-        cut(pictures, center_crop(*geometry, self.size), geometry, frames[: len(pictures)])
-        _spread(frames, places)
+        pictures, inverse = _read_distinct(self.reader, record, indices.ravel())
+        geometry = crop_geometry(pictures[0], self.resize)
+        crop_frames(pictures, center_crop(*geometry, self.size), geometry, clip[: len(pictures)])
+        _repeat_frames(clip, inverse)
 
 
 def _read_distinct(
     reader: ShardReader, record: int, indices: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Reads and decodes each frame once, however often the clip shows it; the second result says
-    which of them goes where.
+    """Reads and decodes each frame of a clip once, however often the clip shows it.
+
+    Returns:
+        The distinct frames, uint8 [H, W, 3] each, and int [len(indices)]: each frame of the clip as
+        an index into them.
     """
-    distinct, places = np.unique(indices, return_inverse=True)
-    return read_pictures(reader, record, distinct.tolist()), places
+    distinct, inverse = np.unique(indices, return_inverse=True)
+    return read_pictures(reader, record, distinct.tolist()), inverse
 
 
-def _spread(clip: np.ndarray, places: np.ndarray) -> None:
-    """Moves the distinct frames, at the clip's beginning, to all the places that show them."""
-    if (np.diff(places) != 1).any():
-        clip[:] = clip[places]
+def _repeat_frames(clip: np.ndarray, inverse: np.ndarray) -> None:
+    """Copies the distinct frames, which the clip begins with, to all slots that show them."""
+    if (np.diff(inverse) != 1).any():
+        clip[:] = clip[inverse]
 
 
 def _num_frames(reader: ShardReader, record: int) -> int:
+    """Frames of a video; raises `DamagedRecord` if the index knows that it is damaged."""
     if reader.index.damaged[record]:
-        reader.read_frames(record, ())  # raises what is known of it
+        reader.read_frames(record, ())
     return int(reader.index.num_frames[record])
 
 
 def _host_block(batch_size: int, host_index: int, host_count: int) -> range:
+    """The rows of a global batch that a host makes."""
     if not 0 <= host_index < host_count:
         raise UserError(f"host {host_index} of {host_count}: it must be 0 to {host_count - 1}")
     if batch_size % host_count:
@@ -253,8 +263,8 @@ def _host_block(batch_size: int, host_index: int, host_count: int) -> range:
             f"a batch of {batch_size} does not split evenly over {host_count} hosts; use a "
             f"multiple of {host_count}"
         )
-    rows = batch_size // host_count
-    return range(host_index * rows, (host_index + 1) * rows)
+    size = batch_size // host_count
+    return range(host_index * size, (host_index + 1) * size)
 
 
 def _check_label(reader: ShardReader, label: str) -> None:

@@ -1,6 +1,4 @@
-"""Which video is in which row of which batch: a pure function of the seed, the step and the row,
-and of nothing else.
-"""
+"""Which video is in which row of which batch: a function of seed, step and row alone."""
 
 from functools import lru_cache
 
@@ -11,18 +9,17 @@ from aia_jax.shards.reader import ShardReader
 
 MIN_TRAIN_FRAMES = 3  # the reference drops shorter training videos
 
-_EPOCH_STREAM = 1 << 63  # permutations draw from keys that no row has
+_EPOCH_STREAM = 1 << 63  # + epoch: the random streams of permutations; no row has such a number
 
 
 class BatchPlan:
-    """The global batches of a training run, all of them, in order; every host and worker holds the
-    same plan.
+    """All global batches of a training run, in order; every host and worker holds the same plan.
 
-    An epoch is a new permutation of the records, cut into whole batches; what is left over at its
-    end is not used. So the position of a run is one integer, the step.
+    An epoch is a new permutation of the records, split into whole batches; the records left over at
+    its end are not used. So the position of a run is one integer, the step.
 
     Attributes:
-        record_ids: int64 ``[N]``, the records that are used.
+        record_ids: int64 [N], the records that are used.
         batch_size: rows of a global batch (B).
         seed: of permutations and rows.
     """
@@ -70,24 +67,23 @@ class BatchPlan:
         return self.record_ids[order[batch * self.batch_size : (batch + 1) * self.batch_size]]
 
     def rng(self, step: int, row: int) -> np.random.Generator:
-        """The random numbers of one row: frames, crop, flip and, should its record be damaged,
-        another one.
-        """
+        """The generator of a row's frames, crop and flip, and of a damaged record's replacement."""
         return _generator(self.seed, step * self.batch_size + row)
 
     def draw_record(self, rng: np.random.Generator) -> int:
-        """Another record for a row whose own cannot be read."""
+        """Draws another record for a row whose own record is damaged."""
         return int(self.record_ids[rng.integers(self.num_records)])
 
 
-@lru_cache(maxsize=4)  # batches are made ahead, so two epochs may be under way
+@lru_cache(maxsize=4)  # batches are made ahead, so two epochs may be in use at once
 def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return _generator(seed, _EPOCH_STREAM + epoch).permutation(count)
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:
-    """Random numbers that depend on these two alone: a counter-based generator needs no stepping to
-    get there.
+    """A generator whose numbers depend on `seed` and `stream` alone.
+
+    Philox is keyed by both, so any stream of any step is reached without drawing those before it.
     """
     return np.random.Generator(np.random.Philox(key=seed % 2**64 + (stream << 64)))
 
@@ -95,13 +91,13 @@ def _generator(seed: int, stream: int) -> np.random.Generator:
 def training_records(
     reader: ShardReader, min_frames: int = MIN_TRAIN_FRAMES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sorts out the videos that are too short to train on.
+    """Separates the videos that are too short to train on from the others.
 
-    A record that is known to be damaged stays in: its row is given to another one and it is
-    reported, whether the index knows of it or not.
+    A record that the index knows to be damaged stays among the others, as one whose damage is found
+    later does: its row takes another record, and it is reported.
 
     Returns:
-        int64 ids of the records to use, and of those that are dropped.
+        The ids of the records to use and of those to drop, int64 each.
     """
     short = (reader.index.num_frames < min_frames) & ~reader.index.damaged
     return np.flatnonzero(~short), np.flatnonzero(short)

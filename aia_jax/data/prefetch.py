@@ -1,4 +1,4 @@
-"""Batches onto the mesh, ahead of the step that uses them."""
+"""Moves batches to the mesh, ahead of the step that uses them."""
 
 import queue
 import threading
@@ -12,10 +12,10 @@ import numpy as np
 from aia_jax.errors import UserError
 from aia_jax.sharding import batch_shardings, host_block
 
-HOST_KEYS = ("records", "damaged")  # bookkeeping: stays in this host's memory
+HOST_KEYS = ("records", "damaged")  # bookkeeping, which stays in this host's memory
 
-_POLL = 0.1  # seconds between looks at whether the reader has gone
-_CLOSE_SECONDS = 30.0  # a batch under way ends first
+_POLL = 0.1  # seconds after which a waiting thread looks again whether it shall stop
+_CLOSE_SECONDS = 30.0  # that `close` waits for the thread, which finishes its batch first
 
 _END = object()
 
@@ -23,17 +23,18 @@ _END = object()
 class MeshPrefetch:
     """An iterator of batches whose arrays are on the devices already; made by `prefetch_to_mesh`.
 
-    Use it in a `with` block, or call `close`: either ends the thread and closes the iterator below.
+    Use it in a `with` block, or call `close`: either ends the thread and closes the iterator of
+    host batches.
 
     Attributes:
-        wait_seconds: how long the reader has waited for batches, in all: what the data cost beyond
-            the computation.
+        wait_seconds: how long the consumer has waited for batches, in all: the time that the data
+            cost beyond the computation.
     """
 
     def __init__(
         self,
         batches: Iterator[Mapping[str, np.ndarray]],
-        place: Callable[[Mapping[str, np.ndarray]], dict[str, Any]],
+        to_mesh: Callable[[Mapping[str, np.ndarray]], dict[str, Any]],
         size: int,
     ):
         self.wait_seconds = 0.0
@@ -42,7 +43,7 @@ class MeshPrefetch:
         self._ended = False
         self._thread = threading.Thread(
             target=_produce,
-            args=(batches, place, self._ready, self._stop),
+            args=(batches, to_mesh, self._ready, self._stop),
             name="mesh-prefetch",
             daemon=True,
         )
@@ -65,11 +66,9 @@ class MeshPrefetch:
         return batch
 
     def close(self) -> None:
-        """Ends the thread and closes the iterator below, whatever either is doing. Again does
-        nothing.
-        """
+        """Ends the thread and closes the iterator of host batches; a second call does nothing."""
         self._stop.set()
-        while True:  # batches that nobody will use give their memory back
+        while True:  # frees the memory of batches that nobody will use
             try:
                 self._ready.get_nowait()
             except queue.Empty:
@@ -90,7 +89,7 @@ class MeshPrefetch:
 def prefetch_to_mesh(
     batches: Iterator[Mapping[str, np.ndarray]], mesh: jax.sharding.Mesh, size: int = 2
 ) -> MeshPrefetch:
-    """Turns this host's blocks into global arrays on the mesh, in a thread of its own.
+    """Turns this host's blocks of batches into global arrays on the mesh, in a thread.
 
     Args:
         batches: dicts of arrays, each the host's contiguous block of a global batch
@@ -109,34 +108,34 @@ def prefetch_to_mesh(
         raise UserError(f"data.prefetch={size}: at least 1 batch has to fit on the devices")
     host_count = host_block(mesh)[1]
 
-    def place(batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        placed = {key: block for key, block in batch.items() if key not in HOST_KEYS}
-        for key, sharding in batch_shardings(mesh, placed).items():
+    def to_mesh(batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        arrays = {key: block for key, block in batch.items() if key not in HOST_KEYS}
+        for key, sharding in batch_shardings(mesh, arrays).items():
             block = batch[key]
             # The shape is given, not inferred: hosts along `time` hold the same rows, with all
             # frames.
-            placed[key] = jax.make_array_from_process_local_data(
+            arrays[key] = jax.make_array_from_process_local_data(
                 sharding, block, (len(block) * host_count, *block.shape[1:])
             )
-        return placed | {key: batch[key] for key in HOST_KEYS if key in batch}
+        return arrays | {key: batch[key] for key in HOST_KEYS if key in batch}
 
-    return MeshPrefetch(batches, place, size)
+    return MeshPrefetch(batches, to_mesh, size)
 
 
 def _produce(
     batches: Iterator[Mapping[str, np.ndarray]],
-    place: Callable[[Mapping[str, np.ndarray]], dict[str, Any]],
+    to_mesh: Callable[[Mapping[str, np.ndarray]], dict[str, Any]],
     ready: queue.Queue,
     stop: threading.Event,
 ) -> None:
-    # A function of its own: the thread must not keep the MeshPrefetch alive, or one that is dropped
-    # would never stop.
+    # This is no method: a thread that held the MeshPrefetch would keep it alive, so one that is
+    # dropped would never stop.
     error = None
     try:
         for batch in batches:
-            if stop.is_set() or not _put(ready, (place(batch), None), stop):
+            if stop.is_set() or not _put(ready, (to_mesh(batch), None), stop):
                 break
-    except BaseException as raised:  # the reader is the one to know
+    except BaseException as raised:  # raised again in the consumer's thread
         error = raised
     try:
         if close := getattr(batches, "close", None):

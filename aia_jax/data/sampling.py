@@ -11,7 +11,7 @@ _DENSE_WINDOW = 64  # frames that one dense clip spans, as in I3D
 def frame_indices(
     num_available: int, num_frames: int, protocol: str, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Draws the frames of every clip that a protocol takes from one video.
+    """Chooses the frames of every clip that a protocol takes from one video.
 
     * ``random`` (training): with d = num_available // num_frames, frame i is i·d + uniform{0 …
       d−1}, so the last num_available mod num_frames frames are never used. A video with fewer
@@ -29,7 +29,7 @@ def frame_indices(
         rng: needed by ``random``, not used by the others.
 
     Returns:
-        int64 ``[clips, num_frames]``, 0-based; clips is 1, 1, 2 and 10.
+        int64 [clips, num_frames], 0-based; clips is 1, 1, 2 and 10.
 
     Raises:
         ValueError: if the protocol is unknown, a number is below 1, or ``random`` has no `rng`.
@@ -62,8 +62,8 @@ def frame_indices(
 
 
 def _segment_starts(num_available: int, num_frames: int) -> np.ndarray:
-    # Floats, as in the reference: n·i // T would differ where the product rounds below a whole
-    # number.
+    # In floats, as in the reference: integers, n·i // T, would differ where the float product is
+    # rounded to just below a whole number.
     return (num_available / num_frames * np.arange(num_frames)).astype(np.int64)
 
 
@@ -75,7 +75,5 @@ def _segment_middles(num_available: int, num_frames: int) -> np.ndarray:
 def _dense(num_available: int, num_frames: int) -> np.ndarray:
     last_start = max(0, num_available - _DENSE_WINDOW)
     starts = np.linspace(0, last_start, num=_DENSE_CLIPS, dtype=np.int64)
-    stride = max(
-        1, _DENSE_WINDOW // num_frames
-    )  # clips longer than the window are consecutive frames
+    stride = max(1, _DENSE_WINDOW // num_frames)  # 1 for clips that are longer than the window
     return (starts[:, None] + np.arange(num_frames) * stride) % num_available

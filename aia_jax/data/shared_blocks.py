@@ -1,9 +1,8 @@
-"""Memory that worker processes fill and the main process reads: a fixed ring of blocks for each
-worker.
+"""Shared memory that worker processes fill and the main process reads: a ring for each worker.
 
-Grain hands every array over in a new piece of shared memory. Fresh memory costs a page fault each 4
-kB, which on a virtual machine is a third of the whole work of a clip, and it lies in /dev/shm, of
-which a container has 64 MB. The blocks here are used again and again, and belong to no file.
+Grain hands every array over in a new piece of shared memory. New memory costs a page fault each
+4 kB, which on a virtual machine is a third of the whole work of a clip; and it lies in /dev/shm, of
+which a container has 64 MB. The memory here is used again and again, and lies in no file system.
 """
 
 import mmap
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-# bytes before the blocks: a word that says the ring is closed, then how many blocks each worker has
-# got back
+# Bytes before the blocks: int64 [1 + workers]. The first says that the ring is closed, each of the
+# others how many blocks of a worker the main process has taken.
 _HEADER = mmap.PAGESIZE
 _POLL = 0.005  # seconds
 
@@ -26,11 +25,12 @@ class RingClosed(Exception):
 
 
 class BlockRing:
-    """Numbered uint8 blocks of one shape. Worker n of W fills blocks n, n + W, n + 2W, …; the main
-    process takes all in order.
+    """Numbered uint8 blocks of one shape, from W workers to the main process.
 
-    Every worker has `depth` places: it waits before it would overwrite a block that has not been
-    taken. The object goes to worker processes by pickling, and opens the same memory there.
+    Worker n of W fills blocks n, n + W, n + 2W, …; the main process takes all blocks in order. Each
+    worker has `depth` slots, which it fills in turn: it waits before it would overwrite a block
+    that has not been taken. The object goes to worker processes by pickling, and opens the same
+    memory there.
     """
 
     def __init__(self, shape: tuple[int, ...], workers: int, depth: int):
@@ -38,7 +38,7 @@ class BlockRing:
         size = _HEADER + workers * depth * int(np.prod(shape))
         try:
             file = os.memfd_create("aia_jax batches")
-            # the kernel frees it with the last process, however that ends
+            # The kernel frees this memory with the last process that uses it, however that ends.
             self._path = f"/proc/{os.getpid()}/fd/{file}"
             weakref.finalize(self, os.close, file)
         except AttributeError:  # not on Linux
@@ -66,28 +66,29 @@ class BlockRing:
             self._workers, self._depth, *self._shape
         )
 
-    def to_fill(self, number: int) -> np.ndarray:
-        """In a worker: the memory of a block, with what an earlier one left there.
+    def wait_for_slot(self, number: int) -> np.ndarray:
+        """In a worker: waits until block `number` may be written.
+
+        Returns:
+            The memory of the block, which still holds an older block's pixels.
 
         Raises:
             RingClosed: if the main process has closed the ring meanwhile.
         """
-        round_, worker = divmod(number, self._workers)
-        while self._taken[worker] <= round_ - self._depth:
+        turn, worker = divmod(number, self._workers)
+        while self._taken[worker] <= turn - self._depth:
             if self._closed[0]:
                 raise RingClosed
             time.sleep(_POLL)
-        return self._blocks[worker, round_ % self._depth]
+        return self._blocks[worker, turn % self._depth]
 
     def take(self, number: int) -> np.ndarray:
-        """In the main process: a copy of a block that has been filled; its memory may be used
-        again.
-        """
-        round_, worker = divmod(number, self._workers)
-        block = self._blocks[worker, round_ % self._depth].copy()
-        self._taken[worker] = round_ + 1
+        """In the main process: copies a block that has been filled, and frees its slot."""
+        turn, worker = divmod(number, self._workers)
+        block = self._blocks[worker, turn % self._depth].copy()
+        self._taken[worker] = turn + 1
         return block
 
     def close(self) -> None:
-        """In the main process: lets workers that wait for a place end."""
+        """In the main process: ends the workers that wait for a slot."""
         self._closed[0] = 1

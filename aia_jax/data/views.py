@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aia_jax.data.augment import center_crop, cut, recipe_geometry, three_crops
+from aia_jax.data.augment import center_crop, crop_frames, crop_geometry, three_crops
 from aia_jax.data.sampling import frame_indices
 from aia_jax.errors import UserError
 
@@ -16,13 +16,12 @@ _CROPS = (1, 3)
 
 @dataclass(frozen=True)
 class Views:
-    """How often a video is looked at. The reference averages the logits of all views, then takes
-    the softmax.
+    """The clips and crops of a video whose logits are averaged (before softmax, as the reference).
 
     Attributes:
         clips: 1 (the segments' centres), 2 (and their starts) or 10 (dense).
-        crops: of each clip: 1 (centre) or 3 (left, right, centre; top, bottom, centre of upright
-            frames).
+        crops: of each clip: 1 (centre) or 3 (left, right, centre; of a frame that is higher than
+            wide top, bottom, centre).
     """
 
     clips: int = 1
@@ -45,7 +44,7 @@ class Views:
         return cls(int(match[1]), int(match[2]))
 
     @classmethod
-    def of_protocol(cls, protocol: str) -> "Views":
+    def from_protocol(cls, protocol: str) -> "Views":
         """The views of a recipe's `eval.protocol`: its clips, centre crop."""
         return cls({name: clips for clips, name in PROTOCOLS.items()}[protocol])
 
@@ -59,30 +58,30 @@ class Views:
         """The frames of each clip: int64 [clips, T], from 0."""
         return frame_indices(num_available, num_frames, PROTOCOLS[self.clips])
 
-    def cut(
+    def crop_frames(
         self,
         pictures: Sequence[np.ndarray],
-        places: np.ndarray,
+        inverse: np.ndarray,
         size: int,
         resize: Sequence[int] | None,
     ) -> np.ndarray:
-        """Cuts every view out of a video's frames.
+        """Makes all views of a video from its frames.
 
         Args:
             pictures: uint8 [H, W, 3] each, the distinct frames of all clips.
-            places: int [clips, T], which of them stands where.
+            inverse: int [clips, T], each frame of the clips as an index into `pictures`.
             size: of the network's input, pixels.
             resize: the recipe's (height, width) in which crops are computed; empty or None for the
                 frames' own.
 
         Returns:
-            uint8 [clips · crops, T, size, size, 3], the crops of a clip beside one another.
+            uint8 [clips · crops, T, size, size, 3]; the crops of a clip follow one another.
         """
-        geometry = recipe_geometry(pictures[0], resize)
+        geometry = crop_geometry(pictures[0], resize)
         boxes = three_crops(*geometry, size) if self.crops == 3 else (center_crop(*geometry, size),)
-        views = np.empty((self.clips, self.crops, places.shape[1], size, size, 3), np.uint8)
-        crop = np.empty((len(pictures), size, size, 3), np.uint8)
-        for number, box in enumerate(boxes):
-            cut(pictures, box, geometry, crop)
-            views[:, number] = crop[places]
+        views = np.empty((self.clips, self.crops, inverse.shape[1], size, size, 3), np.uint8)
+        cropped = np.empty((len(pictures), size, size, 3), np.uint8)
+        for crop, box in enumerate(boxes):
+            crop_frames(pictures, box, geometry, cropped)
+            views[:, crop] = cropped[inverse]
         return views.reshape(-1, *views.shape[2:])

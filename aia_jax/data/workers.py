@@ -1,6 +1,4 @@
-"""Where blocks of rows are made: in this process or in worker processes, through grain, the same
-rows either way.
-"""
+"""Makes batches in this process or in worker processes, through grain: the same rows either way."""
 
 import multiprocessing
 import os
@@ -24,33 +22,39 @@ Batch = dict[str, np.ndarray]
 
 
 @runtime_checkable
-class Rows(Protocol):
-    """What the rows of global batches hold. Sent to worker processes."""
+class RowMaker(Protocol):
+    """Makes single rows of global batches: a clip and what belongs to it. Sent to workers."""
 
     clip_shape: tuple[int, ...]
 
-    def fields(self, count: int) -> Batch:
-        """The arrays beside the clips, for a number of rows."""
+    def new_fields(self, count: int) -> Batch:
+        """The arrays beside the clips for `count` rows, their first axis; not filled yet."""
 
-    def fill(self, step: int, row: int, place: int, clip: np.ndarray, fields: Batch) -> None:
-        """Makes row `row` of global batch `step`: its pixels in `clip`, the rest in
-        `fields[…][place]`.
+    def fill_row(self, step: int, row: int, slot: int, clip: np.ndarray, fields: Batch) -> None:
+        """Makes one row.
+
+        Args:
+            step: number of the global batch.
+            row: which row of it.
+            slot: the entry of each of the `fields` to fill.
+            clip: uint8 [*clip_shape], overwritten.
+            fields: of `new_fields`.
         """
 
 
 def iterate_blocks(
-    rows: Rows, block: range, steps: range, *, workers: int, threads: int, prefetch: int
+    row_maker: RowMaker, block: range, steps: range, *, workers: int, threads: int, prefetch: int
 ) -> Iterator[Batch]:
-    """Yields one host's block of every global batch, in order.
+    """Yields one host's block of rows of every global batch, in order.
 
     Args:
-        rows: what is in them.
+        row_maker: makes the rows.
         block: the rows of each global batch that are this host's.
-        steps: the global batches.
-        workers: processes that make blocks; 0 makes them in this one.
+        steps: numbers of the global batches.
+        workers: processes that make blocks; 0 makes them in this process.
         threads: that make rows, in each of these processes.
         prefetch: finished blocks that wait, for each process; 0 (without workers only) makes each
-            when it is asked for.
+            block when it is asked for.
 
     Raises:
         UserError: if the numbers of workers and waiting blocks make no sense; at once.
@@ -60,75 +64,73 @@ def iterate_blocks(
             f"data.workers={workers}, data.prefetch={prefetch}: neither is negative, and workers "
             "need prefetch of 1 or more"
         )
-    make = _BlockMaker(rows, block, threads)
+    make_block = _BlockMaker(row_maker, block, threads)
     dataset = grain.MapDataset.range(steps.start, steps.stop)
     if workers:
-        return _from_workers(dataset, make, steps.start, workers, prefetch)
-    return _from_here(dataset.map(make).to_iter_dataset(_read_options(prefetch)))
+        return _iterate_with_workers(dataset, make_block, steps.start, workers, prefetch)
+    return _iterate_here(dataset.map(make_block).to_iter_dataset(_read_options(prefetch)))
 
 
 class _BlockMaker:
-    """Makes a host's block of a global batch; the step is all it needs. Sent to worker processes."""
+    """Makes a host's block of a global batch from the batch's number. Sent to workers."""
 
-    def __init__(self, rows: Rows, block: range, threads: int):
-        self.rows, self.block, self._threads = rows, block, threads
-        self._pool = None
+    def __init__(self, row_maker: RowMaker, block: range, threads: int):
+        self._row_maker, self._block, self._threads = row_maker, block, threads
+        self._pool = None  # a process makes its own, as threads cannot be sent
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_pool": None}
 
     @property
     def clips_shape(self) -> tuple[int, ...]:
-        return len(self.block), *self.rows.clip_shape
+        return len(self._block), *self._row_maker.clip_shape
 
     def __call__(self, step: int) -> Batch:
         clips = np.empty(self.clips_shape, np.uint8)
         return {"clips": clips} | self.fill(step, clips)
 
     def fill(self, step: int, clips: np.ndarray) -> Batch:
-        """Fills `clips` and returns the rest."""
+        """Fills `clips`, uint8 [*clips_shape], and returns the arrays that belong to them."""
         step = int(step)
-        fields = self.rows.fields(len(self.block))
+        fields = self._row_maker.new_fields(len(self._block))
 
-        def fill_row(place: int) -> None:
-            self.rows.fill(step, self.block[place], place, clips[place], fields)
+        def fill_row(slot: int) -> None:
+            self._row_maker.fill_row(step, self._block[slot], slot, clips[slot], fields)
 
-        for _ in self._map(fill_row, range(len(self.block))):
-            pass
+        for _ in self._map(fill_row, range(len(self._block))):
+            pass  # an exception of a thread is raised here
         return fields
 
-    def _map(self, fill_row: Callable[[int], None], places: range) -> Iterator[None]:
+    def _map(self, fill_row: Callable[[int], None], slots: range) -> Iterator[None]:
         if self._threads <= 1:
-            return map(fill_row, places)
+            return map(fill_row, slots)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="rows")
-        return self._pool.map(fill_row, places)
+        return self._pool.map(fill_row, slots)
 
 
 @dataclass(frozen=True)
 class _WorkerBlockMaker:
-    """Puts the pixels of a block in the ring, where the main process finds them, and returns the
-    rest.
-    """
+    """Writes a block's pixels into shared memory and returns the arrays that belong to them."""
 
-    make: _BlockMaker
+    make_block: _BlockMaker
     ring: BlockRing
     first_step: int
 
     def __reduce__(self) -> tuple:
-        # Grain sends what it maps by cloudpickle, which takes a class method's code along where
-        # pickle takes its name.
-        return _from_pickle, (pickle.dumps((self.make, self.ring, self.first_step)),)
+        # Grain sends the functions that it maps by cloudpickle, which takes along the code of a
+        # class where pickle takes its name. So this object travels as bytes that pickle made.
+        return _from_pickle, (pickle.dumps((self.make_block, self.ring, self.first_step)),)
 
     def __call__(self, step: int) -> Batch:
-        return self.make.fill(step, self.ring.to_fill(int(step) - self.first_step))
+        return self.make_block.fill(step, self.ring.wait_for_slot(int(step) - self.first_step))
 
 
 def _from_pickle(content: bytes) -> _WorkerBlockMaker:
     return _WorkerBlockMaker(*pickle.loads(content))
 
 
-def _from_here(dataset: grain.IterDataset) -> Iterator[Batch]:
+def _iterate_here(dataset: grain.IterDataset) -> Iterator[Batch]:
     iterator = iter(dataset)
     try:
         yield from iterator
@@ -136,21 +138,21 @@ def _from_here(dataset: grain.IterDataset) -> Iterator[Batch]:
         iterator.close()
 
 
-def _from_workers(
-    steps: grain.MapDataset, make: _BlockMaker, first_step: int, workers: int, prefetch: int
+def _iterate_with_workers(
+    steps: grain.MapDataset, make_block: _BlockMaker, first_step: int, workers: int, prefetch: int
 ) -> Iterator[Batch]:
-    if (
-        not flags.FLAGS.is_parsed()
-    ):  # grain reads flags to start a process; a program without absl's app.run has not parsed them
+    # Grain reads absl flags to start a process. A program without absl's app.run has not parsed
+    # them.
+    if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    ring = BlockRing(
-        make.clips_shape, workers, depth=prefetch + 1
-    )  # one is being filled while `prefetch` wait
+    # Of each worker, `prefetch` blocks wait while one more is filled.
+    ring = BlockRing(make_block.clips_shape, workers, depth=prefetch + 1)
     dataset = grain.experimental.WithOptionsIterDataset(
-        steps.map(_WorkerBlockMaker(make, ring, first_step)).to_iter_dataset(_read_options(0)),
-        grain.experimental.DatasetOptions(
-            min_shm_size=sys.maxsize
-        ),  # what is not in the ring is small, and goes through a pipe
+        steps.map(_WorkerBlockMaker(make_block, ring, first_step)).to_iter_dataset(
+            _read_options(0)
+        ),
+        # The arrays that are not in the ring are small: they go through a pipe.
+        grain.experimental.DatasetOptions(min_shm_size=sys.maxsize),
     )
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
     iterator = iter(dataset.mp_prefetch(options, worker_init_fn=_start_worker))
@@ -163,20 +165,22 @@ def _from_workers(
 
 
 def _read_options(prefetch: int) -> grain.ReadOptions:
-    """One thread that makes blocks ahead, or none: then a block is made when it is asked for."""
+    """One thread that makes `prefetch` blocks ahead; with 0, a block is made when asked for."""
     return grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
-    """Leaves signals to the main process, which may want a few more batches before it saves, and
-    ends with it, even if it is killed.
+    """Makes a worker ignore SIGINT and SIGTERM, and end when the main process ends.
+
+    The main process may want a few more batches after a signal, before it saves. The worker also
+    ends if the main process is killed.
     """
     del worker_index, worker_count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)

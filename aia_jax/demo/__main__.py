@@ -1,12 +1,12 @@
-"""The paper's point on a CPU, from video files to a report: `python -m aia_jax.demo`, or `make
-demo`.
+"""The paper's point on a CPU, from videos to a report: `python -m aia_jax.demo` or `make demo`.
 
 Draws videos whose classes are each other's time reversal, prepares them, trains and tests four
-networks on them with the commands that real data take, and puts what they measured in one table and
-one picture. Run again after a stop, it goes on where it was.
+networks on them with the commands that real data take, and writes their results as a table and a
+picture. Run again after a stop, it goes on where it was.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -16,10 +16,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import av
 import jax
@@ -37,15 +38,20 @@ from aia_jax.video.decode import cores
 
 REPORT = "report.png"
 CHANCE = 1 / len(synthetic.CLASSES)
-BLIND = 1 / 2  # top-1 in reach of a model to which a video and its reverse are the same
-_REPOSITORY = Path(__file__).resolve().parents[1]
-_SHOWN_VIDEO = 0  # number of the held-out videos in the report
+BLIND = 1 / 2  # the best top-1 of a network to which a video and its reverse are the same
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_SHOWN_VIDEO = 0  # number of the held-out videos that the report shows
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A network of the demo: what it is called, its run's folder, and the two fields of the recipe
-    that are its own.
+class DemoNetwork:
+    """A network of the demo.
+
+    Attributes:
+        name: in the table and the report.
+        folder: of its run, in the demo's folder.
+        temporal: the recipe's `model.temporal`.
+        attention: the recipe's `model.attention`.
     """
 
     name: str
@@ -54,11 +60,11 @@ class Contestant:
     attention: str
 
 
-CONTESTANTS = (
-    Contestant("TSN", "tsn", "tsn", "none"),
-    Contestant("C", "c", "tsn", "C"),
-    Contestant("CinST->STinC", "aia", "tsn", "CinST->STinC"),
-    Contestant("TSM", "tsm", "tsm", "none"),
+NETWORKS = (
+    DemoNetwork("TSN", "tsn", "tsn", "none"),
+    DemoNetwork("C", "c", "tsn", "C"),
+    DemoNetwork("CinST->STinC", "aia", "tsn", "CinST->STinC"),
+    DemoNetwork("TSM", "tsm", "tsm", "none"),
 )
 
 
@@ -67,8 +73,8 @@ class StepFailed(Exception):
 
     def __init__(self, command: Sequence[str], status: int):
         super().__init__(
-            f"status {status} of `{_shown(command)}`; its message is above, and the same demo goes "
-            "on once the cause is gone"
+            f"status {status} of `{_as_typed(command)}`; its message is above, and the same demo "
+            "goes on once the cause is gone"
         )
         self.status = status
 
@@ -76,48 +82,52 @@ class StepFailed(Exception):
 def data_commands(
     out: Path, seed: int, train: int, validation: int, size: Sequence[int]
 ) -> list[list[str]]:
-    """The commands that draw the videos and prepare them, frames stored as `size` (height, width)
-    pixels.
+    """The commands that draw the videos and prepare them.
+
+    Args:
+        out: the demo's folder.
+        seed: of the videos.
+        train: number of training videos.
+        validation: number of held-out videos.
+        size: (height, width) of the stored frames, pixels.
     """
-    videos, counts = (
-        str(out / "videos"),
-        ["--seed", str(seed), "--train", str(train), "--validation", str(validation)],
-    )
-    prepare = [
-        "folders",
-        "--raw",
-        videos,
-        "--out",
-        str(out / "data"),
-        "--name",
-        "demo",
-        "--size",
-        f"{size[0]}x{size[1]}",
-    ]
-    return [
-        [sys.executable, "-m", "aia_jax.demo.synthetic", "--out", videos, *counts],
-        [sys.executable, _script("prepare_data.py"), *prepare],
-    ]
+    videos = str(out / "videos")
+    flags = {"--out": videos, "--seed": seed, "--train": train, "--validation": validation}
+    draw = [sys.executable, "-m", "aia_jax.demo.synthetic", *_arguments(flags)]
+    flags = {
+        "--raw": videos,
+        "--out": out / "data",
+        "--name": "demo",
+        "--size": f"{size[0]}x{size[1]}",
+    }
+    prepare = [sys.executable, _script("prepare_data.py"), "folders", *_arguments(flags)]
+    return [draw, prepare]
 
 
 def run_commands(
-    out: Path, seed: int, recipe: str, contestant: Contestant, overrides: Sequence[str]
+    out: Path, seed: int, recipe: str, network: DemoNetwork, overrides: Sequence[str]
 ) -> list[list[str]]:
-    """The commands that train a network and test it; `overrides` are more `--config.key=value`."""
-    own = {
+    """The commands that train a network and test it.
+
+    Args:
+        out: the demo's folder.
+        seed: of the training.
+        recipe: path of the config file.
+        network: to train.
+        overrides: more flags of the form `--config.key=value`.
+    """
+    fields = {
         "data.dir": out / "data",
         "seed": seed,
-        "model.temporal": contestant.temporal,
-        "model.attention": contestant.attention,
+        "model.temporal": network.temporal,
+        "model.attention": network.attention,
     }
     flags = [
-        "--config",
-        recipe,
-        "--workdir",
-        str(out / contestant.folder),
-        *(f"--config.{key}={value}" for key, value in own.items()),
+        *_arguments({"--config": recipe, "--workdir": out / network.folder}),
+        *(f"--config.{key}={value}" for key, value in fields.items()),
+        *overrides,
     ]
-    return [[sys.executable, _script(name), *flags, *overrides] for name in ("train.py", "eval.py")]
+    return [[sys.executable, _script(name), *flags] for name in ("train.py", "eval.py")]
 
 
 def run(command: Sequence[str]) -> None:
@@ -127,66 +137,70 @@ def run(command: Sequence[str]) -> None:
         StepFailed: it ended with a status other than 0.
         Stopped: it was asked to stop, or this process was.
     """
-    print(f"\n$ {_shown(command)}", flush=True)
-    started, asked = time.monotonic(), []
+    print(f"\n$ {_as_typed(command)}", flush=True)
+    started, stop_requests = time.monotonic(), []
     process = subprocess.Popen(command)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        if (
-            number != signal.SIGINT
-            # a terminal sends Ctrl-C to the command too, and a second one would break off its
-            # saving
-        ):
+        stop_requests.append(number)
+        # A terminal sends Ctrl-C (SIGINT) to the command too. A second one would end it before it
+        # has saved.
+        if number != signal.SIGINT:
             process.send_signal(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    old_handlers = {
+        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         status = process.wait()
     finally:
-        for number, handler in before.items():
+        for number, handler in old_handlers.items():
             signal.signal(number, handler)
-    if asked or status == EXIT_STOPPED:
+    if stop_requests or status == EXIT_STOPPED:
         raise Stopped("run the same command again to go on from here")
     if status:
-        raise StepFailed(
-            command, status if status > 0 else 128 - status
-        )  # killed by a signal: as a shell puts it
+        # A command that signal n has killed has status -n here, and 128 + n in a shell.
+        raise StepFailed(command, status if status > 0 else 128 - status)
     print(f"({_duration(time.monotonic() - started)})", flush=True)
 
 
 def read_result(folder: Path, name: str) -> ModelResult:
-    """What a finished run has left in its folder."""
-    tested = json.loads((folder / "eval.json").read_text())
-    rows = read_rows(folder / METRICS_FILE)
+    """Reads the result and the curves of a finished run from its folder."""
+    result = json.loads((folder / "eval.json").read_text())
+    all_rows = read_rows(folder / METRICS_FILE)
 
     def curve(split: str, quantity: str) -> Curve:
-        of_split = [row for row in rows if row["split"] == split]
+        rows = [row for row in all_rows if row["split"] == split]
         return Curve(
-            [row["step"] for row in of_split],
-            [math.nan if row[quantity] is None else row[quantity] for row in of_split],
+            [row["step"] for row in rows],
+            [math.nan if row[quantity] is None else row[quantity] for row in rows],
         )
 
     return ModelResult(
         name,
-        tested["top1"],
-        tested["evaluated"],
+        result["top1"],
+        result["evaluated"],
         curve("train", "loss"),
         curve("validation", "top1"),
     )
 
 
 def example_strips(videos: Path, num_frames: int) -> list[list[Strip]]:
-    """The frames that a test takes from a held-out video of each class, a class and its reverse
-    together.
+    """The frames that a test takes from a held-out video of each class.
+
+    Args:
+        videos: the folder of the drawn videos.
+        num_frames: of a clip.
+
+    Returns:
+        For each pair of classes, a strip of the one and of the other.
     """
     groups = []
     for pair in synthetic.PAIRS:
         group = []
         for name in pair:
-            with av.open(
-                str(synthetic.video_path(videos, "validation", name, _SHOWN_VIDEO))
-            ) as container:
+            video = synthetic.video_path(videos, "validation", name, _SHOWN_VIDEO)
+            with av.open(str(video)) as container:
                 frames = np.stack(
                     [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
                 )
@@ -196,7 +210,10 @@ def example_strips(videos: Path, num_frames: int) -> list[list[Strip]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the demo and returns its exit status: 0, or that of the command that failed.
+    """Runs the demo.
+
+    Returns:
+        The exit status: 0, or that of the command that failed.
 
     Raises:
         UserError: for a wrong `--config.key=value`.
@@ -237,26 +254,25 @@ def main(argv: list[str] | None = None) -> int:
     config = configs.load(recipe, [argument.removeprefix("--config.") for argument in overrides])
 
     started = time.monotonic()
-    to_data = data_commands(out, flags.seed, flags.train, flags.validation, config.data.resize)
-    to_results = [
-        run_commands(out, flags.seed, recipe, contestant, overrides) for contestant in CONTESTANTS
+    prepare = data_commands(out, flags.seed, flags.train, flags.validation, config.data.resize)
+    train_and_test = [
+        run_commands(out, flags.seed, recipe, network, overrides) for network in NETWORKS
     ]
     try:
-        for command in [*to_data, *(command for both in to_results for command in both)]:
+        for command in (*prepare, *itertools.chain(*train_and_test)):
             run(command)
     except StepFailed as failure:
         print(f"error: {failure}", file=sys.stderr)
         return failure.status
 
-    models = [read_result(out / contestant.folder, contestant.name) for contestant in CONTESTANTS]
-    took = f"{_duration(time.monotonic() - started)} on {cores()} cores"
+    models = [read_result(out / network.folder, network.name) for network in NETWORKS]
+    duration = f"{_duration(time.monotonic() - started)} on {cores()} cores"
     write_report(
         out / REPORT,
         title="Can it tell a video from its reverse?",
         summary="Four pairs of classes: every video of a class, played backwards, is a video of "
-        "the partner class. TSN averages over "
-        f"frames, so a video and its reverse are the same to it, and {BLIND:.0%} is the most that "
-        "it can reach. Attention in attention "
+        "the partner class. TSN averages over frames, so a video and its reverse are the same to "
+        f"it, and {BLIND:.0%} is the most that it can reach. Attention in attention "
         "(CinST->STinC), its channel unit alone (C) and temporal shift (TSM) let frames see one "
         "another.",
         models=models,
@@ -269,13 +285,14 @@ def main(argv: list[str] | None = None) -> int:
         ],
         loss_levels=[Level("blind to time: ln 2", -math.log(BLIND))],
         small_print=[
-            f"seed {flags.seed}; {took}; {_versions()}",
-            *map(_shown, to_data),
-            *map(_shown, to_results[0]),
+            f"seed {flags.seed}; {duration}; {_versions()}",
+            *map(_as_typed, prepare),
+            *map(_as_typed, train_and_test[0]),
         ],
     )
     _print_table(models)
-    print(f"chance {CHANCE:.1%}, blind to time {BLIND:.1%}; total {took}\nreport: {out / REPORT}")
+    print(f"chance {CHANCE:.1%}, blind to time {BLIND:.1%}; total {duration}")
+    print(f"report: {out / REPORT}")
     return 0
 
 
@@ -290,11 +307,17 @@ def _print_table(models: Sequence[ModelResult]) -> None:
 
 
 def _script(name: str) -> str:
-    """A file of the repository, as seen from the working directory."""
+    """The path of a file of the repository, relative to the working directory."""
     return os.path.relpath(_REPOSITORY / name)
 
 
-def _shown(command: Sequence[str]) -> str:
+def _arguments(flags: Mapping[str, Any]) -> list[str]:
+    """Flags and their values as arguments of a command."""
+    return [str(argument) for flag in flags.items() for argument in flag]
+
+
+def _as_typed(command: Sequence[str]) -> str:
+    """A command as a person types it in a shell."""
     return shlex.join(["python", *command[1:]])
 
 

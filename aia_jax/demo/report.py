@@ -1,8 +1,5 @@
-"""One picture that compares trained models: what they saw, how they learned, how often they are
-right.
-"""
+"""Draws one picture that compares trained models: test clips, learning curves, accuracies."""
 
-import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from aia_jax.files import atomic_file
+
+# Of the models; a ninth model has the first one's colour again.
 _COLOURS = (
     "#7a7f87",
     "#2f6db3",
@@ -24,10 +24,10 @@ _COLOURS = (
     "#b3912f",
     "#c2537f",
     "#4aa3b5",
-)  # a ninth model has the first's again
+)
 _INK, _FAINT, _LEVEL = "#22262b", "#6b7178", "#a3352e"
 _STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so the picture is the same everywhere
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the picture is the same everywhere
     "font.size": 12,
     "text.color": _INK,
     "axes.labelcolor": _FAINT,
@@ -38,21 +38,18 @@ _STYLE = {
     "ytick.labelsize": 11,
 }
 _DASHES = (0, (4, 3))
-_WIDTH = 16.0  # inches
 _DPI = 100
-_HEAD, _STRIP, _GROUP_GAP, _PANELS, _LINE = (
-    1.0,
-    0.72,
-    0.24,
-    4.3,
-    0.21,
-)  # inches: heights of the picture's parts
-_PLACES = (
-    (0.045, 0.255),
-    (0.36, 0.255),
-    (0.725, 0.25),
-)  # left edge and width of the panels, as shares; the last has names on its left
-_GAP = 0.05  # between the frames of a strip, as a share of a frame's width
+_WIDTH = 16.0  # inches
+# Heights in inches.
+_HEAD = 1.0  # title and the first line of the summary
+_STRIP = 0.72
+_GROUP_GAP = 0.24  # below a group of strips
+_PANELS = 4.3
+_LINE = 0.21  # of the small print
+# Left edge and width of each panel, as fractions of the picture's width. The last panel has the
+# models' names on its left.
+_PANEL_COLUMNS = ((0.045, 0.255), (0.36, 0.255), (0.725, 0.25))
+_FRAME_GAP = 0.05  # between the frames of a strip, as a fraction of a frame's width
 
 
 @dataclass(frozen=True)
@@ -70,9 +67,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Curve:
-    """A quantity over training; `steps` and `values` are equally long. A value that is NaN leaves a
-    gap.
-    """
+    """A quantity over training, one value a step in `steps`; NaN leaves a gap."""
 
     steps: Sequence[int]
     values: Sequence[float]
@@ -80,11 +75,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What is known of one trained model.
+    """The result and the learning curves of one trained model.
 
     Attributes:
         name: shown in every panel.
-        top1: fraction of the evaluated videos that it got right.
+        top1: fraction of the evaluated videos that it classified correctly.
         evaluated: number of those videos.
         loss: training loss in nats.
         accuracy: top-1 on held-out videos, a fraction.
@@ -99,7 +94,7 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Level:
-    """A value worth comparing with, drawn as a dashed line; `name` says what reaches it."""
+    """A value to compare with, drawn as a dashed line under its name."""
 
     name: str
     value: float
@@ -117,16 +112,15 @@ def write_report(
     loss_levels: Sequence[Level] = (),
     small_print: Sequence[str] = (),
 ) -> None:
-    """Draws the report and writes it as a PNG, 1600 pixels wide; an older one is replaced in one
-    move.
+    """Draws the report and writes it as a PNG, 1600 pixels wide.
 
     Args:
-        path: of the PNG; its folder exists.
+        path: of the PNG, in a folder that exists; an older file is replaced when this one is whole.
         title: one line.
         summary: a few sentences below it.
         models: in the order in which they are drawn; at least one.
-        strips: groups of clips that belong together, drawn below one another, in two columns of
-            groups.
+        strips: groups of clips that belong together. The clips of a group are drawn below one
+            another, the groups in two columns.
         strips_title: one line above them.
         accuracy_levels: fractions, in the panels of held-out accuracy.
         loss_levels: nats, in the panel of the training loss.
@@ -155,16 +149,15 @@ def write_report(
 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, facecolor="white")
-        canvas = FigureCanvasAgg(
-            figure
-        )  # no pyplot: its global state is not for libraries, and it would look for a display
-        parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, hspace=0))
-        _draw_head(parts[0], head, title, summary_lines)
+        # Not by pyplot, which keeps global state and looks for a display.
+        canvas = FigureCanvasAgg(figure)
+        sections = list(figure.subfigures(len(heights), 1, height_ratios=heights, hspace=0))
+        _draw_head(sections[0], head, title, summary_lines)
         if strip_rows:
-            _draw_strips(parts[1], strips_title, strips, strip_rows, strips_height)
-        _draw_panels(parts[-2], models, accuracy_levels, loss_levels)
+            _draw_strips(sections[1], strips_title, strips, strip_rows, strips_height)
+        _draw_panels(sections[-2], models, accuracy_levels, loss_levels)
         for row, line in enumerate(small_lines):
-            parts[-1].text(
+            sections[-1].text(
                 0.025,
                 1 - (row + 0.5) * _LINE / foot,
                 line,
@@ -173,47 +166,52 @@ def write_report(
                 va="center",
                 family="DejaVu Sans Mono",
             )
-        data = io.BytesIO()
-        canvas.print_png(data)
-    fresh = path.with_suffix(".part")
-    fresh.write_bytes(data.getvalue())
-    fresh.replace(path)
+        with atomic_file(path) as file:
+            canvas.print_png(file)
 
 
-def _draw_head(part: SubFigure, height: float, title: str, summary: Sequence[str]) -> None:
-    part.text(0.025, 1 - 0.32 / height, title, fontsize=21, weight="bold", va="center")
+def _draw_head(section: SubFigure, height: float, title: str, summary: Sequence[str]) -> None:
+    section.text(0.025, 1 - 0.32 / height, title, fontsize=21, weight="bold", va="center")
     for row, line in enumerate(summary):
-        part.text(
+        section.text(
             0.025, 1 - (0.7 + 0.24 * row) / height, line, fontsize=13, color=_FAINT, va="center"
         )
 
 
 def _draw_strips(
-    part: SubFigure,
+    section: SubFigure,
     title: str,
     groups: Sequence[Sequence[Strip]],
     rows: Sequence[int],
     height: float,
 ) -> None:
-    """Groups in two columns; places are worked out in inches, because every frame should be equally
-    large.
+    """Draws groups of strips in two columns.
+
+    Positions are computed in inches, so that all frames have one size.
+
+    Args:
+        section: to draw in.
+        title: above the groups.
+        groups: of strips.
+        rows: strips in each row of groups.
+        height: of the section.
     """
     column = (_WIDTH - 0.8) / 2
-    label = 1.85  # inches left of the frames
-    top = 0.35
-    part.text(0.025, 1 - 0.1 / height, title, fontsize=13.5, weight="bold", va="center")
+    label = 1.85  # left of the frames
+    top = 0.35  # above the groups
+    section.text(0.025, 1 - 0.1 / height, title, fontsize=13.5, weight="bold", va="center")
     for number, group in enumerate(groups):
         left = 0.4 + number % 2 * column
         above = top + sum(rows[row] * _STRIP + _GROUP_GAP for row in range(number // 2))
         for row, strip in enumerate(group):
-            high, wide = strip.frames.shape[1:3]
-            gap = np.full((high, max(1, round(wide * _GAP)), 3), 255, np.uint8)
+            frame_height, frame_width = strip.frames.shape[1:3]
+            gap = np.full((frame_height, max(1, round(frame_width * _FRAME_GAP)), 3), 255, np.uint8)
             picture = np.concatenate(
                 [piece for frame in strip.frames for piece in (frame, gap)][:-1], axis=1
             )
-            width = min(column - label - 0.25, (_STRIP - 0.05) * picture.shape[1] / high)
+            width = min(column - label - 0.25, (_STRIP - 0.05) * picture.shape[1] / frame_height)
             bottom = height - above - (row + 1) * _STRIP
-            axes = part.add_axes(
+            axes = section.add_axes(
                 ((left + label) / _WIDTH, bottom / height, width / _WIDTH, (_STRIP - 0.05) / height)
             )
             axes.imshow(
@@ -223,7 +221,7 @@ def _draw_strips(
             axes.set_anchor("W")
             axes.set_axis_off()
             name = "\n".join(textwrap.wrap(strip.name, 20))
-            part.text(
+            section.text(
                 (left + label - 0.12) / _WIDTH,
                 (bottom + _STRIP / 2) / height,
                 name,
@@ -234,12 +232,14 @@ def _draw_strips(
 
 
 def _draw_panels(
-    part: SubFigure,
+    section: SubFigure,
     models: Sequence[ModelResult],
     accuracy_levels: Sequence[Level],
     loss_levels: Sequence[Level],
 ) -> None:
-    loss, accuracy, bars = (part.add_axes((left, 0.15, width, 0.72)) for left, width in _PLACES)
+    loss, accuracy, bars = (
+        section.add_axes((left, 0.15, width, 0.72)) for left, width in _PANEL_COLUMNS
+    )
     colours = [_COLOURS[number % len(_COLOURS)] for number in range(len(models))]
     for model, colour in zip(models, colours, strict=True):
         loss.plot(
@@ -257,16 +257,16 @@ def _draw_panels(
             marker="o",
             markersize=5,
         )
-    _dress(loss, "Training loss (nats)")
+    _style_axes(loss, "Training loss (nats)")
     loss.set_ylim(bottom=0)
-    _dress(accuracy, "Top-1 on held-out videos")
+    _style_axes(accuracy, "Top-1 on held-out videos")
     for axes in (loss, accuracy):
         axes.set_xlabel("training step")
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     accuracy.set_ylim(0, 1.03)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    # Names stand where curves seldom are: a loss comes from above, an accuracy from below.
+    # The levels' names stand where curves seldom are: losses fall from the left, accuracies rise.
     for axes, levels, right in ((loss, loss_levels, False), (accuracy, accuracy_levels, True)):
         for level in levels:
             axes.axhline(level.value, color=_LEVEL, linewidth=1.2, linestyle=_DASHES, zorder=1)
@@ -288,14 +288,14 @@ def _draw_panels(
 def _draw_bars(
     axes: Axes, models: Sequence[ModelResult], colours: Sequence[str], levels: Sequence[Level]
 ) -> None:
-    places = np.arange(len(models))
+    rows = np.arange(len(models))
     values = [model.top1 for model in models]
-    axes.barh(places, values, height=0.62, color=colours, zorder=2)
-    for place, value in zip(places, values, strict=True):
+    axes.barh(rows, values, height=0.62, color=colours, zorder=2)
+    for row, value in zip(rows, values, strict=True):
         inside = value > 0.3
         axes.annotate(
             f"{value:.1%}",
-            (value, place),
+            (value, row),
             (-7 if inside else 7, 0),
             textcoords="offset points",
             ha="right" if inside else "left",
@@ -307,16 +307,15 @@ def _draw_bars(
         )
     counts = sorted({model.evaluated for model in models})
     videos = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    _dress(axes, f"Final top-1 on {videos} held-out videos")
+    _style_axes(axes, f"Final top-1 on {videos} held-out videos")
     axes.set_yticks(
-        places,
+        rows,
         ["\n".join(textwrap.wrap(model.name, 15)) for model in models],
         fontsize=12.5,
         color=_INK,
     )
-    axes.set_ylim(
-        len(models) - 0.5, -0.5 - 0.28 * len(levels)
-    )  # the first model on top, room above it for the levels' names
+    # The first model is on top; above it is room for the levels' names.
+    axes.set_ylim(len(models) - 0.5, -0.5 - 0.28 * len(levels))
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -344,7 +343,7 @@ def _draw_bars(
         )
 
 
-def _dress(axes: Axes, title: str) -> None:
+def _style_axes(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=13.5, loc="left", weight="bold", pad=10)
     axes.grid(color="#e6e8eb", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -1,14 +1,15 @@
-"""Makes a small video data set that only a model with a sense of time can learn: `python -m
-aia_jax.demo.synthetic --out DIR`.
+"""Makes a small video data set that only a model with a sense of time can learn.
 
-Eight classes in four pairs; each video of a class is, frame for frame, the reverse of a video of
-its partner class. A model that averages over frames (TSN) sees the same frames in both and cannot
-be right about more than one of the two: its ceiling is 50%.
+    python -m aia_jax.demo.synthetic --out DIR
 
-Two things keep that ceiling exact. Every frame is coded by itself at a fixed quantiser, so a
-decoded video is the exact reverse of its partner and the codec does not betray the direction. And
-no length is a multiple of 16, because then the `center` indices of 8 frames are symmetric: a video
-and its reverse give the same 8 frames.
+Eight classes in four pairs: each video of a class is, frame for frame, the reverse of a video of
+its partner class. A model that averages over frames (TSN) sees the same frames in both videos and
+classifies at most one of them correctly: its ceiling is 50%.
+
+Two things make that ceiling exact. Every frame is coded by itself at a fixed quantiser, so that a
+decoded video is the exact reverse of its partner and shows no trace of the direction in which it
+was coded. And no length is a multiple of 16: then the `center` indices of 8 frames are symmetric,
+and a video and its reverse give the same 8 frames.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import av
 import numpy as np
 
 from aia_jax.errors import Stopped, UserError, exit_status
+from aia_jax.files import write_text
 
 # Reversing a video takes it from one class of a pair to the other. Mirroring it swaps the first
 # pair and changes no other class.
@@ -37,30 +39,38 @@ CLASSES = tuple(name for pair in PAIRS for name in pair)
 SPLITS = ("train", "validation")
 
 SIZE = 64  # pixels, height and width
-FRAMES = (24, 28)  # shortest and longest video; see above for why 32 must not be among them
+FRAMES = (24, 28)  # shortest and longest video; no multiple of 16 between them, see above
 FPS = 12
 SETTINGS = "synthetic.json"  # beside the splits: what the folder holds, and whether it is complete
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One object on a plain ground. Arrays have one entry a frame; positions and radii are in
-    pixels, colours 0 to 255.
+    """One object on a plain ground.
+
+    Attributes:
+        shape: "disc", "square" or "triangle".
+        colour: [3], RGB of the object, 0 to 255.
+        ground: [3], RGB of the ground, 0 to 255.
+        x: [T], the object's centre in each frame, pixels from the left.
+        y: [T], pixels from the top.
+        radius: [T], pixels.
+        opacity: [T], 0 (invisible) to 1.
     """
 
-    shape: str  # disc, square or triangle
-    colour: np.ndarray  # [3]
-    ground: np.ndarray  # [3]
+    shape: str
+    colour: np.ndarray
+    ground: np.ndarray
     x: np.ndarray
     y: np.ndarray
     radius: np.ndarray
-    opacity: np.ndarray  # 0 (not there) to 1
+    opacity: np.ndarray
 
 
 def draw_scene(pair: int, rng: np.random.Generator) -> Scene:
     """Draws a random scene of the first class of `PAIRS[pair]`."""
     frames = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
-    # From 0 to 1; the exponent makes some objects slow down and others speed up.
+    # The exponent makes some objects slow down and others speed up.
     progress = np.linspace(0, 1, frames) ** rng.uniform(0.7, 1.4)
     radius = np.full(frames, rng.uniform(5, 9))
     opacity = np.ones(frames)
@@ -123,39 +133,39 @@ def render(scene: Scene, rng: np.random.Generator, noise: float = 3.0) -> np.nda
 
 
 def _encoder() -> tuple[str, dict[str, str]]:
-    """Finds a codec of this PyAV, with options for one thread, a fixed quantiser and no dependence
-    between frames.
+    """A codec that this PyAV has, and its options.
+
+    They choose one thread, a fixed quantiser, and frames that do not depend on one another.
     """
     if "libx264" in av.codecs_available:
         return "libx264", {"qp": "16", "g": "1", "preset": "superfast", "threads": "1"}
-    one_step = 118  # of quality, in FFmpeg's units
+    quality_step = 118  # in FFmpeg's units
     return "mpeg4", {
         "flags": "+qscale",
-        "global_quality": str(3 * one_step),
+        "global_quality": str(3 * quality_step),
         "g": "1",
         "threads": "1",
     }
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
-    """Writes an .mp4 file: every frame coded by itself, so its pixels do not depend on its place in
-    the video.
+    """Writes an .mp4 file, in which every frame is coded by itself.
+
+    So a frame's pixels do not depend on its position in the video.
 
     Args:
-        path: the file; it appears under this name when it is complete.
+        path: the file. A process that is killed leaves a part of it.
         frames: uint8 [T, H, W, 3], RGB; H and W even.
         fps: frames a second.
     """
     codec, options = _encoder()
-    unfinished = path.with_suffix(".part")
-    with av.open(str(unfinished), "w", format="mp4") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    unfinished.replace(path)
 
 
 def video_pairs(split: str, count: int, seed: int) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -172,24 +182,21 @@ def video_pairs(split: str, count: int, seed: int) -> Iterator[tuple[int, int, n
 
 
 def video_path(out: Path, split: str, name: str, number: int) -> Path:
-    """Where the video `number` of the class `name` is. Its reverse has the same number in the
-    partner class.
-    """
+    """The file of video `number` of class `name`; its reverse has this number in the partner."""
     return out / split / name / f"{split}-{CLASSES.index(name)}-{number:05d}.mp4"
 
 
 def make(out: Path, seed: int, counts: dict[str, int]) -> bool:
-    """Writes `out/<split>/<class>/<id>.mp4`. A video and its reverse share their number and their
-    split.
+    """Writes `out/<split>/<class>/<id>.mp4`; a video and its reverse have one number and split.
 
     Args:
-        out: a folder of its own; made when it is missing, completed when a former call was
-            interrupted.
+        out: a folder for the videos alone. It is made if it is missing, and completed if an
+            earlier call was interrupted.
         seed: the same seed gives the same files on the same PyAV.
         counts: videos of each split; rounded down to the same number for each class.
 
     Returns:
-        False when `out` already held exactly these videos and nothing was written.
+        False if `out` already held exactly these videos, so that nothing was written.
 
     Raises:
         UserError: `out` holds something else, or a split would be empty.
@@ -204,9 +211,9 @@ def make(out: Path, seed: int, counts: dict[str, int]) -> bool:
         "seed": seed,
         **{split: count // len(CLASSES) * len(CLASSES) for split, count in counts.items()},
     }
-    record = out / SETTINGS
-    if record.exists():
-        found = json.loads(record.read_text())
+    settings_file = out / SETTINGS
+    if settings_file.exists():
+        found = json.loads(settings_file.read_text())
         finished = found.pop("finished")
         if found != settings:
             raise UserError(
@@ -220,14 +227,15 @@ def make(out: Path, seed: int, counts: dict[str, int]) -> bool:
             f"{out} holds something that this command did not write; give a new folder as --out"
         )
     out.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps({**settings, "finished": False}))
+    # Until the file says "finished", another call writes all videos again.
+    write_text(settings_file, json.dumps({**settings, "finished": False}))
     for split, count in counts.items():
         for name in CLASSES:
             (out / split / name).mkdir(parents=True, exist_ok=True)
         for pair, number, frames in video_pairs(split, count, seed):
             for name, ordered in zip(PAIRS[pair], (frames, frames[::-1]), strict=True):
                 write_video(video_path(out, split, name, number), ordered)
-    record.write_text(json.dumps({**settings, "finished": True}))
+    write_text(settings_file, json.dumps({**settings, "finished": True}))
     return True
 
 

@@ -4,12 +4,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from aia_jax.data.prefetch import MeshPrefetch
-from aia_jax.shapes import PyTree
+from aia_jax.models.preprocess import preprocessing
+from aia_jax.shapes import Array, PyTree
 from aia_jax.shards.damage_log import DamageLog
+from aia_jax.training import metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,29 @@ class Result:
     expected: int
 
 
+def make_eval_step(model: nn.Module) -> Callable[[PyTree, dict[str, Array]], dict[str, Array]]:
+    """Builds `eval_step(variables, batch) -> sums`, a pure function for the caller to jit.
+
+    Returns:
+        A function of {"params", "batch_stats"} and a batch {"clips": uint8 [B, T, H, W, 3],
+        "labels": int [B], "weights": float [B]}. It returns float32 scalars: the sums over the rows
+        of loss, top1 and top5, and of weight. Added over batches and divided by the sum of weights
+        they are means. Rows of weight 0 add nothing. Clips [B, N, T, H, W, 3] are N clips of each
+        video, whose logits are averaged, as the reference does.
+    """
+    preprocess = preprocessing(model)
+
+    def eval_step(variables: PyTree, batch: dict[str, Array]) -> dict[str, Array]:
+        clips = batch["clips"]
+        videos, frames = clips.shape[0], clips.shape[-4:]
+        pixels = preprocess(clips.reshape(-1, *frames))  # [B·N, T, H, W, 3]
+        logits = model.apply(variables, pixels, train=False)  # [B·N, K]
+        logits = logits.reshape(videos, -1, logits.shape[-1]).mean(1)
+        return metrics.weighted_sums(logits, batch["labels"], batch["weights"])
+
+    return eval_step
+
+
 def evaluate(
     eval_step: Callable[[PyTree, Mapping[str, Any]], Mapping[str, jax.Array]],
     variables: PyTree,
@@ -47,10 +73,10 @@ def evaluate(
         batches: of `eval_batches`, on the mesh; closed at the end.
         expected: videos of the split.
         damage: takes the ids of damaged videos.
-        stop: asked between batches; True breaks off.
+        stop: called after each batch; True ends the evaluation.
 
     Returns:
-        The result; None if `stop` broke it off.
+        The result; None if `stop` ended the evaluation.
 
     Raises:
         DataError: too many damaged videos, see `DamageLog.add`.
@@ -59,12 +85,11 @@ def evaluate(
     with batches:
         for batch in batches:
             damage.add(batch["damaged"].ravel())
-            new = eval_step(
+            batch_sums = eval_step(
                 variables, {name: batch[name] for name in ("clips", "labels", "weights")}
             )
-            sums = (
-                new if sums is None else jax.tree.map(jnp.add, sums, new)
-            )  # stays on the devices: no batch waits for another's sums
+            # The sums stay on the devices, so the next batch starts before this one has ended.
+            sums = batch_sums if sums is None else jax.tree.map(jnp.add, sums, batch_sums)
             if stop():
                 return None
     totals = {name: float(total) for name, total in sums.items()}

@@ -1,5 +1,6 @@
-"""From video files to class probabilities: frames as prepare_data.py would store them, views as
-eval.py would cut them.
+"""From video files to class probabilities.
+
+Frames are stored in memory as prepare_data.py stores them, and views are cropped as eval.py does.
 """
 
 import glob
@@ -19,19 +20,17 @@ from aia_jax.checkpoints.trained_run import TrainedRun, read_manifest
 from aia_jax.compile_cache import compiler_options
 from aia_jax.data.views import Views
 from aia_jax.errors import UserError
-from aia_jax.prepare.write import Storage
-from aia_jax.training.step import normalize
+from aia_jax.models.preprocess import preprocessing
 from aia_jax.video.decode import UnreadableVideo, cores, decode, estimated_count
-from aia_jax.video.frame_size import FrameSize
+from aia_jax.video.frame_size import DEFAULT_QUALITY, FrameFormat, FrameSize
 
-_QUALITY = 90  # what prepare_data.py takes if nothing is said
-_MOST_CLIPS = 16  # of one call of the network
-_MOST_READERS = 8  # videos that are decoded beside one another
+_MAX_BATCH = 16  # clips of one call of the network
+_MAX_READERS = 8  # videos that are decoded at the same time
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of a video.
+    """The class probabilities of a video.
 
     Attributes:
         source: the file or folder.
@@ -39,7 +38,7 @@ class Prediction:
         count: frames of the video.
         seen: numbers of the frames that the network saw, ascending, from 0.
         fps: frames a second; 0 where not known.
-        seconds: that reading took: decoding, and cutting the views.
+        seconds: that decoding and cropping took.
     """
 
     source: Path
@@ -49,25 +48,30 @@ class Prediction:
     fps: float
     seconds: float
 
-    def top(self, most: int) -> list[tuple[int, float]]:
-        """The most likely labels with their probabilities, the likeliest first; all of them if
-        there are fewer.
+    def top(self, k: int) -> list[tuple[int, float]]:
+        """The k most likely labels with their probabilities, the most likely first.
+
+        They are all labels if there are fewer than k.
         """
-        order = np.argsort(-self.probabilities, kind="stable")[:most]
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
         return [(int(label), float(self.probabilities[label])) for label in order]
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A source that gave no prediction, and why."""
+    """A source that gave no prediction, and the reason."""
 
     source: Path
     reason: str
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A video's views, uint8 [V, T, H, W, 3], and what is known of it."""
+class VideoViews:
+    """A video that has been read; attributes as in `Prediction`.
+
+    Attributes:
+        views: uint8 [V, T, H, W, 3].
+    """
 
     source: Path
     views: np.ndarray
@@ -78,8 +82,11 @@ class _Read:
 
 
 def find_sources(names: Iterable[str]) -> list[Path]:
-    """The videos that a command line names: each file or folder of frames as it is, a pattern such
-    as "clips/**/*.mp4" by what matches.
+    """The videos that a command line names, each once.
+
+    Args:
+        names: files and folders of frames, and patterns such as "clips/**/*.mp4", which stand for
+            all that they match.
 
     Raises:
         UserError: a pattern matches nothing.
@@ -88,35 +95,35 @@ def find_sources(names: Iterable[str]) -> list[Path]:
     for name in names:
         if os.path.lexists(name) or not glob.has_magic(name):
             sources.append(Path(name))
-        elif found := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 (Path.glob takes no absolute patterns)
-            sources.extend(map(Path, found))
+        elif matches := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 (Path.glob takes no absolute patterns)
+            sources.extend(map(Path, matches))
         else:
             raise UserError(f"no file or folder matches {name}")
     return list(dict.fromkeys(sources))
 
 
-def storage_of(run: TrainedRun, size: str | None = None) -> Storage:
-    """How the run's training data were stored: by their manifest where it can be found, else by the
-    recipe's `data.resize`.
+def find_frame_format(run: TrainedRun, size: str | None = None) -> FrameFormat:
+    """How the frames of the run's training data were stored.
+
+    The manifest of the data says so; where there is none, the recipe's `data.resize`.
 
     Args:
         run: the trained run.
-        size: the user's word on the frames' size, as prepare_data.py takes it; None if there is
-            none.
+        size: the frames' size if the user gives it, as prepare_data.py takes it.
 
     Raises:
-        UserError: nothing says at which size frames are stored, or `size` is none.
+        UserError: neither user, manifest nor recipe gives a size, or `size` is none.
     """
     found = read_manifest(run)
     options = found[0].get("options", {}) if found else {}
-    quality = int(options.get("--quality", _QUALITY))
+    quality = int(options.get("--quality", DEFAULT_QUALITY))
     if size is not None:
-        return Storage(FrameSize.parse(size), quality)
+        return FrameFormat(FrameSize.parse(size), quality)
     if "--size" in options:
-        return Storage(FrameSize.parse(options["--size"]), quality)
+        return FrameFormat(FrameSize.parse(options["--size"]), quality)
     if run.config.data.resize:
         height, width = run.config.data.resize
-        return Storage(FrameSize(height=height, width=width), quality)
+        return FrameFormat(FrameSize(height=height, width=width), quality)
     raise UserError(
         f"the recipe of {run.workdir} has no data.resize and its data folder {run.config.data.dir} "
         "has no manifest of this data set: "
@@ -125,16 +132,17 @@ def storage_of(run: TrainedRun, size: str | None = None) -> Storage:
 
 
 def read_views(
-    source: Path, run: TrainedRun, views: Views, storage: Storage, threads: int = 1
-) -> _Read:
-    """Reads a video and cuts its views. Only frames that a view shows are kept, so a long video
-    takes no more memory than a short one.
+    source: Path, run: TrainedRun, views: Views, frame_format: FrameFormat, threads: int = 1
+) -> VideoViews:
+    """Reads a video and crops its views.
+
+    Only the frames of the views stay in memory, so a long video needs no more than a short one.
 
     Args:
         source: a video file, or a folder of frames.
         run: says how many frames a clip has, and their size.
-        views: to cut.
-        storage: of the frames.
+        views: the clips and crops to make.
+        frame_format: in which training frames were stored.
         threads: that decode.
 
     Raises:
@@ -143,21 +151,19 @@ def read_views(
     started = time.perf_counter()
     data = run.config.data
     count, video = estimated_count(source), None
-    while (
-        video is None or video.count != count
-    ):  # packets that hold no frame, or several, show only when all are decoded
+    # The estimate counts packets. Some hold no frame or several, which only decoding shows: then
+    # the views are those of other frames, and the video is read again.
+    while video is None or video.count != count:
         count = video.count if video else count
-        seen, places = np.unique(views.frames(count, data.num_frames), return_inverse=True)
-        video = decode(source, storage.size, storage.quality, set(seen.tolist()), threads)
-    pictures = [
-        simplejpeg.decode_jpeg(jpeg) for jpeg in video.frames
-    ]  # through JPEG: these are the pixels that training has seen
-    clips = views.cut(
-        pictures, places.reshape(views.clips, data.num_frames), data.crop, data.resize
+        seen, inverse = np.unique(views.frames(count, data.num_frames), return_inverse=True)
+        video = decode(source, frame_format.size, frame_format.quality, set(seen.tolist()), threads)
+    # Frames go through JPEG, as the network has seen such pixels in training.
+    pictures = [simplejpeg.decode_jpeg(jpeg) for jpeg in video.frames]
+    clips = views.crop_frames(
+        pictures, inverse.reshape(views.clips, data.num_frames), data.crop, data.resize
     )
-    return _Read(
-        source, clips, count, tuple(seen.tolist()), video.fps, time.perf_counter() - started
-    )
+    seconds = time.perf_counter() - started
+    return VideoViews(source, clips, count, tuple(seen.tolist()), video.fps, seconds)
 
 
 class Classifier:
@@ -165,7 +171,7 @@ class Classifier:
 
     Attributes:
         batch: clips of one call.
-        seconds: of each call so far; the first compiles.
+        seconds: of each call so far; the first one compiles.
     """
 
     def __init__(self, run: TrainedRun, batch: int):
@@ -173,80 +179,91 @@ class Classifier:
         self.seconds: list[float] = []
         self._shape = (batch, *run.clip_shape)
         self._variables = jax.device_put(run.variables)
+        preprocess = preprocessing(run.model)
         self._apply = jax.jit(
-            lambda variables, clips: run.model.apply(variables, normalize(clips), train=False),
+            lambda variables, clips: run.model.apply(variables, preprocess(clips), train=False),
             compiler_options=compiler_options(),
         )
 
     def __call__(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Logits float32 [len(clips), K] of at most `batch` clips uint8 [T, H, W, 3]."""
-        filled = np.zeros(self._shape, np.uint8)
-        filled[: len(clips)] = clips
+        padded = np.zeros(self._shape, np.uint8)
+        padded[: len(clips)] = clips
         started = time.perf_counter()
-        logits = np.asarray(self._apply(self._variables, filled))
+        logits = np.asarray(self._apply(self._variables, padded))
         self.seconds.append(time.perf_counter() - started)
         return logits[: len(clips)]
 
-    def time_again(self) -> float:
+    def time_call(self) -> float:
         """Seconds of one more call, which does not compile if there was one before."""
         self([np.zeros(self._shape[1:], np.uint8)])
         return self.seconds[-1]
 
 
-def batch_for(clips: int) -> int:
-    """Clips of one call when there are `clips` in all: as few calls as memory allows, equally full."""
-    return -(-clips // -(-clips // _MOST_CLIPS))
+def choose_batch_size(clips: int) -> int:
+    """Clips of one call when there are `clips` in all: few calls, of about equal numbers."""
+    calls = -(-clips // _MAX_BATCH)
+    return -(-clips // calls)
 
 
 def predict(
-    run: TrainedRun, sources: Sequence[Path], views: Views, storage: Storage, classifier: Classifier
+    run: TrainedRun,
+    sources: Sequence[Path],
+    views: Views,
+    frame_format: FrameFormat,
+    classifier: Classifier,
 ) -> Iterator[Prediction | Unreadable]:
-    """Classifies videos, in their order; a video that cannot be read is answered by the reason.
+    """Classifies videos.
 
     Args:
         run: the trained run.
         sources: video files and folders of frames.
         views: of each video.
-        storage: of frames.
+        frame_format: in which training frames were stored.
         classifier: of the run.
+
+    Yields:
+        The result of each source, in their order; `Unreadable` for one that cannot be read.
     """
-    waiting, clips, logits = deque(), [], deque()
-    for read in _read_ahead(run, sources, views, storage):
-        waiting.append(read)
-        if isinstance(read, _Read):
-            clips.extend(read.views)
+    waiting, clips, logits = deque(), [], deque()  # logits of the clips of the waiting videos
+    for video in _read_ahead(run, sources, views, frame_format):
+        waiting.append(video)
+        if isinstance(video, VideoViews):
+            clips.extend(video.views)
         while len(clips) >= classifier.batch:
             logits.extend(classifier(clips[: classifier.batch]))
             del clips[: classifier.batch]
-        yield from _finished(waiting, logits, len(views))
+        yield from _pop_results(waiting, logits, len(views))
     if clips:
         logits.extend(classifier(clips))
-    yield from _finished(waiting, logits, len(views))
+    yield from _pop_results(waiting, logits, len(views))
 
 
-def _finished(waiting: deque, logits: deque, views: int) -> Iterator[Prediction | Unreadable]:
-    """Takes the videos off `waiting` whose logits are all there."""
+def _pop_results(waiting: deque, logits: deque, views: int) -> Iterator[Prediction | Unreadable]:
+    """Removes the videos from `waiting` whose logits are all there, and yields their results."""
     while waiting and (isinstance(waiting[0], Unreadable) or len(logits) >= views):
-        read = waiting.popleft()
-        if isinstance(read, Unreadable):
-            yield read
+        video = waiting.popleft()
+        if isinstance(video, Unreadable):
+            yield video
             continue
         mean = np.mean([logits.popleft() for _ in range(views)], axis=0, dtype=np.float64)  # [K]
         exponents = np.exp(mean - mean.max())
         probabilities = (exponents / exponents.sum()).astype(np.float32)
-        yield Prediction(read.source, probabilities, read.count, read.seen, read.fps, read.seconds)
+        yield Prediction(
+            video.source, probabilities, video.count, video.seen, video.fps, video.seconds
+        )
 
 
 def _read_ahead(
-    run: TrainedRun, sources: Sequence[Path], views: Views, storage: Storage
-) -> Iterator[_Read | Unreadable]:
-    """Reads videos beside one another, in their order; at most one waits for each reader."""
-    readers = min(len(sources), cores(), _MOST_READERS)
-    threads = 1 if len(sources) > 1 else 0  # a single video has all cores to itself
+    run: TrainedRun, sources: Sequence[Path], views: Views, frame_format: FrameFormat
+) -> Iterator[VideoViews | Unreadable]:
+    """Reads several videos at a time; yields them in their order."""
+    readers = min(len(sources), cores(), _MAX_READERS)
+    threads = 1 if len(sources) > 1 else 0  # 0: a single video is decoded on all cores
 
-    def read(source: Path) -> _Read | Unreadable:
+    def read(source: Path) -> VideoViews | Unreadable:
         try:
-            return read_views(source, run, views, storage, threads)
+            return read_views(source, run, views, frame_format, threads)
         except UnreadableVideo as error:
             return Unreadable(source, str(error))
 

@@ -1,10 +1,11 @@
-"""A trained network as one file that runs without this project: `python -m aia_jax.export --workdir
-DIR --out model.bin`.
+"""Writes a trained network as one file that runs without this project.
+
+    python -m aia_jax.export --workdir DIR --out model.bin
 
 The file is StableHLO with the weights and the normalisation inside: uint8 clips [b, T, H, W, 3] in,
 for any b, probabilities [b, K] out, on CPUs, CUDA GPUs and TPUs. Loading it takes jax and
 flatbuffers. Beside it lie a model card for people (.md) and its facts for programs (.json). Exit
-status: 0 written, 2 the input is wrong, nothing was written.
+status: 0 written; 2 the input is wrong, nothing was written.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from aia_jax.checkpoints.trained_run import open_run
 from aia_jax.errors import UserError, exit_status
 from aia_jax.export.classifier import PLATFORMS, export_classifier
 from aia_jax.export.model_card import card_facts, write_card
-from aia_jax.shards.tfrecord import atomic_file
+from aia_jax.files import atomic_file
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,7 +39,8 @@ def main(argv: list[str] | None = None) -> None:
         help="checkpoint: a step, best (default), or latest",
     )
     options = parser.parse_args(argv)
-    out = _checked(Path(options.out))
+    out = Path(options.out)
+    _check(out)
 
     run = open_run(Path(options.workdir), options.step)
     started = time.perf_counter()
@@ -54,8 +56,12 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def _checked(out: Path) -> Path:
-    """Refuses, before anything is computed, what could not be written in the end."""
+def _check(out: Path) -> None:
+    """Checks, before anything is computed, that the export can be written.
+
+    Raises:
+        UserError: flatbuffers is missing, or `out` has no ending of its own or lies in no folder.
+    """
     if importlib.util.find_spec("flatbuffers") is None:
         raise UserError(
             "an export is written with the package flatbuffers, which is not installed: pip "
@@ -68,7 +74,6 @@ def _checked(out: Path) -> Path:
         )
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}")
-    return out
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A network, its weights and its normalisation as one StableHLO program."""
+"""Makes one StableHLO program of a network, its weights and its normalisation."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ import jax
 from flax import linen as nn
 from jax import export
 
+from aia_jax.models.preprocess import preprocessing
 from aia_jax.ops import without_gpu_kernels
 from aia_jax.shapes import PyTree
-from aia_jax.training.step import normalize
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -19,21 +19,22 @@ def export_classifier(
     clip_shape: Sequence[int],
     platforms: Sequence[str] = PLATFORMS,
 ) -> export.Exported:
-    """A network as a function of clips alone.
+    """Exports a network as a function of clips alone.
 
     Args:
-        model: called as `model.apply(variables, clips, train=False)`.
+        model: a network of `aia_jax.models`.
         variables: {"params", "batch_stats"}; they become constants of the function.
         clip_shape: (T, H, W, 3).
-        platforms: that it shall run on.
+        platforms: on which the function shall run.
 
     Returns:
-        uint8 [b, T, H, W, 3] → float32 [b, K], the softmax of the logits; b is any number.
+        The function uint8 [b, T, H, W, 3] → float32 [b, K], the softmax of the logits, for any b.
         `serialize()` gives the file's bytes.
     """
+    preprocess = preprocessing(model)
 
     def classify(clips: jax.Array) -> jax.Array:
-        return jax.nn.softmax(model.apply(variables, normalize(clips), train=False))  # [b, K]
+        return jax.nn.softmax(model.apply(variables, preprocess(clips), train=False))  # [b, K]
 
     (batch,) = export.symbolic_shape("b")
     with without_gpu_kernels():

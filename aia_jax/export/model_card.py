@@ -1,5 +1,6 @@
-"""What an exported network is, where it comes from and how good it is: a page for people, the same
-as JSON for programs.
+"""Says what an exported network is, where it comes from and how good it is.
+
+The model card is a page for people (.md), and the same facts for programs (.json).
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from aia_jax.checkpoints.trained_run import TrainedRun, read_manifest
-from aia_jax.shards.tfrecord import atomic_file
+from aia_jax.files import write_text
 
 _PACKAGES = ("aia_jax", "jax", "jaxlib", "flax", "numpy")
 _EVALUATION = "eval.json"
@@ -23,18 +24,21 @@ _SHOWN_CLASSES = 400  # on the page; the JSON has all
 def card_facts(
     run: TrainedRun, file: str, content: bytes, platforms: Sequence[str]
 ) -> dict[str, Any]:
-    """All that the card says, as JSON takes it.
+    """Collects all that the card says.
 
     Args:
-        run: that was exported.
+        run: the exported one.
         file: name of the export.
         content: of the export.
-        platforms: that it runs on.
+        platforms: on which it runs.
+
+    Returns:
+        Plain values, as JSON takes them.
     """
     config, names = run.config, list(run.class_names)
-    found = read_manifest(run)
-    manifest, fingerprint = found or ({}, None)
+    manifest, fingerprint = read_manifest(run) or ({}, None)
     return {
+        "network": run.model.describe(),
         "file": {
             "name": file,
             "bytes": len(content),
@@ -55,7 +59,7 @@ def card_facts(
         },
         "preprocessing": {
             "frames": f"{run.clip_shape[0]} of the video: the middles of as many equal segments",
-            "resize": _size(config, manifest),
+            "resize": _frame_size(config, manifest),
             "crop": config.data.crop,
         },
         "class_names": names,
@@ -88,28 +92,24 @@ def write_card(export: Path, facts: Mapping[str, Any]) -> tuple[Path, Path]:
         facts: of `card_facts`.
 
     Returns:
-        The two files.
+        The paths of page and JSON.
     """
-    paths = export.with_suffix(".md"), export.with_suffix(".json")
-    contents = (
-        _page(facts, paths[1].name),
-        json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n",
-    )
-    for path, content in zip(paths, contents, strict=True):
-        with atomic_file(path) as file:
-            file.write(content.encode())
-    return paths
+    page, data = export.with_suffix(".md"), export.with_suffix(".json")
+    write_text(page, _page(facts, data.name))
+    write_text(data, json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n")
+    return page, data
 
 
-def _size(config: ConfigDict, manifest: Mapping[str, Any]) -> str | None:
-    """How large frames are before the crop: the recipe's word, else that of the prepared data; None
-    if neither says it.
+def _frame_size(config: ConfigDict, manifest: Mapping[str, Any]) -> str | None:
+    """The size of the frames before the crop, as the recipe says, or else the prepared data.
+
+    None if neither says it.
     """
     return "x".join(map(str, config.data.resize)) or manifest.get("options", {}).get("--size")
 
 
 def _evaluation(run: TrainedRun) -> dict[str, Any] | None:
-    """What eval.py said last of this very checkpoint; None if it was not asked."""
+    """The last result of eval.py, if it is of this checkpoint; else None."""
     try:
         report = json.loads((run.workdir / _EVALUATION).read_text("utf-8"))
     except (OSError, ValueError):
@@ -119,15 +119,7 @@ def _evaluation(run: TrainedRun) -> dict[str, Any] | None:
 
 def _page(facts: Mapping[str, Any], json_name: str) -> str:
     file, recipe, data, training = facts["file"], facts["recipe"], facts["data"], facts["training"]
-    model, names, pre = recipe["model"], facts["class_names"], facts["preprocessing"]
-    depth = (
-        f"ResNet-{model['depth']}"
-        if not model["stage_sizes"]
-        else f"ResNet with stages of {tuple(model['stage_sizes'])} blocks"
-    )
-    attention = (
-        "no attention" if model["attention"] == "none" else f"attention {model['attention']}"
-    )
+    names, pre = facts["class_names"], facts["preprocessing"]
     shape = ", ".join(map(str, facts["input"]["shape"]))
     resize = (
         f"resize them to {pre['resize']} (height × width; shortN is a short side of N pixels),"
@@ -140,25 +132,25 @@ def _page(facts: Mapping[str, Any], json_name: str) -> str:
     fingerprint = (
         data["manifest_sha256"] or "unknown: the prepared data were not found when this was written"
     )
+    trained = f"{training['workdir']}, step {training['step']:,}"
+    if training["moving_average"]:
+        trained += ", moving average of the weights"
     listed = "\n".join(f"{label}. {name}" for label, name in enumerate(names[:_SHOWN_CLASSES]))
-    more = (
-        f"\n\n{len(names) - _SHOWN_CLASSES} more are in {json_name}."
-        if len(names) > _SHOWN_CLASSES
-        else ""
-    )
+    if len(names) > _SHOWN_CLASSES:
+        listed += f"\n\n{len(names) - _SHOWN_CLASSES} more are in {json_name}."
     return f"""# {file["name"]}
 
-{model["temporal"].upper()}, {depth}, {attention}; {len(names)} classes of {data["name"] or "an unnamed data set"}.
+{facts["network"]}; {len(names)} classes of {data["name"] or "an unnamed data set"}.
 
 | | |
 |---|---|
 | runs on | {", ".join(file["platforms"])} |
 | size | {file["bytes"]:,} bytes |
 | SHA-256 | {file["sha256"]} |
-| trained in | {training["workdir"]}, step {training["step"]:,}{", moving average of the weights" if training["moving_average"] else ""} |
+| trained in | {trained} |
 | data | {data["name"] or "not named"}{f" ({videos} videos)" if videos else ""} |
 | SHA-256 of the data's manifest | {fingerprint} |
-| activations | {model["compute_dtype"]} |
+| activations | {recipe["model"]["compute_dtype"]} |
 | made with | {", ".join(f"{name} {version}" for name, version in facts["versions"].items())} |
 
 ## How to load it
@@ -176,7 +168,8 @@ print(names[int(model(clips)[0].argmax())])
 **Input**: `clips`, uint8 [{shape}], {facts["input"]["meaning"]}. Take {pre["frames"]};
 {resize} cut {pre["crop"]}×{pre["crop"]} from the centre. Normalisation is inside.
 
-**Output**: `probabilities`, float32 [b, {len(names)}], {facts["output"]["meaning"]}, in the order of the classes below.
+**Output**: `probabilities`, float32 [b, {len(names)}], {facts["output"]["meaning"]},
+in the order of the classes below.
 
 ## Metrics
 
@@ -190,22 +183,19 @@ print(names[int(model(clips)[0].argmax())])
 
 ## Classes
 
-{listed}{more}
+{listed}
 """
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:
+    """A line for the validation and for eval.py each, if there was one."""
+    titles = {"validation": "validation while training", "test": "eval.py"}
     lines = []
-    for title, found in (
-        ("validation while training", metrics["validation"]),
-        ("eval.py", metrics["test"]),
-    ):
-        if found:
-            lines.append(
-                f"* {title}: "
-                + ", ".join(
-                    f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-                    for name, value in found.items()
-                )
+    for name, title in titles.items():
+        if values := metrics[name]:
+            texts = (
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in values.items()
             )
+            lines.append(f"* {title}: {', '.join(texts)}")
     return "\n".join(lines) or "None were measured."

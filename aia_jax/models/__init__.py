@@ -1,5 +1,182 @@
-"""The networks, as flax Linen modules. Everything here needs jax, flax and numpy only."""
+"""The networks, as flax Linen modules, and the one table that names them.
 
-from aia_jax.models.resnet.modeling import VideoNet, create_model
+Everything in this folder needs jax, flax and numpy only. A new network is a folder with a
+`modeling.py` and a `torch_names.py`, and a row of `NETWORKS`. Its module class has
 
-__all__ = ["VideoNet", "create_model"]
+* fields: dataclass fields with a default, each with its meaning in the class. `num_classes`,
+  `num_frames` and `dtype` must be among them. `config.model` follows from the rest.
+* `check()`: raises `fields.FieldError` for values with which there is no network.
+* `__call__(clips, train)` → logits [B, K], `features(clips, train)` → the last feature map
+  [B, T, H, W, C].
+* `mean`, `std`: float32 [3], of the RGB pixels that it takes, on the scale from 0 to 1.
+* `describe()`: one line for people; `variants()`: fields of the networks to compare it with.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+from aia_jax.errors import UserError
+from aia_jax.models.fields import TRAINING_FIELDS, FieldError, config_fields, module_fields
+from aia_jax.models.resnet import torch_names as resnet_torch_names
+from aia_jax.models.resnet.modeling import ResNet
+
+__all__ = [
+    "NETWORKS",
+    "Network",
+    "create_model",
+    "model_fields",
+    "model_from_config",
+    "network_of",
+    "owners",
+    "training_model",
+]
+
+
+class Network(NamedTuple):
+    """A row of the table of networks.
+
+    Attributes:
+        module: the Linen module.
+        torch_names: how PyTorch's public checkpoints name its variables.
+    """
+
+    module: type[nn.Module]
+    torch_names: ModuleType
+
+
+NETWORKS: Mapping[str, Network] = {"resnet": Network(ResNet, resnet_torch_names)}
+
+
+def create_model(
+    num_classes: int, num_frames: int = 8, *, name: str = "resnet", **fields: Any
+) -> nn.Module:
+    """Builds a network of the table.
+
+    Args:
+        num_classes: K of the logits [B, K].
+        num_frames: T that the recipe trains with. Nothing in the variables depends on it: clips of
+            another T are fine.
+        name: the network's row in `NETWORKS`.
+        fields: of the network's class, which explains them (`ResNet`). `dtype` is that of
+            activations; parameters, batch statistics and logits stay float32.
+
+    Raises:
+        ValueError: for a network or a field that does not exist, and for a value that no network
+            has; names the ones there are.
+    """
+    known = _fields_of_class(name)
+    for field in fields:
+        if field not in known:
+            raise ValueError(_no_such_field(field, name))
+    if num_classes < 1:
+        raise ValueError(f"num_classes={num_classes}: a classifier needs at least one class")
+    # Modules are hashable, so none of their fields may be a list.
+    fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    model = _network(name).module(num_classes=num_classes, num_frames=num_frames, **fields)
+    model.check()
+    return model
+
+
+def network_of(model: nn.Module) -> Network:
+    """The row of the table that a network belongs to.
+
+    Raises:
+        ValueError: if it belongs to none.
+    """
+    for network in NETWORKS.values():
+        if isinstance(model, network.module):
+            return network
+    raise ValueError(
+        f"{type(model).__name__} is no network of the table; there are {', '.join(NETWORKS)}"
+    )
+
+
+def model_fields(name: str) -> dict[str, Any]:
+    """The fields of `config.model` of a network, besides `name`, with their defaults.
+
+    Raises:
+        ValueError: for a network that does not exist.
+    """
+    return config_fields(_network(name).module)
+
+
+def owners(field: str) -> list[str]:
+    """The networks whose config has this field."""
+    return [name for name in NETWORKS if field in model_fields(name)]
+
+
+def model_from_config(config: Any) -> nn.Module:
+    """Builds the network of `config.model` for the classes and frames of `config.data`.
+
+    Args:
+        config: `model` and `data` are mappings. `model` without `name` is a ResNet's: configs had
+            no such field before there was a second network.
+
+    Raises:
+        UserError: names the config key, what was found and what is expected.
+    """
+    return _from_config(config, {})
+
+
+def training_model(config: Any) -> nn.Module:
+    """The network of `model_from_config` with the settings of `config.train` that concern it.
+
+    They are `partial_bn`, `bn_group_size` and `remat`; the network's class explains them.
+
+    Raises:
+        UserError: as `model_from_config`, and for a setting that the network does not have.
+    """
+    name = config["model"].get("name", "resnet")
+    known = _fields_of_class(name)
+    settings = {}
+    for field in TRAINING_FIELDS:
+        value = config["train"][field]
+        if field in known:
+            settings[field] = value
+        elif value:
+            raise UserError(
+                f"config key train.{field}: found {value!r}, but the network {name} has no such "
+                "setting"
+            )
+    return _from_config(config, settings)
+
+
+def _from_config(config: Any, settings: Mapping[str, Any]) -> nn.Module:
+    fields = dict(config["model"])
+    name = fields.pop("name", "resnet")
+    data = config["data"]
+    try:
+        fields = module_fields(fields) | settings
+        return create_model(data["num_classes"], data["num_frames"], name=name, **fields)
+    except FieldError as error:
+        raise UserError(f"config key {error.config_key}: {error.problem}") from error
+    except ValueError as error:
+        raise UserError(f"config section model: {error}") from error
+
+
+def _network(name: str) -> Network:
+    if name not in NETWORKS:
+        raise ValueError(f"there is no network {name!r}; the networks are {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def _fields_of_class(name: str) -> list[str]:
+    """What `create_model` takes for a network besides its classes and frames."""
+    fields = (field.name for field in dataclasses.fields(_network(name).module))
+    return [f for f in fields if f not in ("num_classes", "num_frames", "parent", "name")]
+
+
+def _no_such_field(field: str, name: str) -> str:
+    """One line that says whose field it is, or which one may have been meant."""
+    others = [other for other in NETWORKS if field in _fields_of_class(other)]
+    if others:
+        return f"{field} is a field of the network {' and '.join(others)}, this one is {name}"
+    known = _fields_of_class(name)
+    near = difflib.get_close_matches(field, known, n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}"
+    return f"the network {name} has no field {field!r}; {hint}"

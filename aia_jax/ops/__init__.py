@@ -1,27 +1,29 @@
-"""Pure functions on arrays; custom gradients live here."""
+"""Pure functions on arrays; operations whose gradient is not JAX's own define it here.
 
-from aia_jax.ops.axis_attention.xla import gated, gated_pools
-from aia_jax.ops.batch_norm import batch_normalized, batch_normalized_sigmoid
+A clip's feature is [B, T, H, W, C] everywhere. Where an operation has several forms (XLA's on CPUs,
+XLA's elsewhere, Triton kernels), one function chooses among them and its callers do not know which.
+"""
+
+from aia_jax.ops.axis_attention import axis_attention
+from aia_jax.ops.batch_norm import (
+    normalize_batch,
+    normalize_batch_sigmoid,
+    normalize_by_statistics,
+)
 from aia_jax.ops.residual import residual_relu
-from aia_jax.ops.stencil.stencil import stencil
+from aia_jax.ops.stencil import stencil
 from aia_jax.ops.temporal_shift import temporal_shift
-from aia_jax.ops.triton.availability import use_gpu_kernels, without_gpu_kernels
-from aia_jax.ops.triton.axis_attention import attend, shares
-from aia_jax.ops.triton.gate import gate
-from aia_jax.ops.xla_fusion import kept
+from aia_jax.ops.triton.availability import without_gpu_kernels
+from aia_jax.ops.xla_fusion import forward_barrier
 
 __all__ = [
-    "attend",
-    "batch_normalized",
-    "batch_normalized_sigmoid",
-    "gate",
-    "gated",
-    "gated_pools",
-    "kept",
+    "axis_attention",
+    "forward_barrier",
+    "normalize_batch",
+    "normalize_batch_sigmoid",
+    "normalize_by_statistics",
     "residual_relu",
-    "shares",
     "stencil",
     "temporal_shift",
-    "use_gpu_kernels",
     "without_gpu_kernels",
 ]

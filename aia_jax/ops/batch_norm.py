@@ -1,5 +1,7 @@
-"""Batch normalisation by the statistics of the batch, with a gradient that keeps little (Ioffe &
-Szegedy 2015, Algorithm 1).
+"""Batch normalisation as functions, with a gradient that stores little (Ioffe & Szegedy 2015).
+
+Training normalises by the statistics of the batch, or of each of several groups of its rows
+(`normalize_batch`); evaluation by running statistics (`normalize_by_statistics`).
 """
 
 import functools
@@ -8,98 +10,150 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aia_jax.ops.fused_reductions import sums_of_rows
-from aia_jax.ops.xla_fusion import wide
+from aia_jax.ops.fused_reductions import sum_rows
+from aia_jax.ops.xla_fusion import at_least_float32
 from aia_jax.shapes import Array, Float
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-@functools.partial(jax.jit, static_argnums=(3, 4))  # traced once a shape, as its gradient
-def batch_normalized(
+@functools.partial(jax.jit, static_argnums=(3, 4))  # traced once for each shape
+def normalize_batch(
     x: Float[Array, "n ... c"],
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
     groups: int,
     epsilon: float,
 ) -> tuple[Float[Array, "n ... c"], Float[Array, "g c"], Float[Array, "g c"]]:
-    """Normalises each channel to mean `bias` and standard deviation `scale` over the rows of each
-    group.
+    """Normalises each channel by the statistics of each group of rows (Algorithm 1).
 
-    For the gradient it keeps x and the statistics: neither the centred nor the normalised x, as a
-    derivative rule by rule would.
+    Within a group every channel of the result has the mean `bias` and the standard deviation
+    `scale`. The gradient stores x and the statistics; JAX's own derivative of the definition would
+    also store the centred and the normalised x.
 
     Args:
-        x: any float dtype. Group g is the g-th of `groups` equal blocks of rows.
+        x: any float dtype. Its first axis is split into `groups` equal blocks of rows.
+        scale, bias: one number a channel.
+        groups: how many blocks of rows have statistics of their own; divides n.
         epsilon: added to the variance.
 
     Returns:
-        What is normalised, of x's dtype, and each group's mean and (biased) variance in float32
-        (float64 for float64). Only the first is differentiated.
+        The normalised x in x's dtype, and each group's mean and biased variance in float32 (float64
+        for float64). Only the first has a gradient.
     """
     mean, variance = _statistics(x, groups)
-    return _normalized(x, scale, bias, mean, variance, epsilon), mean, variance
+    return _normalize(x, scale, bias, mean, variance, epsilon), mean, variance
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def batch_normalized_sigmoid(
+def normalize_batch_sigmoid(
     x: Float[Array, "n ... c"],
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
     groups: int,
     epsilon: float,
 ) -> tuple[Float[Array, "n ... c"], Float[Array, "g c"], Float[Array, "g c"]]:
-    """As `batch_normalized`, but of what is normalised the sigmoid."""
+    """Computes the sigmoid of `normalize_batch`'s first result; the rest is the same."""
     return _sigmoid_forward(x, scale, bias, groups, epsilon)[0]
 
 
-def _normalized(
+def normalize_by_statistics(
+    x: Float[Array, "n ... c"],
+    mean: Float[Array, " c"],
+    var: Float[Array, " c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    epsilon: float,
+) -> Float[Array, "n ... c"]:
+    """Normalises each channel by given statistics: what batch normalisation does in evaluation.
+
+    The operations and their order are those of Flax's `BatchNorm`, so the bits are, too.
+
+    Args:
+        x: any float dtype.
+        mean, var: running statistics, one number a channel.
+        scale, bias: one number a channel.
+        epsilon: added to the variance.
+
+    Returns:
+        (x - mean) / sqrt(var + epsilon) * scale + bias, in the widest dtype of the operands.
+    """
+    return (x - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
+
+
+def group_count(rows: int, group_rows: int) -> int:
+    """Counts the groups of `group_rows` rows; `group_rows` 0 makes one group of all rows.
+
+    Raises:
+        ValueError: if the rows do not split into such groups.
+    """
+    group_rows = group_rows or rows
+    if rows % group_rows:
+        raise ValueError(f"{rows} rows do not split into groups of {group_rows} for BatchNorm")
+    return rows // group_rows
+
+
+@functools.partial(jax.jit, static_argnums=2)  # traced once for each shape
+def running_average(
+    running: Float[Array, " c"], groups: Float[Array, "g c"], momentum: float
+) -> Float[Array, " c"]:
+    """Moves a running statistic towards the mean over groups of this batch's statistic.
+
+    Args:
+        running: the running statistic until now.
+        groups: the same statistic of each group of this batch.
+        momentum: the share of `running` that stays.
+    """
+    return momentum * running + (1 - momentum) * groups.mean(0)
+
+
+def _normalize(
     x: Array, scale: Array, bias: Array, mean: Array, variance: Array, epsilon: float
 ) -> Array:
     slope = jax.lax.rsqrt(variance + epsilon) * scale
-    return (wide(x) * _to_rows(slope, x) + _to_rows(bias - mean * slope, x)).astype(x.dtype)
+    normalized = at_least_float32(x) * _stretch(slope, x) + _stretch(bias - mean * slope, x)
+    return normalized.astype(x.dtype)
 
 
-def _over_rows(*values: Array) -> tuple[Array, ...]:
-    """The sums over each row, [n, C]."""
-    return tuple(v.sum(tuple(range(1, v.ndim - 1))) for v in values)
+def _statistics(x: Array, groups: int) -> tuple[Array, Array]:
+    """Mean and biased variance of each group, [g, C], in one pass over x."""
+    count = x.size // x.shape[-1] // groups
+    sums = _sum_each_row(at_least_float32(x), jnp.square(at_least_float32(x)))
+    mean, mean_of_squares = (_sum_groups(rows, groups) / count for rows in sums)
+    return mean, jnp.maximum(0.0, mean_of_squares - jnp.square(mean))
 
 
-def _over_rows_in_one_pass(*values: Array) -> tuple[Array, ...]:
-    """The same of a single channel on a CPU, where XLA leaves a sum of products to a library that
-    takes three times as long.
+def _sum_each_row(*arrays: Array) -> tuple[Array, ...]:
+    """Sums each array [n, …, C] over all axes but the first and the last: [n, C]."""
+    return tuple(array.sum(tuple(range(1, array.ndim - 1))) for array in arrays)
+
+
+def _sum_each_row_fused(*arrays: Array) -> tuple[Array, ...]:
+    """Does the same to arrays of a single channel, [n, …, 1], on CPUs.
+
+    There XLA hands a sum of products to a library that takes three times as long.
     """
-    return tuple(of_rows[:, None] for of_rows in sums_of_rows(*(v[..., 0] for v in values)))
+    return tuple(rows[:, None] for rows in sum_rows(*(array[..., 0] for array in arrays)))
 
 
-def _of_groups(rows: Array, groups: int) -> Array:
-    """Sums over the rows of a group, [g, C], of sums over rows: x itself is never reshaped, so its
-    sharding stays.
+def _sum_groups(rows: Array, groups: int) -> Array:
+    """Sums over the rows of each group, [n, C] → [g, C].
+
+    Groups are formed of sums over rows, not of x: x is never reshaped, so its sharding stays.
     """
     return rows.reshape(groups, -1, rows.shape[-1]).sum(1)
 
 
-def _to_rows(values: Array, x: Array) -> Array:
-    """[g, C], repeated to stretch over x: [1 or n, 1, …, C]."""
-    rows = (
-        values
-        if values.shape[0] == 1
-        else jnp.repeat(values, x.shape[0] // values.shape[0], axis=0)
-    )
-    return jnp.expand_dims(rows, tuple(range(1, x.ndim - 1)))
-
-
-def _statistics(x: Array, groups: int) -> tuple[Array, Array]:
-    count = x.size // x.shape[-1] // groups
-    mean, square = (
-        _of_groups(rows, groups) / count for rows in _over_rows(wide(x), jnp.square(wide(x)))
-    )  # one pass over x
-    return mean, jnp.maximum(0.0, square - jnp.square(mean))
+def _stretch(groups: Array, x: Array) -> Array:
+    """Repeats [g, C] to a shape that broadcasts against x, [1 or n, 1, …, C]."""
+    if groups.shape[0] > 1:
+        groups = jnp.repeat(groups, x.shape[0] // groups.shape[0], axis=0)
+    return jnp.expand_dims(groups, tuple(range(1, x.ndim - 1)))
 
 
 def _forward(
     x: Array, scale: Array, bias: Array, groups: int, epsilon: float
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    y, mean, variance = batch_normalized(x, scale, bias, groups, epsilon)
+    y, mean, variance = normalize_batch(x, scale, bias, groups, epsilon)
     return (y, mean, variance), (x, scale, mean, variance)
 
 
@@ -109,62 +163,67 @@ def _backward(
     epsilon: float,
     saved: tuple[Array, ...],
     gradients: tuple[Array, Array, Array],
-    over_rows: Callable[..., tuple[Array, ...]] = _over_rows,
+    sum_each_row: Callable[..., tuple[Array, ...]] = _sum_each_row,
 ) -> tuple[Array, Array, Array]:
     x, scale, mean, variance = saved
-    of_y = gradients[0]
-    of_scale, of_bias = _of_parameters(of_y, x, mean, variance, epsilon, over_rows)
-    return (
-        _of_x(of_y, x, scale, mean, variance, of_scale, of_bias, epsilon),
-        of_scale.sum(0),
-        of_bias.sum(0),
-    )
+    dy = gradients[0]
+    dscale, dbias = _parameter_gradients(dy, x, mean, variance, epsilon, sum_each_row)
+    dx = _input_gradient(dy, x, scale, mean, variance, dscale, dbias, epsilon)
+    return dx, dscale.sum(0), dbias.sum(0)
 
 
-def _of_parameters(
-    of_y: Array,
+def _parameter_gradients(
+    dy: Array,
     x: Array,
     mean: Array,
     variance: Array,
     epsilon: float,
-    over_rows: Callable[..., tuple[Array, ...]] = _over_rows,
+    sum_each_row: Callable[..., tuple[Array, ...]] = _sum_each_row,
 ) -> tuple[Array, Array]:
-    """Each group's gradients of scale and bias."""
-    # Not as a sum over of_y times the normalised x: XLA would compute that in the forward pass
-    # already, where it can, and keep it.
-    of_bias, products = (
-        _of_groups(rows, len(mean)) for rows in over_rows(wide(of_y), wide(of_y) * wide(x))
-    )
-    return (products - mean * of_bias) * jax.lax.rsqrt(variance + epsilon), of_bias
+    """Each group's gradients of scale and bias, [g, C]."""
+    # The sum is over dy · x, not over dy times the normalised x: XLA would compute the normalised x
+    # in the forward pass, where it can, and store it until here (docs/experiments.md, "Batch
+    # normalisation: that gradient with a sum").
+    sums = sum_each_row(at_least_float32(dy), at_least_float32(dy) * at_least_float32(x))
+    dbias, products = (_sum_groups(rows, len(mean)) for rows in sums)
+    return (products - mean * dbias) * jax.lax.rsqrt(variance + epsilon), dbias
 
 
-def _of_x(
-    of_y: Array,
+def _input_gradient(
+    dy: Array,
     x: Array,
     scale: Array,
     mean: Array,
     variance: Array,
-    of_scale: Array,
-    of_bias: Array,
+    dscale: Array,
+    dbias: Array,
     epsilon: float,
 ) -> Array:
+    """dx = slope · (dy - mean(dy) - normalised x · mean(dy · normalised x)).
+
+    The last two terms are written as one line in x, `line` · x + `offset`.
+    """
     inverse = jax.lax.rsqrt(variance + epsilon)
     count = x.size // x.shape[-1] // len(mean)
-    # of_x = slope · (of_y − mean of of_y − normalised x · mean of (of_y · normalised x)), the last
-    # two as a line in x.
-    slope, line = inverse * scale, -inverse * inverse * scale * of_scale / count
-    offset = -slope * of_bias / count - line * mean
-    of_x = wide(of_y) * _to_rows(slope, x) + wide(x) * _to_rows(line, x) + _to_rows(offset, x)
-    return of_x.astype(x.dtype)
+    slope, line = inverse * scale, -inverse * inverse * scale * dscale / count
+    offset = -slope * dbias / count - line * mean
+    dx = (
+        at_least_float32(dy) * _stretch(slope, x)
+        + at_least_float32(x) * _stretch(line, x)
+        + _stretch(offset, x)
+    )
+    return dx.astype(x.dtype)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def _sigmoid_forward(
     x: Array, scale: Array, bias: Array, groups: int, epsilon: float
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    x = jax.lax.optimization_barrier(x)  # several passes read it, here and in the gradient
+    # Several passes read x, here and in the gradient; the barrier keeps XLA from computing it anew
+    # for each of them.
+    x = jax.lax.optimization_barrier(x)
     mean, variance = _statistics(x, groups)
-    y = jax.nn.sigmoid(_normalized(x, scale, bias, mean, variance, epsilon))
+    y = jax.nn.sigmoid(_normalize(x, scale, bias, mean, variance, epsilon))
     return (y, mean, variance), (x, scale, bias, mean, variance, y)
 
 
@@ -173,34 +232,32 @@ def _sigmoid_backward(
     groups: int, epsilon: float, saved: tuple[Array, ...], gradients: tuple[Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
     def on_cpus(
-        of_y: Array, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, y: Array
+        dy: Array, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, y: Array
     ) -> tuple[Array, Array, Array]:
-        of_normalized = of_y * (y * (1 - y))
-        over_rows = _over_rows_in_one_pass if x.shape[-1] == 1 else _over_rows
+        dnormalized = dy * (y * (1 - y))
+        sum_each_row = _sum_each_row_fused if x.shape[-1] == 1 else _sum_each_row
+        gradients_of_results = (dnormalized, *gradients[1:])
         return _backward(
-            groups, epsilon, (x, scale, mean, variance), (of_normalized, *gradients[1:]), over_rows
+            groups, epsilon, (x, scale, mean, variance), gradients_of_results, sum_each_row
         )
 
     def elsewhere(
-        of_y: Array, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, _: Array
+        dy: Array, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, _: Array
     ) -> tuple[Array, Array, Array]:
-        def of_normalized(x: Array) -> Array:
-            y = jax.nn.sigmoid(_normalized(x, scale, bias, mean, variance, epsilon))
-            return of_y * (y * (1 - y))
+        def dnormalized(x: Array) -> Array:
+            y = jax.nn.sigmoid(_normalize(x, scale, bias, mean, variance, epsilon))
+            return dy * (y * (1 - y))
 
-        # Each of two passes computes y from x, which it reads anyway: behind a barrier of its own,
-        # or XLA would write a plane for both.
+        # Two passes need dnormalized, and both read x anyway: each computes y from x. Without a
+        # barrier before each pass XLA would compute dnormalized once and write it to memory.
         x = jax.lax.optimization_barrier(x)
-        of_scale, of_bias = _of_parameters(of_normalized(x), x, mean, variance, epsilon)
+        dscale, dbias = _parameter_gradients(dnormalized(x), x, mean, variance, epsilon)
         x = jax.lax.optimization_barrier(x)
-        return (
-            _of_x(of_normalized(x), x, scale, mean, variance, of_scale, of_bias, epsilon),
-            of_scale.sum(0),
-            of_bias.sum(0),
-        )
+        dx = _input_gradient(dnormalized(x), x, scale, mean, variance, dscale, dbias, epsilon)
+        return dx, dscale.sum(0), dbias.sum(0)
 
     return jax.lax.platform_dependent(gradients[0], *saved, cpu=on_cpus, default=elsewhere)
 
 
-batch_normalized.defvjp(_forward, _backward)
-batch_normalized_sigmoid.defvjp(_sigmoid_forward, _sigmoid_backward)
+normalize_batch.defvjp(_forward, _backward)
+normalize_batch_sigmoid.defvjp(_sigmoid_forward, _sigmoid_backward)

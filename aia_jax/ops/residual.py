@@ -1,9 +1,9 @@
-"""The end of a residual block."""
+"""The end of a residual block: its branch and its shortcut are added, and a ReLU follows."""
 
 import jax
 import jax.numpy as jnp
 
-from aia_jax.ops.xla_fusion import apart
+from aia_jax.ops.xla_fusion import materialize
 from aia_jax.shapes import Array, Float
 
 
@@ -11,24 +11,28 @@ from aia_jax.shapes import Array, Float
 def residual_relu(
     branch: Float[Array, "n h w c"], shortcut: Float[Array, "n h w c"]
 ) -> Float[Array, "n h w c"]:
-    """max(branch + shortcut, 0): a block's output (He et al. 2016, Fig. 2), computed once whatever
-    reads it.
+    """Computes max(branch + shortcut, 0), a block's output (He et al. 2016, Fig. 2), once.
 
-    Left to itself, XLA's CPU backend writes this sum into each reader, one of which is the next
-    block's sum: the sixth block of a stage would compute the outputs of all before it again. The
-    gradient keeps the output alone.
+    XLA's CPU backend would fuse this sum into each of its readers, and one of them is the next
+    block's sum: the sixth block of a stage would compute the outputs of the five blocks before it
+    again (docs/experiments.md, "Residual: `relu(x + shortcut)`"). The gradient stores only the
+    output.
     """
-    return jax.lax.optimization_barrier(apart(lambda a, b: jnp.maximum(a + b, 0), branch, shortcut))
+
+    def add_and_clip(branch: Array, shortcut: Array) -> Array:
+        return jnp.maximum(branch + shortcut, 0)
+
+    return jax.lax.optimization_barrier(materialize(add_and_clip, branch, shortcut))
 
 
 def _forward(branch: Array, shortcut: Array) -> tuple[Array, Array]:
-    out = residual_relu(branch, shortcut)
-    return out, out
+    output = residual_relu(branch, shortcut)
+    return output, output
 
 
-def _backward(out: Array, gradient: Array) -> tuple[Array, Array]:
-    of_sum = jnp.where(out > 0, gradient, 0)
-    return of_sum, of_sum
+def _backward(output: Array, gradient: Array) -> tuple[Array, Array]:
+    dsum = jnp.where(output > 0, gradient, 0)
+    return dsum, dsum
 
 
 residual_relu.defvjp(_forward, _backward)

@@ -1,4 +1,4 @@
-"""TSM's temporal shift."""
+"""The temporal shift of TSM, which lets frames exchange channels."""
 
 import functools
 import math
@@ -31,18 +31,18 @@ def temporal_shift(x: Float[Array, "b t h w c"], fold_div: int = 8) -> Float[Arr
             f"fold_div={fold_div} leaves nothing to shift in {channels} channels; use at most "
             f"{channels}"
         )
-    # As a choice of neighbours this is one pass over x; built of shifted parts it would be two, the
-    # parts and then the whole. Channels that move together have an axis of their own: the choice is
-    # made once for all of them, and only what it takes is read.
-    together = math.gcd(fold, channels)
-    grouped = x.reshape(*x.shape[:-1], -1, together)
-    frame, group = (
-        jnp.arange(x.shape[1])[:, None, None, None, None],
-        jnp.arange(channels // together)[:, None],
-    )
+    # Every element is chosen from three: itself, the later and the earlier frame's. As a choice
+    # this is one pass over x; concatenating three shifted parts would take two, one for the parts
+    # and one for the whole (docs/experiments.md, "Temporal shift: padded slices"). The channels are
+    # split into groups that move together, so that the choice is made once for a group and only the
+    # chosen group is read.
+    group_size = math.gcd(fold, channels)
+    grouped = x.reshape(*x.shape[:-1], -1, group_size)  # [B, T, H, W, groups, group_size]
+    frame = jnp.arange(x.shape[1])[:, None, None, None, None]
+    group = jnp.arange(channels // group_size)[:, None]
     later = jnp.where(frame < x.shape[1] - 1, jnp.roll(grouped, -1, axis=1), 0)
     earlier = jnp.where(frame > 0, jnp.roll(grouped, 1, axis=1), 0)
-    moving = fold // together
+    moving = fold // group_size  # groups that move one way
     return jnp.where(
         group < moving, later, jnp.where(group < 2 * moving, earlier, grouped)
     ).reshape(x.shape)

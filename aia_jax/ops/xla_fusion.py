@@ -1,4 +1,4 @@
-"""Keeping results in memory that XLA would compute again, or keep in another form."""
+"""Means against XLA's fusion, where it would recompute a value or keep it in another precision."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,52 +10,51 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from aia_jax.shapes import Array
 
 
-def apart(function: Callable[..., Any], *operands: Any) -> Any:
-    """`function(*operands)`, on CPUs computed once and kept in memory, whatever reads it.
+def materialize(function: Callable[..., Any], *operands: Any) -> Any:
+    """Computes `function(*operands)`, on CPUs once for all of its readers.
 
-    XLA likes to write a producer into each of its readers. For a small result with many readers (a
-    pooled plane, the 54 taps of a stencil) that multiplies the work and the time to compile. The
-    CPU backend drops barriers before it fuses. So the computation is a call that XLA is told not to
-    write out, which nothing is fused with; calls of one trace are one computation to most of XLA's
-    passes.
+    XLA likes to fuse a producer into each of its readers, which then recompute it. A small result
+    with many readers (a pooled plane, the 54 taps of a stencil) multiplies both the work and the
+    time to compile. The CPU backend removes optimization barriers before it fuses, so they do not
+    help there. A call that must not be inlined does: nothing is fused with its inside. XLA's passes
+    also treat equal calls within one trace as one computation (docs/experiments.md, "Stencil: a
+    barrier to keep the 54 taps out of their readers").
     """
-    called = jax.jit(function)
+    jitted = jax.jit(function)
 
-    def not_inlined(*operands: Any) -> Any:
-        # On the call's results: around the call, as a context, it would have JAX trace the function
-        # a second time.
-        return set_xla_metadata(called(*operands), inlineable="false")
+    def call_without_inlining(*operands: Any) -> Any:
+        # The attribute is set on the results of the call. As a context around the call it would
+        # make JAX trace the function a second time.
+        return set_xla_metadata(jitted(*operands), inlineable="false")
 
-    return jax.lax.platform_dependent(*operands, cpu=not_inlined, default=called)
+    return jax.lax.platform_dependent(*operands, cpu=call_without_inlining, default=jitted)
 
 
 @jax.custom_vjp
-def kept(x: Array) -> Array:
-    """x behind a barrier: for what many passes read, such as the feature between two attention
-    modules.
+def forward_barrier(x: Array) -> Array:
+    """Returns x behind an optimization barrier; its gradient passes without one.
 
-    Left to itself XLA for GPUs keeps it in float32, or a product of it. Its gradient is left to
-    XLA, which writes it in the pass that reads it first.
+    It is meant for an array that many passes read, such as the feature between two attention
+    modules: without the barrier XLA for GPUs stores that feature in float32, or a product of it.
+    The gradient needs no barrier: XLA writes it in the pass that reads it first.
     """
     return jax.lax.optimization_barrier(x)
 
 
-kept.defvjp(lambda x: (kept(x), None), lambda _, gradient: (gradient,))
+forward_barrier.defvjp(lambda x: (forward_barrier(x), None), lambda _, gradient: (gradient,))
 
 
-def wide(x: Array) -> Array:
-    """x in float32, or in float64 if it has that: what half-precision features are summed and
-    compared in.
-    """
+def at_least_float32(x: Array) -> Array:
+    """Casts x to float32, or leaves it float64: the dtype in which features are summed."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def rounded(x: Array, dtype: jnp.dtype) -> Array:
-    """x as `dtype`, rounded to it in every reader.
+def round_to(x: Array, dtype: jnp.dtype) -> Array:
+    """Casts x to `dtype` with a rounding that XLA must keep in every reader.
 
-    XLA may leave out a rounding to half precision where it writes the cast into its reader, and
-    keep it where it does not. What is compared with its maximum in another pass must be the same
-    number in both.
+    Where XLA fuses a cast to half precision into a reader it may leave out the rounding, and keep
+    it in another reader. A pooled maximum is compared with its feature in a later pass, and finds
+    itself there only if both passes rounded alike.
     """
     if x.dtype == dtype:
         return x

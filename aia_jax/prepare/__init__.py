@@ -1,1 +1,1 @@
-"""From raw videos to TFRecord shards: one reader a data set, everything else shared."""
+"""Writes raw videos as TFRecord shards: one reader a data set, everything else shared."""

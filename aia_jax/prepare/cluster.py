@@ -1,4 +1,4 @@
-"""The shards written by a Dask cluster instead of by processes of this machine."""
+"""Writes the shards on a Dask cluster instead of in processes of this machine."""
 
 import logging
 from collections.abc import Callable
@@ -6,16 +6,16 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.pool import AGAIN
+from aia_jax.prepare.pool import RUN_AGAIN
 
-_SECONDS = 10  # for the scheduler's first answer
+_CONNECT_SECONDS = 10  # for the scheduler's first answer
 
 
 class ClusterPool:
-    """The workers of a Dask cluster, through its standard executor. A context manager.
+    """The workers of a Dask cluster, with the interface of `pool.LocalPool`. A context manager.
 
-    The machines see the raw videos and the output folder under the same paths as this one, and have
-    this project installed. A shard whose worker dies is given to another worker by Dask.
+    All machines see the raw videos and the output folder under the same paths and have this project
+    installed. If a worker dies, Dask gives its shard to another worker.
     """
 
     def __init__(self, address: str):
@@ -25,17 +25,18 @@ class ClusterPool:
             UserError: if dask is not installed, or no scheduler answers at the address.
         """
         try:
-            import distributed  # an extra: most machines prepare their data without it
+            import distributed  # optional: most users prepare their data without it
         except ImportError as error:
             raise UserError(
                 "--scheduler needs Dask, which is not installed: pip install 'dask[distributed]'"
             ) from error
-        logging.getLogger("distributed.client").setLevel(
-            logging.CRITICAL
-        )  # its tracebacks; `explain` says the same in a line
+        # Hides Dask's tracebacks; `explain` says the same in one line.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         self._killed_worker = distributed.KilledWorker
         try:
-            self._client = distributed.Client(address, timeout=_SECONDS, set_as_default=False)
+            self._client = distributed.Client(
+                address, timeout=_CONNECT_SECONDS, set_as_default=False
+            )
         except (TimeoutError, OSError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
@@ -56,31 +57,34 @@ class ClusterPool:
         return self
 
     def __exit__(self, kind: type | None, *exception) -> None:
-        # A shard that a worker has begun cannot be stopped. It ends with the same bytes that the
-        # next run would write.
+        # After an exception, a shard that a worker has begun cannot be stopped. It ends with the
+        # bytes that the next run would write too.
         self._executor.shutdown(wait=kind is None)
         self._client.close()
 
     def submit(self, function: Callable, job: Any) -> Future:
+        """Queues `function(job)` for a worker."""
         future = self._executor.submit(function, job)
         self._jobs.append((job, future))
         return future
 
-    def done(self) -> tuple[int, int]:
+    def progress(self) -> tuple[int, int]:
         """Videos and bytes of the finished shards."""
         jobs = [
             job
             for job, future in self._jobs
             if future.done() and not future.cancelled() and not future.exception()
         ]
-        return sum(len(job.videos) for job in jobs), sum(
-            job.path.stat().st_size for job in jobs if job.path.exists()
-        )
+        num_bytes = sum(job.path.stat().st_size for job in jobs if job.path.exists())
+        return sum(len(job.videos) for job in jobs), num_bytes
 
     def explain(self, error: BaseException) -> str:
-        """What a job's error means, if it is about the cluster rather than the job; else empty."""
+        """Explains a job's error that is about the cluster; empty if it is about the job."""
         if isinstance(error, self._killed_worker):
-            return f"one shard after another worker of the cluster was killed, perhaps for its memory ({error}); {AGAIN}"
+            return (
+                "one shard after another worker of the cluster was killed, perhaps for its memory "
+                f"({error}); {RUN_AGAIN}"
+            )
         if isinstance(error, CancelledError):
-            return f"the Dask scheduler at {self._address} has gone away; {AGAIN}"
+            return f"the Dask scheduler at {self._address} has gone away; {RUN_AGAIN}"
         return ""

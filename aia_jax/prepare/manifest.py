@@ -1,6 +1,4 @@
-"""The truth about a prepared data set, as numbers: manifest.json, and the plan that two runs must
-share to go on with one another.
-"""
+"""The content of manifest.json, and the plan by which a run recognises an earlier run's work."""
 
 import hashlib
 import json
@@ -13,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
-from aia_jax.prepare.item import RawDataset
+from aia_jax.prepare.raw_dataset import RawDataset
 from aia_jax.prepare.shard import ShardJob, ShardNotes
 from aia_jax.shards.index import Index
 
@@ -25,24 +23,23 @@ _PACKAGES = (
     "google-crc32c",
     "tensorflow-datasets",
 )
-_SHOWN = 20  # entries of a distribution; the rest are added up under "other"
+_MOST_VALUES = 20  # of a distribution; the rest are added up as "other"
 
 
-def plan_of(data_set: str, options: Mapping[str, Any], dataset: RawDataset) -> dict[str, Any]:
-    """What decides the bytes of the result: the options, and the raw videos as the reader found
-    them.
+def make_plan(data_set: str, options: Mapping[str, Any], dataset: RawDataset) -> dict[str, Any]:
+    """Collects everything that decides the bytes of the result: options and raw videos.
 
     Args:
         data_set: the reader's name, as "folders".
         options: those of the command that change the result, by flag, with plain values.
         dataset: what the reader found.
     """
-    listed = sorted(
-        (v.split, v.video_id, sorted(v.labels.items()), v.size, str(v.part), v.missing)
+    videos = sorted(
+        (v.split, v.video_id, sorted(v.labels.items()), v.size, str(v.segment), v.missing)
         for v in dataset.videos
     )
     text = json.dumps(
-        [listed, sorted((label, list(names)) for label, names in dataset.class_names.items())]
+        [videos, sorted((label, list(names)) for label, names in dataset.class_names.items())]
     )
     return {
         "data_set": data_set,
@@ -53,36 +50,42 @@ def plan_of(data_set: str, options: Mapping[str, Any], dataset: RawDataset) -> d
     }
 
 
-def what_differs(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Says how the plan of an earlier run (or its manifest) differs from that of this one; empty if
-    it does not.
-    """
-    said = []
-    for key, what in (("data_set", "the data set"), ("name", "--name")):
-        if then[key] != now[key]:
-            said.append(f"{what} was {then[key]}, now {now[key]}")
-    for flag in sorted(then["options"].keys() | now["options"].keys()):
-        was, is_ = then["options"].get(flag), now["options"].get(flag)
-        if was != is_:
-            said.append(f"{flag} was {was}, now {is_}")
-    if not said and then["videos_sha256"] != now["videos_sha256"]:
-        were, are = (
-            ", ".join(f"{count} {split}" for split, count in plan["videos"].items())
-            for plan in (then, now)
-        )
-        if were == are:
-            are = "the same numbers with other names, classes or sizes"
-        said.append(f"the raw videos were {were}, now {are}")
-    return "; ".join(said)
+def describe_difference(earlier: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """Says how a plan differs from an earlier run's plan or manifest; empty if it does not."""
+    differences = []
+    for key, name in (("data_set", "the data set"), ("name", "--name")):
+        if earlier[key] != plan[key]:
+            differences.append(f"{name} was {earlier[key]}, now {plan[key]}")
+    for flag in sorted(earlier["options"].keys() | plan["options"].keys()):
+        before, now = earlier["options"].get(flag), plan["options"].get(flag)
+        if before != now:
+            differences.append(f"{flag} was {before}, now {now}")
+    if not differences and earlier["videos_sha256"] != plan["videos_sha256"]:
+        before, now = _count_videos(earlier), _count_videos(plan)
+        if before == now:
+            now = "the same numbers with other names, classes or sizes"
+        differences.append(f"the raw videos were {before}, now {now}")
+    return "; ".join(differences)
 
 
-def split_facts(
+def _count_videos(plan: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in plan["videos"].items())
+
+
+def summarize_split(
     index: Index,
     jobs: Sequence[ShardJob],
     notes: Sequence[ShardNotes],
     class_names: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """The numbers of one finished split."""
+    """Computes the manifest's numbers on one finished split.
+
+    Args:
+        index: of the split.
+        jobs: its shards.
+        notes: of its shards, in the same order.
+        class_names: by label feature.
+    """
     expected = sum(len(job.videos) for job in jobs)
     missing = sum(video.missing for job in jobs for video in job.videos)
     return {
@@ -97,35 +100,36 @@ def split_facts(
             for shard, note in zip(index.shards, notes, strict=True)
         ],
         "videos_per_class": {
-            label: dict(
-                zip(
-                    names,
-                    np.bincount(index.labels[label], minlength=len(names)).tolist(),
-                    strict=True,
-                )
-            )
+            label: _count_classes(index.labels[label], names)
             for label, names in class_names.items()
         },
-        "frames_per_video": _spread(index.num_frames),
+        "frames_per_video": _percentiles(index.num_frames),
         "fps": _distribution(f"{rate:.3g}" if rate else "unknown" for rate in index.fps.tolist()),
         "height_x_width": _distribution(
             f"{h}x{w}" for h, w in zip(index.height.tolist(), index.width.tolist(), strict=True)
         ),
-        "sources": _top(sum((note.forms for note in notes), Counter())),
+        "sources": _most_common(sum((note.forms for note in notes), Counter())),
         "missing_frame_numbers": {
             video_id: gaps for note in notes for video_id, gaps in note.gaps.items()
         },
     }
 
 
-def make_manifest(
+def format_manifest(
     plan: Mapping[str, Any],
     dataset: RawDataset,
     command: str,
     splits: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """manifest.json. Nothing in it depends on when, how fast or in how many goes the data set was
-    made.
+    """Makes the text of manifest.json.
+
+    Nothing in it depends on when or how fast the data set was made, or on how many runs it took.
+
+    Args:
+        plan: of `make_plan`.
+        dataset: what the reader found.
+        command: a command line that makes the data set again.
+        splits: of `summarize_split`, by name.
     """
     manifest = {
         **plan,
@@ -147,18 +151,23 @@ def make_manifest(
     return json.dumps(manifest, indent=1, ensure_ascii=False)
 
 
-def _spread(values: np.ndarray) -> dict[str, float]:
-    at = {"min": 0, "5%": 5, "median": 50, "95%": 95, "max": 100}
-    return {name: float(np.percentile(values, share)) for name, share in at.items()} | {
+def _count_classes(labels: np.ndarray, names: Sequence[str]) -> dict[str, int]:
+    counts = np.bincount(labels, minlength=len(names)).tolist()
+    return dict(zip(names, counts, strict=True))
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float]:
+    percents = {"min": 0, "5%": 5, "median": 50, "95%": 95, "max": 100}
+    return {name: float(np.percentile(values, percent)) for name, percent in percents.items()} | {
         "mean": round(float(values.mean()), 2)
     }
 
 
 def _distribution(values: Iterable[str]) -> dict[str, int]:
-    return _top(Counter(values))
+    return _most_common(Counter(values))
 
 
-def _top(counts: Counter) -> dict[str, int]:
+def _most_common(counts: Counter) -> dict[str, int]:
     ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    rest = sum(count for _, count in ranked[_SHOWN:])
-    return dict(ranked[:_SHOWN]) | ({"other": rest} if rest else {})
+    rest = sum(count for _, count in ranked[_MOST_VALUES:])
+    return dict(ranked[:_MOST_VALUES]) | ({"other": rest} if rest else {})

@@ -1,28 +1,27 @@
-"""One shard: which videos it holds, and the work of one process that writes it whole."""
+"""One shard: which videos it holds, and the work of the process that writes it."""
 
 import itertools
 import json
 import math
-import os
-import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aia_jax.errors import DataError
-from aia_jax.prepare.item import RawVideo, id_hash
-from aia_jax.prepare.progress import count
+from aia_jax.files import atomic_file
+from aia_jax.prepare.pool import count_progress
+from aia_jax.prepare.raw_dataset import RawVideo, id_hash
 from aia_jax.shards.example import encode_example
 from aia_jax.shards.index import Index
-from aia_jax.shards.index_rows import ShardRows
-from aia_jax.shards.tfrecord import RecordWriter, atomic_file
+from aia_jax.shards.index_builder import ShardIndexBuilder
+from aia_jax.shards.tfrecord import RecordWriter
 from aia_jax.video.decode import DecodedVideo, UnreadableVideo, decode
-from aia_jax.video.frame_size import FrameSize
-from aia_jax.video.segment import decode_part
+from aia_jax.video.frame_size import FrameFormat
+from aia_jax.video.segment import decode_segment
 
-# Without a number from the user: as many videos a shard, but in a small data set fewer, so that
-# every core has a shard to write.
+# The default number of videos in a shard. A small data set gets fewer in each, so that there are 16
+# shards for 16 processes, but not fewer than 16.
 _MOST_VIDEOS, _FEWEST_VIDEOS, _WANTED_SHARDS = 256, 16, 16
 
 
@@ -32,36 +31,35 @@ class ShardJob:
 
     Attributes:
         path: of the TFRecord file.
-        notes: of the file that says that the shard is finished, and what cannot be read from it
-            (`ShardNotes`).
+        notes: of the JSON file with the shard's `ShardNotes`; it exists once the shard is finished.
         videos: in the order of the records.
-        size: of the frames.
-        quality: of the JPEGs.
+        frame_format: of the stored frames.
     """
 
     path: Path
     notes: Path
     videos: tuple[RawVideo, ...]
-    size: FrameSize
-    quality: int
+    frame_format: FrameFormat
 
     @property
-    def rows(self) -> Path:
-        """The shard's part of the split's index: on disk, since the rows of all shards of a large
-        data set take gigabytes.
+    def index(self) -> Path:
+        """The file with the shard's index, until the index of the split is put together.
+
+        It is not held in memory, because the indices of all shards of a large data set take
+        gigabytes.
         """
         return self.notes.with_suffix(".index")
 
 
 @dataclass
 class ShardNotes:
-    """What is known of a finished shard beside its records.
+    """What is known about a finished shard beside its records.
 
     Attributes:
         records: in the shard.
         bad: (source, reason) of each video that could not be read.
-        forms: how many sources came in which form (codec, or pattern of frame names).
-        gaps: video id → the frame numbers that its folder lacks.
+        forms: how many sources had each `DecodedVideo.form`.
+        gaps: video id → the frame numbers that are missing in its folder.
     """
 
     records: int = 0
@@ -70,11 +68,13 @@ class ShardNotes:
     gaps: dict[str, str] = field(default_factory=dict)
 
 
-def assign(videos: Sequence[RawVideo], videos_per_shard: int = 0) -> list[tuple[RawVideo, ...]]:
-    """Deals the videos of a split out to shards, so that each shard is a mixture of all classes.
+def assign_to_shards(
+    videos: Sequence[RawVideo], videos_per_shard: int = 0
+) -> list[tuple[RawVideo, ...]]:
+    """Distributes the videos of a split over shards, all classes mixed in each.
 
-    The order is that of a hash of the ids: it depends on nothing else, so every run on every
-    machine deals alike.
+    The order is that of a hash of the ids. It depends on nothing else, so that every run on every
+    machine gives the same shards.
 
     Args:
         videos: of one split.
@@ -89,21 +89,22 @@ def assign(videos: Sequence[RawVideo], videos_per_shard: int = 0) -> list[tuple[
 
 
 def write_shard(job: ShardJob) -> ShardNotes:
-    """Writes a shard, its index rows and its notes, each whole or not at all; a shard that an
-    earlier run finished is only checked.
+    """Writes a shard, its index and its notes, each completely or not at all.
 
-    A video that cannot be read is noted and left out; nothing takes its place.
+    A shard that an earlier run finished is only checked. A video that cannot be read is noted and
+    left out; nothing replaces it.
 
     Raises:
-        OSError: if the shard cannot be written, or the raw data have gone away as a whole.
+        OSError: if the shard cannot be written, or the folder of a raw video has disappeared.
     """
-    return _finished(job) or _write(job)
+    return _check_finished(job) or _write(job)
 
 
-def _finished(job: ShardJob) -> ShardNotes | None:
+def _check_finished(job: ShardJob) -> ShardNotes | None:
+    """The notes of a shard that is finished and intact, else None."""
     try:
         fields = json.loads(job.notes.read_bytes())
-        rows = ShardRows.scan(job.path)
+        index = ShardIndexBuilder.scan(job.path)
     except (FileNotFoundError, DataError):
         return None
     notes = ShardNotes(
@@ -112,27 +113,28 @@ def _finished(job: ShardJob) -> ShardNotes | None:
         Counter(fields["forms"]),
         fields["gaps"],
     )
-    if rows.damage or len(rows) != notes.records:
+    if index.damage or len(index) != notes.records:
         return None
-    Index.join([job.path], [rows]).save(job.rows)
-    count(len(job.videos), sum(rows.record_length))
+    Index.join([job.path], [index]).save(job.index)
+    count_progress(len(job.videos), sum(index.record_length))
     return notes
 
 
 def _write(job: ShardJob) -> ShardNotes:
-    notes, rows = ShardNotes(), ShardRows()
-    with RecordWriter(job.path, _own_name(job.path)) as writer:
+    notes, index = ShardNotes(), ShardIndexBuilder()
+    # concurrent: a cluster may give a shard to a second worker while the first one, which has lost
+    # its connection, still writes it.
+    with RecordWriter(job.path, concurrent=True) as writer:
         for video in job.videos:
             try:
-                decoded = _decode(video, job)
+                decoded = _decode(video, job.frame_format)
             except UnreadableVideo as error:
                 if not video.missing and not video.source.parent.is_dir():
                     raise FileNotFoundError(
                         f"the raw data are gone: {video.source.parent}"
                     ) from error
-                where = f"{video.source}, {video.part}" if video.part else str(video.source)
-                notes.bad.append((where, str(error)))
-                count(1, 0)
+                notes.bad.append((_describe_source(video), str(error)))
+                count_progress(1, 0)
                 continue
             record = encode_example(
                 decoded.frames,
@@ -142,28 +144,26 @@ def _write(job: ShardJob) -> ShardNotes:
                 decoded.height,
                 decoded.width,
             )
-            rows.add(record, writer.write(record))
+            index.add(record, writer.write(record))
             notes.records += 1
             notes.forms[decoded.form] += 1
             if decoded.gaps:
                 notes.gaps[video.video_id] = decoded.gaps
-            count(1, len(record))
-    Index.join([job.path], [rows]).save(job.rows)
-    with atomic_file(job.notes, _own_name(job.notes)) as file:
+            count_progress(1, len(record))
+    Index.join([job.path], [index]).save(job.index)
+    with atomic_file(job.notes, concurrent=True) as file:
         file.write(json.dumps(vars(notes)).encode())
     return notes
 
 
-def _own_name(path: Path) -> str:
-    """A temporary name: a cluster may give a shard to a second worker while the first, cut off,
-    still writes it.
-    """
-    return f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp"
+def _describe_source(video: RawVideo) -> str:
+    return f"{video.source}, {video.segment}" if video.segment else str(video.source)
 
 
-def _decode(video: RawVideo, job: ShardJob) -> DecodedVideo:
+def _decode(video: RawVideo, frame_format: FrameFormat) -> DecodedVideo:
+    size, quality = frame_format.size, frame_format.quality
     if video.missing:
         raise UnreadableVideo("missing")
-    if video.part or video.source.suffix.lower() == ".tar":
-        return decode_part(video.source, video.part, job.size, job.quality)
-    return decode(video.source, job.size, job.quality)
+    if video.segment or video.source.suffix.lower() == ".tar":
+        return decode_segment(video.source, video.segment, size, quality)
+    return decode(video.source, size, quality)

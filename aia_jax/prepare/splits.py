@@ -1,4 +1,4 @@
-"""The names of splits, and a validation split for data that come without one."""
+"""Names of splits, and a validation split for data sets that come without one."""
 
 import argparse
 from collections import defaultdict
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.item import RawVideo, id_hash
+from aia_jax.prepare.raw_dataset import RawVideo, id_hash
 
-# What folders and columns call a split → its name here.
+# The names of splits in raw folders and CSV columns, in lower case → the names used here.
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -19,22 +19,25 @@ SPLITS = {
 }
 
 
-def add_val_share(parser: argparse.ArgumentParser, when: str) -> None:
-    """Adds `--val-share`; `when` says in which case it counts."""
+def add_val_share(parser: argparse.ArgumentParser, condition: str) -> None:
+    """Adds `--val-share`; `condition` says when it has an effect."""
     parser.add_argument(
         "--val-share",
         type=float,
         default=0.1,
         metavar="SHARE",
-        help=f"{when}: the share of each class that becomes the split validation, chosen by a hash "
-        "of the video ids, "
-        "so every run chooses the same; at least one video of a class that has two; 0: none "
-        "(default: %(default)s)",
+        help=f"{condition}: the share of each class that becomes the split validation, chosen by a "
+        "hash of the video ids, so every run chooses the same; at least one video of a class that "
+        "has two; 0: none (default: %(default)s)",
     )
 
 
 def check_val_share(share: float) -> None:
-    """Raises UserError unless 0 ≤ share < 1."""
+    """Checks the value of `--val-share`.
+
+    Raises:
+        UserError: unless 0 ≤ share < 1.
+    """
     if not 0 <= share < 1:
         raise UserError(
             f"--val-share {share}: give a share from 0 up to 1, as 0.1; 1 itself would leave "
@@ -42,21 +45,19 @@ def check_val_share(share: float) -> None:
         )
 
 
-def with_validation(videos: Sequence[RawVideo], share: float) -> list[RawVideo]:
-    """Puts the share of each class (`label`) whose ids have the smallest hash into the split
-    validation, the rest into train.
+def split_off_validation(videos: Sequence[RawVideo], share: float) -> list[RawVideo]:
+    """Moves a share of each class to the split validation and all other videos to train.
+
+    The videos whose ids have the smallest hashes move. The class is that of the feature "label".
     """
     by_class = defaultdict(list)
     for video in videos:
-        by_class[video.labels["label"]].append(video)
+        by_class[video.labels["label"]].append(video.video_id)
     validation = set()
-    for members in by_class.values():
-        count = min(max(1, round(share * len(members))), len(members) - 1) if share else 0
-        validation.update(
-            sorted((id_hash(video.video_id, "split"), video.video_id) for video in members)[:count]
-        )
-    chosen = {video_id for _, video_id in validation}
+    for ids in by_class.values():
+        count = min(max(1, round(share * len(ids))), len(ids) - 1) if share else 0
+        validation.update(sorted(ids, key=lambda one: (id_hash(one, "split"), one))[:count])
     return [
-        replace(video, split="validation" if video.video_id in chosen else "train")
+        replace(video, split="validation" if video.video_id in validation else "train")
         for video in videos
     ]

@@ -1,6 +1,4 @@
-"""The commands for a data set that is prepared: `prepare_data.py verify DIR` and `prepare_data.py
-show DIR --out page.html`.
-"""
+"""The commands `prepare_data.py verify DIR` and `prepare_data.py show DIR --out page.html`."""
 
 import argparse
 from pathlib import Path
@@ -10,13 +8,17 @@ from aia_jax.prepare.show import write_page
 from aia_jax.prepare.verify import verify
 from aia_jax.video.decode import cores
 
-_VERIFY = """Reads a prepared data set from the first byte to the last.
+_VERIFY = """\
+Reads a prepared data set from the first byte to the last.
 
-Checks the checksum of every record, decodes every picture strictly, and compares counts, labels, class names and sizes with the
-metadata, the index and manifest.json. Everything that is wrong is listed; nothing is changed.
+Checks the checksum of every record, decodes every picture strictly, and compares counts, labels,
+class names and sizes with the metadata, the index and manifest.json. Everything that is wrong is
+listed; nothing is changed.
 """
-_SHOW = """Writes a page to look at: clips of every split with their classes, how many videos each class has, lengths and frame rates, what
-a mirrored clip is called, and what is damaged or missing. One file that needs nothing else; open it in a browser.
+_SHOW = """\
+Writes a page to look at: clips of every split with their classes, how many videos each class has,
+lengths and frame rates, what a mirrored clip is called, and what is damaged or missing. One file
+that needs nothing else; open it in a browser.
 """
 _MOST_LISTED = 1000  # lines of damage
 
@@ -24,67 +26,68 @@ _MOST_LISTED = 1000  # lines of damage
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Adds both commands to those of prepare_data.py."""
     raw_text = argparse.RawDescriptionHelpFormatter
-    status = "exit status: 0 all is well; 1 something is damaged; 2 not a prepared data set"
-    one = commands.add_parser(
+    parser = commands.add_parser(
         "verify",
         help="checks a prepared data set: every byte, every picture",
         description=_VERIFY,
-        epilog=status,
+        epilog="exit status: 0 all is well; 1 something is damaged; 2 not a prepared data set",
         formatter_class=raw_text,
     )
-    one.add_argument("dir", metavar="DIR", help="the prepared data set")
-    one.add_argument(
+    parser.add_argument("dir", metavar="DIR", help="the prepared data set")
+    parser.add_argument(
         "--workers",
         type=int,
         default=cores(),
         metavar="N",
         help="processes (default: one a core, %(default)s)",
     )
-    one = commands.add_parser(
+    parser = commands.add_parser(
         "show",
         help="makes a page to look at of a prepared data set",
         description=_SHOW,
         formatter_class=raw_text,
     )
-    one.add_argument("dir", metavar="DIR", help="the prepared data set")
-    one.add_argument(
+    parser.add_argument("dir", metavar="DIR", help="the prepared data set")
+    parser.add_argument(
         "--out",
         required=True,
         metavar="FILE",
         help="the page, as page.html; an older one is replaced",
     )
-    one.add_argument(
+    parser.add_argument(
         "--clips",
         type=int,
         default=6,
         metavar="N",
         help="film strips of each split (default: %(default)s)",
     )
-    one.add_argument(
+    parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="chooses the clips (default: %(default)s)"
     )
-    one.add_argument("--label", metavar="NAME", help="label feature to show (default: the first)")
+    parser.add_argument(
+        "--label", metavar="NAME", help="label feature to show (default: the first)"
+    )
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """Prints what `verify` finds; 1 if something is damaged."""
+    """Prints what `verify` finds; returns 1 if something is damaged."""
     if options.workers < 1:
         raise UserError("--workers is a count of at least 1")
-    found = verify(Path(options.dir), options.workers)
-    for one in found.damage[:_MOST_LISTED]:
-        print(f"{one.where}: {one.reason}")
-    if len(found.damage) > _MOST_LISTED:
-        print(f"… and {len(found.damage) - _MOST_LISTED:,} more")
-    verdict = f"{len(found.damage):,} things are wrong" if found.damage else "all is well"
+    result = verify(Path(options.dir), options.workers)
+    for damage in result.damage[:_MOST_LISTED]:
+        print(f"{damage.where}: {damage.reason}")
+    if len(result.damage) > _MOST_LISTED:
+        print(f"… and {len(result.damage) - _MOST_LISTED:,} more")
+    verdict = f"{len(result.damage):,} things are wrong" if result.damage else "all is well"
     print(
-        f"read {found.videos:,} videos, {found.frames:,} frames, {found.bytes / 1e6:,.1f} MB: "
+        f"read {result.videos:,} videos, {result.frames:,} frames, {result.bytes / 1e6:,.1f} MB: "
         f"{verdict}"
     )
-    return 1 if found.damage else 0
+    return 1 if result.damage else 0
 
 
 def run_show(options: argparse.Namespace) -> int:
-    """Writes the page."""
+    """Writes the page; returns 0."""
     if options.clips < 1 or options.seed < 0:
         raise UserError("--clips is a count of at least 1, --seed a number of at least 0")
     page = Path(options.out)

@@ -1,4 +1,4 @@
-"""Reads every byte of a prepared data set again: checksums, pictures, labels, counts."""
+"""Checks a prepared data set from the first byte to the last: checksums, pictures, counts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,28 +10,23 @@ import numpy as np
 import simplejpeg
 
 from aia_jax.errors import DataError
-from aia_jax.prepare.pool import LocalPool, run_jobs
-from aia_jax.prepare.progress import ProgressReport, count
+from aia_jax.prepare.pool import LocalPool, ProgressReport, count_progress, run_jobs
 from aia_jax.shards import example
 from aia_jax.shards.dataset_info import label_features, open_dataset, shard_lengths
 from aia_jax.shards.example import ExampleError, parse_example
 from aia_jax.shards.index import Index, IndexFileError
-from aia_jax.shards.index_rows import ShardRows
+from aia_jax.shards.index_builder import ShardIndexBuilder
+from aia_jax.shards.manifest import BAD, MANIFEST
 from aia_jax.shards.tfrecord import scan_records
 
-_COMPARED = (
-    "record_offset",
-    "record_length",
-    "height",
-    "width",
-    "fps",
-)  # columns with a row a record
-_COMPARED_FRAMES = ("frame_offset", "frame_length", "frame_crc")
+# The columns that are compared between the index and a scan of a shard.
+_RECORD_COLUMNS = ("record_offset", "record_length", "height", "width", "fps")
+_FRAME_COLUMNS = ("frame_offset", "frame_length", "frame_crc")
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is wrong with a data set.
+    """One thing that is wrong with a data set.
 
     Attributes:
         where: the file, or "shard X, record N, video ID".
@@ -43,14 +38,14 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What was looked at.
+class VerifyResult:
+    """What `verify` read and what it found.
 
     Attributes:
-        videos: records read.
-        frames: pictures decoded.
+        videos: how many records were read.
+        frames: how many pictures were decoded.
         bytes: of the shards.
-        damage: everything found, in the order of splits and shards.
+        damage: everything that is wrong, in the order of splits and shards.
     """
 
     videos: int
@@ -61,19 +56,29 @@ class Verified:
 
 @dataclass(frozen=True)
 class _Job:
+    """A shard to be checked.
+
+    Attributes:
+        path: of the TFRecord file.
+        expected: how many records it has according to the metadata.
+        num_classes: by label feature.
+        index: of the split; None if it cannot be used.
+        number: of the shard in its split, from 0.
+    """
+
     path: Path
-    expected: int  # records, by the metadata
-    num_classes: Mapping[str, int]  # by label feature
+    expected: int
+    num_classes: Mapping[str, int]
     index: Index | None
-    number: int  # of the shard in its split
+    number: int
 
 
-def verify(folder: Path, workers: int) -> Verified:
+def verify(folder: Path, workers: int) -> VerifyResult:
     """Checks a prepared data set against its checksums, its metadata, its index and its manifest.
 
     Args:
-        folder: what prepare_data.py wrote, or TFDS.
-        workers: processes.
+        folder: written by prepare_data.py, or by TFDS.
+        workers: how many processes read it.
 
     Raises:
         DataError: if the folder is no prepared data set.
@@ -100,13 +105,14 @@ def verify(folder: Path, workers: int) -> Verified:
         jobs[split] = [
             _Job(path, expected, sizes, index, numbers[path]) for path, expected in lengths.items()
         ]
-    damage += _against_manifest(folder, info.splits, labels)
-    seen = {}
+    damage += _check_manifest(folder, info.splits, labels)
+    split_results = {}
     total = sum(job.expected for members in jobs.values() for job in members)
     with LocalPool(workers) as pool:
-        run_jobs(pool, _check_shard, jobs, ProgressReport(total, "verifying"), seen.__setitem__)
-    results = [result for split in jobs for result in seen[split]]
-    return Verified(
+        progress = ProgressReport(total, "verifying")
+        run_jobs(pool, _check_shard, jobs, progress, split_results.__setitem__)
+    results = [result for split in jobs for result in split_results[split]]
+    return VerifyResult(
         videos=sum(videos for videos, _, _ in results),
         frames=sum(frames for _, frames, _ in results),
         bytes=sum(job.path.stat().st_size for members in jobs.values() for job in members),
@@ -115,6 +121,7 @@ def verify(folder: Path, workers: int) -> Verified:
 
 
 def _open_index(path: Path) -> tuple[Index | None, str]:
+    """The index of a split, or None and the reason why it cannot be used."""
     try:
         return Index.load(path), ""
     except FileNotFoundError:
@@ -123,22 +130,22 @@ def _open_index(path: Path) -> tuple[Index | None, str]:
         return None, f"{error}; delete it, the next run makes it again"
 
 
-def _against_manifest(
+def _check_manifest(
     folder: Path, splits: Mapping[str, int], labels: Mapping[str, Sequence[str]]
 ) -> list[Damage]:
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not path.is_file():
         return []  # TFDS wrote this folder
     try:
         manifest = json.loads(path.read_bytes())
-        of_splits = manifest["splits"]
-        found = {split: facts["found"] for split, facts in of_splits.items()}
+        summaries = manifest["splits"]
+        found = {split: facts["found"] for split, facts in summaries.items()}
         shards = {
             shard["file"]: shard["bytes"]
-            for facts in of_splits.values()
+            for facts in summaries.values()
             for shard in facts["shards"]
         }
-        unread = sum(facts["expected"] - facts["found"] for facts in of_splits.values())
+        unprepared = sum(facts["expected"] - facts["found"] for facts in summaries.values())
         names = {label: tuple(classes) for label, classes in manifest["class_names"].items()}
     except (ValueError, KeyError, TypeError) as error:
         return [Damage(path.name, f"it cannot be read ({error!r})")]
@@ -153,15 +160,16 @@ def _against_manifest(
     if names != {label: tuple(classes) for label, classes in labels.items()}:
         damage.append(Damage(path.name, "its class names are not those of the metadata"))
     for name, size in shards.items():
-        if (folder / name).is_file() and (is_ := (folder / name).stat().st_size) != size:
-            damage.append(Damage(name, f"it has {is_:,} bytes, manifest.json says {size:,}"))
-    bad = folder / "bad.txt"
+        shard = folder / name
+        if shard.is_file() and (actual := shard.stat().st_size) != size:
+            damage.append(Damage(name, f"it has {actual:,} bytes, manifest.json says {size:,}"))
+    bad = folder / BAD
     listed = len(bad.read_text(errors="replace").splitlines()) if bad.is_file() else 0
-    if listed != unread:
+    if listed != unprepared:
         damage.append(
             Damage(
                 bad.name,
-                f"it lists {listed} videos, by manifest.json {unread} could not be prepared",
+                f"it lists {listed} videos, by manifest.json {unprepared} could not be prepared",
             )
         )
     return damage
@@ -173,23 +181,23 @@ def _counts(splits: Mapping[str, int]) -> str:
 
 def _check_shard(job: _Job) -> tuple[int, int, list[Damage]]:
     """Videos read, frames decoded, and what is wrong in one shard."""
-    damage, rows, frames, number = [], ShardRows(), 0, 0
+    damage, built, frames, number = [], ShardIndexBuilder(), 0, 0
     try:
         for number, record in enumerate(scan_records(job.path), 1):
-            rows.add(
+            built.add(
                 record.data,
                 record.offset,
                 "" if record.intact else "its data does not match the checksum stored with it",
             )
-            video_id = rows.video_ids[-1].decode(errors="backslashreplace")
+            video_id = built.video_ids[-1].decode(errors="backslashreplace")
             where = f"shard {job.path.name}, record {number - 1}, video {video_id}"
-            if reason := rows.damage.get(number - 1):
+            if reason := built.damage.get(number - 1):
                 damage.append(Damage(where, reason))
             else:
                 decoded, reasons = _check_video(record.data, job.num_classes)
                 frames += decoded
                 damage += [Damage(where, reason) for reason in reasons]
-            count(1, len(record.data))
+            count_progress(1, len(record.data))
     except DataError as error:
         damage.append(Damage(job.path.name, str(error).removeprefix(f"{job.path}: ")))
     else:
@@ -200,11 +208,11 @@ def _check_shard(job: _Job) -> tuple[int, int, list[Damage]]:
                     f"it holds {number} records, dataset_info.json says {job.expected}",
                 )
             )
-        elif job.index and (differs := _differs(job.index, job.number, rows)):
+        elif job.index and (columns := _differing_columns(job.index, job.number, built)):
             damage.append(
                 Damage(
                     job.path.name,
-                    f"the index says otherwise ({differs}); delete the index, the next run makes "
+                    f"the index says otherwise ({columns}); delete the index, the next run makes "
                     "it again",
                 )
             )
@@ -212,6 +220,7 @@ def _check_shard(job: _Job) -> tuple[int, int, list[Damage]]:
 
 
 def _check_video(record: bytes, num_classes: Mapping[str, int]) -> tuple[int, list[str]]:
+    """Frames decoded, and what is wrong in one record."""
     try:
         features = parse_example(record)
     except ExampleError as error:
@@ -221,13 +230,13 @@ def _check_video(record: bytes, num_classes: Mapping[str, int]) -> tuple[int, li
     }
     wrong, spans = [], features[example.FRAMES].values
     for label, classes in num_classes.items():
-        if not isinstance(at := single.get(label), int) or not 0 <= at < classes:
-            wrong.append(f"{label} is {at}, valid are 0 to {classes - 1}")
+        if not isinstance(value := single.get(label), int) or not 0 <= value < classes:
+            wrong.append(f"{label} is {value}, valid are 0 to {classes - 1}")
     if single.get(example.NUM_FRAMES) != len(spans):
         wrong.append(f"it says {single.get(example.NUM_FRAMES)} frames and holds {len(spans)}")
     decoded, size = 0, (single.get(example.HEIGHT), single.get(example.WIDTH))
     for frame, (start, length) in enumerate(spans):
-        try:  # grey: the entropy-coded data of all colours are read all the same, and strictly
+        try:  # "GRAY" is faster and still reads the compressed data of all colours, strictly
             picture = simplejpeg.decode_jpeg(
                 record[start : start + length], colorspace="GRAY", fastdct=True, strict=True
             )
@@ -243,21 +252,21 @@ def _check_video(record: bytes, num_classes: Mapping[str, int]) -> tuple[int, li
     return decoded, wrong
 
 
-def _differs(index: Index, shard: int, rows: ShardRows) -> str:
-    """Which column of the index is not what a scan of the shard gives; empty if all are."""
+def _differing_columns(index: Index, shard: int, built: ShardIndexBuilder) -> str:
+    """Names the columns in which the split's index differs from a scan of the shard."""
     first, stop = index.first_record[shard : shard + 2]
     frames = slice(*index.first_frame[[first, stop]])
-    if stop - first != len(rows):
+    if stop - first != len(built):
         return f"{stop - first} records"
-    pairs = [(name, getattr(index, name)[first:stop], getattr(rows, name)) for name in _COMPARED]
-    pairs += [
-        (name, getattr(index, name)[frames], getattr(rows, name)) for name in _COMPARED_FRAMES
+    pairs = [
+        (name, getattr(index, name)[first:stop], getattr(built, name)) for name in _RECORD_COLUMNS
     ]
+    pairs += [(name, getattr(index, name)[frames], getattr(built, name)) for name in _FRAME_COLUMNS]
     pairs += [
         (label, index.labels.get(label, np.empty(0))[first:stop], column)
-        for label, column in rows.labels.items()
+        for label, column in built.labels.items()
     ]
-    pairs += [("num_frames", index.num_frames[first:stop], rows.frames_of_record)]
+    pairs += [("num_frames", index.num_frames[first:stop], built.frames_per_record)]
     return ", ".join(
-        name for name, of_index, of_rows in pairs if not np.array_equal(of_index, np.array(of_rows))
+        name for name, indexed, scanned in pairs if not np.array_equal(indexed, np.array(scanned))
     )

@@ -1,9 +1,9 @@
-"""From a list of raw videos to a finished data set: shards, index, manifest and metadata.
+"""Writes a list of raw videos as a finished data set: shards, index, manifest and metadata.
 
 The state of an unfinished preparation is in OUT/.prepare: the plan (what was asked for) and the
-notes of each finished shard. A run that was killed goes on from there, and its result has the same
-bytes as that of a run that was not. dataset_info.json is the last file to appear; only then does
-.prepare go.
+notes of each finished shard. A run that was killed continues from there, and its result has the
+same bytes as that of an undisturbed run. dataset_info.json is the last file to appear; .prepare is
+removed after it.
 """
 
 import fcntl
@@ -11,60 +11,45 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.item import RawDataset
-from aia_jax.prepare.listing import contents
-from aia_jax.prepare.manifest import make_manifest, split_facts, what_differs
-from aia_jax.prepare.pool import PreparationError, run_jobs
-from aia_jax.prepare.progress import ProgressReport
-from aia_jax.prepare.shard import ShardJob, ShardNotes, assign, write_shard
+from aia_jax.files import write_text
+from aia_jax.prepare.manifest import describe_difference, format_manifest, summarize_split
+from aia_jax.prepare.pool import PreparationError, ProgressReport, run_jobs
+from aia_jax.prepare.raw_dataset import RawDataset
+from aia_jax.prepare.raw_folder import describe_folder
+from aia_jax.prepare.shard import ShardJob, ShardNotes, assign_to_shards, write_shard
 from aia_jax.shards.index import Index
 from aia_jax.shards.index_merge import merge_index_files
-from aia_jax.shards.tfrecord import atomic_file
-from aia_jax.video.frame_size import FrameSize
+from aia_jax.shards.manifest import BAD, MANIFEST
+from aia_jax.video.frame_size import FrameFormat
 
-MANIFEST, BAD = "manifest.json", "bad.txt"
-_DONE = "dataset_info.json"
+_LAST_FILE = "dataset_info.json"
 _STATE, _PLAN, _LOCK = ".prepare", "plan.json", "lock"
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How the videos are stored.
-
-    Attributes:
-        size: of the frames.
-        quality: of the JPEGs, 1 to 100.
-        videos_per_shard: the most that a shard may hold; 0 leaves it to `shard.assign`.
-    """
-
-    size: FrameSize
-    quality: int
-    videos_per_shard: int = 0
 
 
 def prepare(
     dataset: RawDataset,
     plan: Mapping[str, Any],
-    storage: Storage,
+    frame_format: FrameFormat,
     out: Path,
     pool: Any,
     command: str,
+    videos_per_shard: int = 0,
 ) -> dict[str, Any]:
-    """Writes the data set, or what an earlier run of the same plan left undone.
+    """Writes the data set, or the part of it that an earlier run of the same plan left undone.
 
     Args:
         dataset: what a reader found.
-        plan: of `manifest.plan_of`.
-        storage: how it is stored.
+        plan: of `manifest.make_plan`.
+        frame_format: of the stored frames.
         out: the folder; made if it is missing.
-        pool: the processes that do it (`pool.LocalPool` or `cluster.ClusterPool`); they do not
-            change the result.
-        command: the command line, for the manifest.
+        pool: the processes that do the work (`pool.LocalPool` or `cluster.ClusterPool`); they do
+            not change the result.
+        command: a command line that makes the data set again, for the manifest.
+        videos_per_shard: the most that a shard may hold; 0: `shard.assign_to_shards` chooses.
 
     Returns:
         The manifest.
@@ -74,70 +59,82 @@ def prepare(
         PreparationError: if a worker dies, a file cannot be written, or no video of a split can be
             read.
     """
-    if manifest := _finished_before(out, plan):
+    if manifest := _finished_manifest(out, plan):
         return manifest
-    with _state_folder(out, plan) as state:
-        jobs = {split: _jobs(dataset, split, storage, out, state) for split in plan["videos"]}
-        facts, bad = {}, []
+    with _locked_state(out, plan) as state:
+        jobs = {
+            split: _make_jobs(dataset, split, frame_format, out, state, videos_per_shard)
+            for split in plan["videos"]
+        }
+        summaries, bad = {}, []
 
         def finish_split(split: str, notes: list[ShardNotes]) -> None:
             bad.extend(pair for note in notes for pair in note.bad)
             if any(note.records for note in notes):
-                merge_index_files([job.rows for job in jobs[split]], out / f"{split}.index")
+                merge_index_files([job.index for job in jobs[split]], out / f"{split}.index")
                 index = Index.load(out / f"{split}.index")
-                facts[split] = split_facts(index, jobs[split], notes, dataset.class_names)
+                summaries[split] = summarize_split(index, jobs[split], notes, dataset.class_names)
 
         run_jobs(pool, write_shard, jobs, ProgressReport(len(dataset.videos)), finish_split)
-        _clear_left_overs(out)  # of a cluster's worker that was killed
-        _write(
-            out / BAD,
-            "".join(f"{_one_line(path)}\t{_one_line(reason)}\n" for path, reason in sorted(bad)),
-        )
-        if empty := [split for split in jobs if split not in facts]:
+        _remove_temporary_files(out)  # a worker of a cluster may have been killed
+        _write_bad(out / BAD, bad)
+        if empty := [split for split in jobs if split not in summaries]:
             raise PreparationError(
                 f"no video of the split {empty[0]} could be read; {out / BAD} says why"
             )
-        facts = {
-            split: facts[split] for split in jobs
-        }  # not in the order in which they were finished
-        manifest = make_manifest(plan, dataset, command, facts)
-        _write(out / MANIFEST, manifest)
+        # The splits finish in any order; the manifest has them in the order of the plan.
+        summaries = {split: summaries[split] for split in jobs}
+        manifest = format_manifest(plan, dataset, command, summaries)
+        write_text(out / MANIFEST, manifest, errors="backslashreplace")
         _write_metadata(
             dataset,
-            facts,
+            summaries,
             out,
-            f"{plan['data_set']}, frames {storage.size}, JPEG quality {storage.quality}",
+            f"{plan['data_set']}, frames {frame_format.size}, JPEG quality {frame_format.quality}",
         )
     shutil.rmtree(out / _STATE, ignore_errors=True)
     return json.loads(manifest)
 
 
-def _jobs(
-    dataset: RawDataset, split: str, storage: Storage, out: Path, state: Path
+def _make_jobs(
+    dataset: RawDataset,
+    split: str,
+    frame_format: FrameFormat,
+    out: Path,
+    state: Path,
+    videos_per_shard: int,
 ) -> list[ShardJob]:
-    shards = assign(
-        [video for video in dataset.videos if video.split == split], storage.videos_per_shard
-    )
+    videos = [video for video in dataset.videos if video.split == split]
+    shards = assign_to_shards(videos, videos_per_shard)
     names = [
         f"{dataset.name}-{split}.tfrecord-{number:05d}-of-{len(shards):05d}"
         for number in range(len(shards))
     ]
     return [
-        ShardJob(out / name, state / f"{name}.json", videos, storage.size, storage.quality)
-        for name, videos in zip(names, shards, strict=True)
+        ShardJob(out / name, state / f"{name}.json", shard_videos, frame_format)
+        for name, shard_videos in zip(names, shards, strict=True)
     ]
 
 
+def _write_bad(path: Path, bad: list[tuple[str, str]]) -> None:
+    """Writes bad.txt: a line each, source and reason separated by a tab."""
+
+    def escape(text: str) -> str:
+        return text.replace("\t", "\\t").replace("\n", "\\n")
+
+    lines = "".join(f"{escape(source)}\t{escape(reason)}\n" for source, reason in sorted(bad))
+    write_text(path, lines, errors="backslashreplace")
+
+
 def _write_metadata(
-    dataset: RawDataset, facts: Mapping[str, Any], out: Path, description: str
+    dataset: RawDataset, summaries: Mapping[str, Any], out: Path, description: str
 ) -> None:
-    from aia_jax.shards.tfds_metadata import (
-        write_metadata,  # imports TFDS, for which each worker process would wait otherwise
-    )
+    # Imported here, because it imports TFDS and every worker process imports this module.
+    from aia_jax.shards.tfds_metadata import write_metadata
 
     lengths = {
-        split: [shard["videos"] for shard in of_split["shards"]]
-        for split, of_split in facts.items()
+        split: [shard["videos"] for shard in summary["shards"]]
+        for split, summary in summaries.items()
     }
     write_metadata(
         out,
@@ -148,38 +145,38 @@ def _write_metadata(
     )
 
 
-def _finished_before(out: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The manifest, if `out` already holds this very data set, whole."""
-    if not (out / _DONE).is_file() or not (out / MANIFEST).is_file():
+def _finished_manifest(out: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest, if `out` already holds all of this data set, else None."""
+    if not (out / _LAST_FILE).is_file() or not (out / MANIFEST).is_file():
         return None
     manifest = json.loads((out / MANIFEST).read_bytes())
     _refuse_other_plan(out, manifest, plan)
-    shards = [shard for split in manifest["splits"].values() for shard in split["shards"]]
+    shards = [shard for summary in manifest["splits"].values() for shard in summary["shards"]]
     if any(
         not (out / shard["file"]).is_file()
         or (out / shard["file"]).stat().st_size != shard["bytes"]
         for shard in shards
     ):
         return None
-    shutil.rmtree(
-        out / _STATE, ignore_errors=True
-    )  # a run may have been killed just before it did so
-    _clear_left_overs(out)
+    # An earlier run may have been killed just before it removed these.
+    shutil.rmtree(out / _STATE, ignore_errors=True)
+    _remove_temporary_files(out)
     return manifest
 
 
-def _refuse_other_plan(out: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    if differs := what_differs(then, now):
+def _refuse_other_plan(out: Path, earlier: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+    if difference := describe_difference(earlier, plan):
         raise UserError(
-            f"{out} holds the work of another command: {differs}; use the same options and raw "
+            f"{out} holds the work of another command: {difference}; use the same options and raw "
             "data, or another --out"
         )
 
 
 @contextmanager
-def _state_folder(out: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
-    """OUT/.prepare with the plan, locked against a second run, and OUT without what a killed run
-    left half-written.
+def _locked_state(out: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields OUT/.prepare, which holds the plan and is locked against a second run.
+
+    Temporary files that a killed run left in OUT are removed first.
     """
     state = out / _STATE
     try:
@@ -190,7 +187,7 @@ def _state_folder(out: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
         ):
             raise UserError(
                 "--out must be a new or empty folder, or one that this program began: "
-                f"{contents(out)}"
+                f"{describe_folder(out)}"
             )
         state.mkdir(parents=True, exist_ok=True)
         lock = (state / _LOCK).open("w")
@@ -209,24 +206,14 @@ def _state_folder(out: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
         if (state / _PLAN).is_file():
             _refuse_other_plan(out, json.loads((state / _PLAN).read_bytes()), plan)
         else:
-            _write(state / _PLAN, json.dumps(plan))
-        _clear_left_overs(out)
+            write_text(state / _PLAN, json.dumps(plan))
+        _remove_temporary_files(out)
         yield state
 
 
-def _clear_left_overs(out: Path) -> None:
+def _remove_temporary_files(out: Path) -> None:
     for path in out.glob("*.tmp"):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as file:
-        file.write(text.encode(errors="backslashreplace"))
-
-
-def _one_line(text: str) -> str:
-    """Without the two characters that separate bad.txt's fields and lines."""
-    return text.replace("\t", "\\t").replace("\n", "\\n")

@@ -1,3 +1,1 @@
-"""The format on disk, written and read: TFRecord shards of JPEG frames, their index, and TFDS
-metadata.
-"""
+"""The format on disk: TFRecord shards of JPEG frames, their index, and TFDS metadata."""

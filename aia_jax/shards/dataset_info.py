@@ -1,9 +1,6 @@
-"""What a prepared data set is: its classes, splits and shards, read from the TFDS metadata beside
-them.
-"""
+"""The classes, splits and shards of a prepared data set, read from its TFDS metadata."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +11,10 @@ from aia_jax.errors import DataError
 from aia_jax.shards.index import NO_LABEL, Index
 
 _METADATA = ("dataset_info.json", "features.json")
-_PREPARE = "make one: python prepare_data.py DATA_SET --raw RAW_FOLDER --out {} (DATA_SET is folders for own videos; --help has the others)"
-_SIDE = re.compile(
-    r"(?<![^\W\d_])(left|right)(?![^\W\d_])", re.IGNORECASE
-)  # between letters it is part of another word ("upright")
+_PREPARE = (
+    "make one: python prepare_data.py DATA_SET --raw RAW_FOLDER --out {} (DATA_SET is folders for "
+    "own videos; --help has the others)"
+)
 
 
 @dataclass(frozen=True)
@@ -51,14 +48,14 @@ def open_dataset(folder: str | Path, label: str = "label") -> DatasetInfo:
             feature.
     """
     folder = Path(folder)
-    builder = _builder(folder)
+    builder = _open_builder(folder)
     class_labels = _label_features(builder)
     if label not in class_labels:
-        there = (
+        available = (
             ", ".join(sorted(class_labels))
             or f"none (its features are {', '.join(sorted(builder.info.features))})"
         )
-        raise DataError(f"{folder} has no class label {label!r}; its class labels are: {there}")
+        raise DataError(f"{folder} has no class label {label!r}; its class labels are: {available}")
     return DatasetInfo(
         name=builder.name,
         class_names=class_labels[label],
@@ -69,8 +66,12 @@ def open_dataset(folder: str | Path, label: str = "label") -> DatasetInfo:
 
 
 def label_features(folder: str | Path) -> dict[str, tuple[str, ...]]:
-    """The class names of every label feature of a prepared data set; `DataError` as `open_dataset`."""
-    return _label_features(_builder(Path(folder)))
+    """The class names of every label feature of a prepared data set.
+
+    Raises:
+        DataError: as `open_dataset`, if the folder is missing or is not a prepared data set.
+    """
+    return _label_features(_open_builder(Path(folder)))
 
 
 def _label_features(builder: Any) -> dict[str, tuple[str, ...]]:
@@ -85,8 +86,7 @@ def _label_features(builder: Any) -> dict[str, tuple[str, ...]]:
 
 
 def split_shards(folder: str | Path, split: str) -> dict[Path, int]:
-    """The shards of a split in order, each with the number of records that the metadata says it
-    holds.
+    """The shards of a split in order, each with its number of records by the metadata.
 
     Raises:
         DataError: as `open_dataset`, if there is no such split, or if shards are missing.
@@ -103,13 +103,13 @@ def split_shards(folder: str | Path, split: str) -> dict[Path, int]:
 
 
 def shard_lengths(folder: str | Path, split: str) -> dict[Path, int]:
-    """As `split_shards`, but without looking whether the files are there."""
+    """As `split_shards`, but does not check that the files exist."""
     folder = Path(folder)
-    splits = _builder(folder).info.splits
+    splits = _open_builder(folder).info.splits
     if split not in splits:
-        there = ", ".join(f"{name} ({one.num_examples} videos)" for name, one in splits.items())
+        available = ", ".join(f"{name} ({one.num_examples} videos)" for name, one in splits.items())
         raise DataError(
-            f"{folder} has no split {split!r}; it has {there}: set data.train_split or "
+            f"{folder} has no split {split!r}; it has {available}: set data.train_split or "
             "data.val_split to one of them"
         )
     return {
@@ -118,16 +118,17 @@ def shard_lengths(folder: str | Path, split: str) -> dict[Path, int]:
     }
 
 
-def _builder(folder: Path) -> Any:
-    """The TFDS builder. TFDS is imported here: each worker process imports this module, and would
-    wait for what it never uses.
+def _open_builder(folder: Path) -> Any:
+    """The TFDS builder of a prepared data set.
+
+    TFDS is imported here, as each worker process imports this module and never needs TFDS.
     """
     _check_folder(folder)
     import tensorflow_datasets as tfds
 
     try:
         return tfds.builder_from_directory(folder)
-    except Exception as error:  # TFDS raises what its parsers raise
+    except Exception as error:  # TFDS passes on whatever its parsers raise
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{folder}: the metadata ({', '.join(_METADATA)}) cannot be read ({reason}); prepare "
@@ -136,32 +137,31 @@ def _builder(folder: Path) -> Any:
 
 
 def _check_folder(folder: Path) -> None:
+    """Raises `DataError` with a hint if the folder holds no metadata."""
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
+        problem = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(
-            f"the data folder {folder} {what}; set data.dir to a prepared data set, or "
+            f"the data folder {folder} {problem}; set data.dir to a prepared data set, or "
             f"{_PREPARE.format(folder)}"
         )
     if all((folder / name).is_file() for name in _METADATA):
         return
     names = sorted(path.name for path in folder.iterdir())
-    has = (
-        f"it has {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-        if names
-        else "it is empty"
-    )
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    content = f"it has {', '.join(names[:5])}{more}" if names else "it is empty"
     hint = _PREPARE.format(folder)
     if ".prepare" in names:
         hint = "its preparation has not ended: run the same prepare_data.py command again"
     elif inside := next((path.parent for path in sorted(folder.glob("*/dataset_info.json"))), None):
         hint = f"did you mean {inside}?"
     raise DataError(
-        f"{folder} is not a prepared data set: looked for {' and '.join(_METADATA)}, {has}; {hint}"
+        f"{folder} is not a prepared data set: looked for {' and '.join(_METADATA)}, {content}; "
+        f"{hint}"
     )
 
 
 def check_against_config(info: DatasetInfo, num_classes: int, indices: Mapping[str, Index]) -> None:
-    """Compares a data set with what the config says of it, before anything is trained.
+    """Checks a data set's classes and labels against the config, before anything is trained.
 
     Args:
         info: of `open_dataset`.
@@ -189,46 +189,3 @@ def check_against_config(info: DatasetInfo, num_classes: int, indices: Mapping[s
                 f"valid are 0 to {num_classes - 1} ({len(wrong)} such records); prepare the data "
                 "set again"
             )
-
-
-@dataclass(frozen=True, eq=False)
-class FlipRule:
-    """What becomes of a label when its video is mirrored.
-
-    Attributes:
-        partner: int64 [classes]: the label after the flip; the class itself when its name has no
-            side; -1 for a class that names a side and has no partner: its videos are never flipped.
-    """
-
-    partner: np.ndarray
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """The labels that a flip swaps, each pair once, the smaller first."""
-        return [(k, int(other)) for k, other in enumerate(self.partner) if other > k]
-
-
-def flip_pairs(class_names: Sequence[str]) -> FlipRule:
-    """Derives from the class names which labels a horizontal flip swaps: "… from left to right" ↔
-    "… from right to left".
-
-    Only whole words count, in any case: "upright" names no side, "move_left" does.
-    """
-    place = {}
-    for k, name in enumerate(class_names):
-        place.setdefault(_folded(name), []).append(k)
-    partner = np.arange(len(class_names))
-    for k, name in enumerate(class_names):
-        if _SIDE.search(name):
-            found = place.get(_folded(_SIDE.sub(_other_side, name)), [])
-            alone = len(found) == 1 and len(place[_folded(name)]) == 1
-            partner[k] = found[0] if alone else -1
-    return FlipRule(partner)
-
-
-def _other_side(word: re.Match) -> str:
-    return "left" if word[0].lower() == "right" else "right"
-
-
-def _folded(name: str) -> str:
-    return " ".join(name.casefold().split())

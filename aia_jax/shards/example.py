@@ -1,9 +1,9 @@
-"""The bytes of a `tf.train.Example`: what a record holds, and where inside it each frame lies.
+"""Writes and parses the bytes of a `tf.train.Example`, the content of a record.
 
 The message (tensorflow/core/example/{example,feature}.proto) is a map from names to lists of bytes,
-floats or integers. The wire format (protobuf.dev/programming-guides/encoding) is walked here by
-hand because a reader of a clip needs the *place* of each frame, which no protobuf library tells,
-and because neither TensorFlow nor a copy of every frame is then needed.
+floats or integers. This module parses the wire format (protobuf.dev/programming-guides/encoding)
+itself: a reader of a clip needs the *offset* of each frame in the record, which no protobuf library
+gives. It then needs neither TensorFlow nor a copy of every frame.
 """
 
 import struct
@@ -18,7 +18,7 @@ HEIGHT = "height"
 WIDTH = "width"
 
 _VARINT, _FIXED64, _DELIMITED, _GROUP, _END_GROUP, _FIXED32 = range(6)
-_KINDS = {1: "bytes", 2: "float", 3: "int"}  # the oneof of `Feature`
+_KINDS = {1: "bytes", 2: "float", 3: "int"}  # by field number: the oneof of `Feature`
 
 
 class ExampleError(ValueError):
@@ -58,9 +58,8 @@ def encode_example(
     """
     features = {
         FRAMES: _delimited(1, b"".join(_delimited(1, frame) for frame in frames)),
-        VIDEO_ID: _delimited(
-            1, _delimited(1, video_id.encode(errors="surrogateescape"))
-        ),  # as the file system has it
+        # The bytes of the name as the file system has them, even if they are not UTF-8.
+        VIDEO_ID: _delimited(1, _delimited(1, video_id.encode(errors="surrogateescape"))),
         FPS: _delimited(2, _delimited(1, struct.pack("<f", fps))),
     }
     integers = {NUM_FRAMES: len(frames), HEIGHT: height, WIDTH: width}
@@ -76,11 +75,11 @@ def encode_example(
 
 
 def parse_example(record: bytes) -> dict[str, Feature]:
-    """Walks a serialized `tf.train.Example`: any order of fields, packed or unpacked numbers,
-    unknown fields passed over.
+    """Parses a serialized `tf.train.Example` into its features by name.
 
-    Repeated fields follow protobuf's rules: of two entries with one name the last counts, the parts
-    of a split list are joined.
+    Fields may have any order, numbers may be packed or not; unknown fields are skipped. Repeated
+    fields follow protobuf's rules: of two entries with one name the last counts, and the parts of a
+    split list are joined.
 
     Raises:
         ExampleError: if the bytes are cut short or malformed; says at which byte.
@@ -88,59 +87,59 @@ def parse_example(record: bytes) -> dict[str, Feature]:
     features = {}
     for number, wire, start, stop in _fields(record, 0, len(record)):
         if (number, wire) == (1, _DELIMITED):
-            for number, wire, first, last in _fields(record, start, stop):
+            for number, wire, entry_start, entry_stop in _fields(record, start, stop):
                 if (number, wire) == (1, _DELIMITED):
-                    name, feature = _parse_entry(record, first, last)
+                    name, feature = _parse_entry(record, entry_start, entry_stop)
                     features[name] = feature
     return features
 
 
 def _parse_entry(record: bytes, start: int, stop: int) -> tuple[str, Feature]:
     name, feature = "", Feature("", [])
-    for number, wire, first, last in _fields(record, start, stop):
+    for number, wire, begin, end in _fields(record, start, stop):
         if (number, wire) == (1, _DELIMITED):
             try:
-                name = record[first:last].decode()
+                name = record[begin:end].decode()
             except UnicodeDecodeError:
-                raise ExampleError(f"the feature name at byte {first} is not UTF-8") from None
+                raise ExampleError(f"the feature name at byte {begin} is not UTF-8") from None
         elif (number, wire) == (2, _DELIMITED):
-            feature = _parse_feature(record, first, last, feature)
+            feature = _parse_feature(record, begin, end, feature)
     return name, feature
 
 
 def _parse_feature(record: bytes, start: int, stop: int, feature: Feature) -> Feature:
     kind, values = feature
-    for number, wire, first, last in _fields(record, start, stop):
+    for number, wire, begin, end in _fields(record, start, stop):
         if wire == _DELIMITED and number in _KINDS:
             if _KINDS[number] != kind:
-                kind, values = _KINDS[number], []  # of several lists of a oneof the last counts
-            _PARSE_LIST[kind](record, first, last, values)
+                kind, values = _KINDS[number], []  # if a oneof is set twice, the last one counts
+            _PARSE_LIST[kind](record, begin, end, values)
     return Feature(kind, values)
 
 
 def _parse_bytes(record: bytes, start: int, stop: int, values: list) -> None:
-    for number, wire, first, last in _fields(record, start, stop):
+    for number, wire, begin, end in _fields(record, start, stop):
         if (number, wire) == (1, _DELIMITED):
-            values.append((first, last - first))
+            values.append((begin, end - begin))
 
 
 def _parse_floats(record: bytes, start: int, stop: int, values: list) -> None:
-    for number, wire, first, last in _fields(record, start, stop):
+    for number, wire, begin, end in _fields(record, start, stop):
         if number == 1 and wire in (_FIXED32, _DELIMITED):
-            count, rest = divmod(last - first, 4)
+            count, rest = divmod(end - begin, 4)
             if rest:
                 raise ExampleError(
-                    f"the packed floats at byte {first} are {last - first} bytes long, not a "
+                    f"the packed floats at byte {begin} are {end - begin} bytes long, not a "
                     "multiple of 4"
                 )
-            values.extend(struct.unpack_from(f"<{count}f", record, first))
+            values.extend(struct.unpack_from(f"<{count}f", record, begin))
 
 
 def _parse_ints(record: bytes, start: int, stop: int, values: list) -> None:
-    for number, wire, first, last in _fields(record, start, stop):
+    for number, wire, begin, end in _fields(record, start, stop):
         if number == 1 and wire in (_VARINT, _DELIMITED):
-            while first < last:
-                value, first = _varint(record, first, last)
+            while begin < end:
+                value, begin = _varint(record, begin, end)
                 values.append(value - (1 << 64) if value >> 63 else value)
 
 
@@ -148,9 +147,7 @@ _PARSE_LIST = {"bytes": _parse_bytes, "float": _parse_floats, "int": _parse_ints
 
 
 def _fields(record: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yields (field number, wire type, first byte, byte after the last) of each field's content in
-    `record[at:stop]`.
-    """
+    """Yields (field number, wire type, start, stop) of each field's content within a span."""
     open_groups = []
     while at < stop:
         tag_at = at
@@ -175,7 +172,7 @@ def _fields(record: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int, 
             raise ExampleError(
                 f"the field at byte {tag_at} announces {length} bytes, {stop - at} are left"
             )
-        if not open_groups:  # a group is a form of unknown field: nothing inside it counts
+        if not open_groups:  # groups are unknown fields, so their content is skipped
             yield number, wire, at, at + length
         at += length
     if open_groups:
@@ -183,7 +180,7 @@ def _fields(record: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int, 
 
 
 def _varint(record: bytes, at: int, stop: int) -> tuple[int, int]:
-    """The 64-bit number at byte `at`, and where the next field begins."""
+    """Reads the 64-bit number at byte `at`; returns it and the byte after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= stop:

@@ -1,4 +1,4 @@
-"""From a record to pictures: the one place where stored JPEG becomes pixels."""
+"""Decodes the stored JPEG frames of a record, and finds what is damaged in it."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import simplejpeg
 
 from aia_jax.shards.reader import DamagedRecord, ShardReader
 
-_MAX_PIXELS = 1 << 26  # a damaged header can claim a picture that would fill the memory
+_MAX_PIXELS = 1 << 26  # a damaged header can announce a picture that would fill the memory
 
 
 def read_pictures(reader: ShardReader, record: int, frames: Sequence[int]) -> list[np.ndarray]:
@@ -16,10 +16,10 @@ def read_pictures(reader: ShardReader, record: int, frames: Sequence[int]) -> li
     Args:
         reader: of the split.
         record: the video.
-        frames: their numbers, from 0.
+        frames: numbers in the video, from 0.
 
     Returns:
-        uint8 ``[H, W, 3]`` RGB each, all of one size.
+        uint8 [H, W, 3] RGB each, all of one size.
 
     Raises:
         DamagedRecord: if the bytes are damaged, a JPEG cannot be decoded without errors, or the
@@ -31,9 +31,8 @@ def read_pictures(reader: ShardReader, record: int, frames: Sequence[int]) -> li
             height, width = simplejpeg.decode_jpeg_header(jpeg)[:2]
             if height * width > _MAX_PIXELS:
                 raise ValueError(f"its header says {height}×{width} pixels")
-            picture = simplejpeg.decode_jpeg(
-                jpeg, strict=True
-            )  # others return a grey or shifted picture without a word
+            # Strict: other decoders return a grey or shifted picture and no error.
+            picture = simplejpeg.decode_jpeg(jpeg, strict=True)
         except ValueError as error:
             raise _damaged(reader, record, f"frame {frame} is no intact JPEG ({error})") from error
         if pictures and picture.shape != pictures[0].shape:
@@ -44,12 +43,13 @@ def read_pictures(reader: ShardReader, record: int, frames: Sequence[int]) -> li
 
 
 def find_damage(reader: ShardReader, record: int) -> str:
-    """Reads a whole video and says what is wrong with it; empty if nothing is."""
+    """Reads a whole video and says what is damaged; empty if nothing is."""
     try:
         reader.read_record(record)
         count = int(reader.index.num_frames[record])
         first = read_pictures(reader, record, range(min(count, 1)))
-        for frame in range(1, count):  # pair by pair: a long video would not fit in memory
+        # Each frame with the first, whose size it must have: a long video does not fit in memory.
+        for frame in range(1, count):
             read_pictures(reader, record, (0, frame))
     except DamagedRecord as damage:
         return damage.reason

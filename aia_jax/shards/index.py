@@ -1,15 +1,12 @@
-"""Where every record and every frame of a split lies: what makes plain TFRecord shards
-random-access.
+"""The index of a split: where each record and each frame lies in its shards.
 
-The index is one file beside the shards, made while they are written or by one scan. It holds
-lengths and checksums, so that a reader fetches only the frames it wants and still notices a flipped
-byte.
+TFRecord files can only be read from their beginning; the index makes them random-access. It is one
+file beside the shards, made while they are written or by one scan. It holds lengths and checksums,
+so that a reader fetches only the frames it wants and still notices a flipped byte.
 """
 
 import json
 import mmap
-import os
-import socket
 import struct
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,14 +20,15 @@ import google_crc32c
 import numpy as np
 
 from aia_jax.errors import DataError
-from aia_jax.shards.index_rows import NO_LABEL, ShardRows
-from aia_jax.shards.tfrecord import atomic_file, crc32c
+from aia_jax.files import atomic_file
+from aia_jax.shards.index_builder import NO_LABEL, ShardIndexBuilder
+from aia_jax.shards.tfrecord import crc32c
 
 _MAGIC = b"AIAINDEX"
 _VERSION = 1
 _END_BLOCK = 64 * 1024  # bytes at each end of a shard that its fingerprint covers
 _FILE_BLOCK = 1 << 24  # bytes of an index file that are checked at a time
-# checksums and reads release the interpreter lock; more would only hold more records in memory
+# Checksums and reads release the interpreter lock. More threads would hold more records in memory.
 _SCAN_THREADS = 4
 
 
@@ -39,8 +37,13 @@ class IndexFileError(Exception):
 
 
 class Shard(NamedTuple):
-    """A shard's name and fingerprint: size in bytes, CRC32C of its first and of its last 64 KiB.
-    Copies have the same one.
+    """A shard's name and fingerprint, which is the same for copies of the file.
+
+    Attributes:
+        name: the file's name.
+        size: bytes.
+        head_crc: CRC32C of its first 64 KiB.
+        tail_crc: CRC32C of its last 64 KiB.
     """
 
     name: str
@@ -49,7 +52,8 @@ class Shard(NamedTuple):
     tail_crc: int
 
     @classmethod
-    def of(cls, path: Path) -> "Shard":
+    def from_file(cls, path: Path) -> "Shard":
+        """Takes the fingerprint of a file."""
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(_END_BLOCK)
@@ -59,26 +63,28 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """The rows of a split: N records in S shards, F frames in all. Offsets are bytes from the start
-    of the record's shard.
+    """The index of a split: N records in S shards, F frames in all.
+
+    Offsets are bytes from the start of the record's shard.
 
     Attributes:
         shards: the files in order, with their fingerprints.
         shard: int32 [N], the shard that holds each record; never decreases.
         record_offset: int64 [N], where the record's data begins.
         record_length: int64 [N], bytes of data.
-        first_frame: int64 [N + 1], the record's frames are the rows `first_frame[i]:first_frame[i +
-            1]` of the next three.
+        first_frame: int64 [N + 1]; the frames of record i are the entries
+            `first_frame[i]:first_frame[i + 1]` of the next three columns.
         frame_offset: int64 [F].
         frame_length: int32 [F], bytes.
         frame_crc: uint32 [F], CRC32C.
-        labels: int64 [N] for each integer feature; -1 where a record has none.
+        labels: int64 [N] for each label feature; -1 where a record has none.
         height: int64 [N], pixels of the stored frames; 0 where unknown.
         width: int64 [N].
         fps: float32 [N]; 0 where unknown.
         damaged: bool [N]; a damaged record has no frames and no label.
-        damage: why, for each damaged record.
-        video_id_start: int64 [N + 1], as `first_frame`, into the next.
+        damage: the reason for each damaged record.
+        video_id_start: int64 [N + 1]; the id of record i is
+            `video_id_bytes[video_id_start[i]:video_id_start[i + 1]]`.
         video_id_bytes: uint8, all video ids in UTF-8.
         file: the index file that the columns lie in, and its checksum; None for an index in memory.
     """
@@ -115,91 +121,92 @@ class Index:
         return np.searchsorted(self.shard, np.arange(len(self.shards) + 1))
 
     def video_id(self, record: int | np.integer) -> str:
-        """The video's name in the raw data; bytes that are not UTF-8 show as escapes."""
+        """The video's name in the raw data; bytes that are not UTF-8 appear as escapes."""
         start, stop = self.video_id_start[record : record + 2]
         return self.video_id_bytes[start:stop].tobytes().decode(errors="backslashreplace")
 
     def shard_and_number(self, record: int | np.integer) -> tuple[str, int]:
-        """The name of the record's shard, and which record of that shard it is, from 0."""
+        """The name of the record's shard, and the record's number in that shard, from 0."""
         shard = self.shard[record]
         return self.shards[shard].name, int(record - self.first_record[shard])
 
     def describe(self, record: int | np.integer) -> str:
-        """The record for a person: "shard X, record N, video ID"; N counts from 0 in that shard."""
+        """Names the record for a person: "shard X, record N, video ID", N from 0 in that shard."""
         shard, number = self.shard_and_number(record)
         return f"shard {shard}, record {number}, video {self.video_id(record)}"
 
     @classmethod
     def build(cls, shards: Sequence[str | Path]) -> "Index":
-        """Scans the shards and checks every byte of them.
+        """Builds the index of finished shards by reading and checking every byte of them.
 
         Raises:
-            DataError: if a shard is cut short or cannot be followed.
+            DataError: if a shard is cut short or a record cannot be found.
         """
         with ThreadPoolExecutor(_SCAN_THREADS) as pool:
-            return cls.join(shards, list(pool.map(ShardRows.scan, shards)))
+            return cls.join(shards, list(pool.map(ShardIndexBuilder.scan, shards)))
 
     @classmethod
-    def join(cls, shards: Sequence[str | Path], rows: Sequence[ShardRows]) -> "Index":
-        """Puts the rows of the finished shard files, gathered while they were written, together:
-        equal to `build`, without reading them.
+    def join(cls, shards: Sequence[str | Path], parts: Sequence[ShardIndexBuilder]) -> "Index":
+        """Joins the indices of single shards: equal to `build`, without reading the shards.
+
+        Args:
+            shards: the finished files, in order.
+            parts: the index of each, built while the file was written or scanned.
         """
-        names = sorted(set().union(*(part.labels for part in rows)))
-        firsts = np.cumsum([0, *map(len, rows)])
+        names = sorted(set().union(*(part.labels for part in parts)))
+        first_records = np.cumsum([0, *map(len, parts)])
         damage = {
-            int(first) + record: why
-            for first, part in zip(firsts[:-1], rows, strict=True)
-            for record, why in part.damage.items()
+            int(first) + record: reason
+            for first, part in zip(first_records[:-1], parts, strict=True)
+            for record, reason in part.damage.items()
         }
-        damaged = np.zeros(firsts[-1], np.bool_)
+        damaged = np.zeros(first_records[-1], np.bool_)
         damaged[list(damage)] = True
-        video_ids = [video_id for part in rows for video_id in part.video_ids]
+        video_ids = [video_id for part in parts for video_id in part.video_ids]
         return cls(
-            shards=tuple(Shard.of(Path(path)) for path in shards),
-            shard=np.repeat(np.arange(len(rows), dtype=np.int32), list(map(len, rows))),
-            record_offset=_column((part.record_offset for part in rows), np.int64),
-            record_length=_column((part.record_length for part in rows), np.int64),
-            first_frame=_starts(_column((part.frames_of_record for part in rows), np.int64)),
-            frame_offset=_column((part.frame_offset for part in rows), np.int64),
-            frame_length=_column((part.frame_length for part in rows), np.int32),
-            frame_crc=_column((part.frame_crc for part in rows), np.uint32),
+            shards=tuple(Shard.from_file(Path(path)) for path in shards),
+            shard=np.repeat(np.arange(len(parts), dtype=np.int32), list(map(len, parts))),
+            record_offset=_concatenate((part.record_offset for part in parts), np.int64),
+            record_length=_concatenate((part.record_length for part in parts), np.int64),
+            first_frame=_starts(_concatenate((part.frames_per_record for part in parts), np.int64)),
+            frame_offset=_concatenate((part.frame_offset for part in parts), np.int64),
+            frame_length=_concatenate((part.frame_length for part in parts), np.int32),
+            frame_crc=_concatenate((part.frame_crc for part in parts), np.uint32),
             labels={
-                n: _column(
-                    (part.labels.get(n, array("q", [NO_LABEL]) * len(part)) for part in rows),
+                name: _concatenate(
+                    (part.labels.get(name, array("q", [NO_LABEL]) * len(part)) for part in parts),
                     np.int64,
                 )
-                for n in names
+                for name in names
             },
-            height=_column((part.height for part in rows), np.int64),
-            width=_column((part.width for part in rows), np.int64),
-            fps=_column((part.fps for part in rows), np.float32),
+            height=_concatenate((part.height for part in parts), np.int64),
+            width=_concatenate((part.width for part in parts), np.int64),
+            fps=_concatenate((part.fps for part in parts), np.float32),
             damaged=damaged,
             damage=damage,
             video_id_start=_starts(np.array([len(video_id) for video_id in video_ids], np.int64)),
             video_id_bytes=np.frombuffer(b"".join(video_ids), np.uint8),
         )
 
-    def differs_from(self, shards: Sequence[str | Path]) -> str:
-        """Why this index is not that of the shard files; empty if it is."""
+    def find_mismatch(self, shards: Sequence[str | Path]) -> str:
+        """Says why this index is not that of the shard files; empty if it is."""
         if [shard.name for shard in self.shards] != [Path(path).name for path in shards]:
             return f"it describes {len(self.shards)} shards, {len(shards)} of other names are there"
         with ThreadPoolExecutor(_SCAN_THREADS) as pool:
-            found = pool.map(lambda path: Shard.of(Path(path)), shards)
-            return next(
-                (
-                    f"{now.name} is not the file it was made for"
-                    for was, now in zip(self.shards, found, strict=True)
-                    if was != now
-                ),
-                "",
-            )
+            found = pool.map(lambda path: Shard.from_file(Path(path)), shards)
+            for indexed, shard in zip(self.shards, found, strict=True):
+                if indexed != shard:
+                    return f"{shard.name} is not the file it was made for"
+        return ""
 
     def save(self, path: str | Path) -> None:
-        """Writes the index file, whole or not at all; several hosts may do so at once. `OSError`
-        where the folder takes no files.
+        """Writes the index file, whole or not at all; several hosts may do so at once.
 
         The file: magic, length of the header, header in JSON, columns at multiples of 8 bytes,
         CRC32C of all before it.
+
+        Raises:
+            OSError: if the folder takes no files.
         """
         path = Path(path)
         columns = {
@@ -214,17 +221,18 @@ class Index:
             [(name, column.dtype.str, len(column)) for name, column in columns.items()],
         )
         crc = 0
-        with atomic_file(path, f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp") as file:
-            for part in (header, *map(np.ndarray.tobytes, columns.values())):
-                part = _padded(part)
-                crc = google_crc32c.extend(crc, part)
-                file.write(part)
+        with atomic_file(path, concurrent=True) as file:
+            for content in (header, *map(np.ndarray.tobytes, columns.values())):
+                content = _pad_to_8(content)
+                crc = google_crc32c.extend(crc, content)
+                file.write(content)
             file.write(struct.pack("<I", crc))
 
     @classmethod
     def load(cls, path: str | Path) -> "Index":
-        """Opens an index file. Its columns stay in the file, mapped into memory, so that the
-        processes of a machine share them.
+        """Opens an index file and checks it.
+
+        The columns stay in the file, mapped into memory, so the processes of a machine share them.
 
         Raises:
             IndexFileError: if the file is damaged or of another version.
@@ -242,8 +250,11 @@ class Index:
 
     @classmethod
     def _map(cls, path: Path, crc: int) -> "Index":
-        """Maps a file whose checksum is known to be right; `DataError` if another has taken its
-        place since.
+        """Maps a file that was checked before and had the checksum `crc`.
+
+        Raises:
+            DataError: if another file has taken its name since.
+            IndexFileError: if it is no index, or of another version.
         """
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -275,22 +286,22 @@ class Index:
         )
 
     def __reduce__(self):
-        """A worker process opens the file itself; rows that are only in memory travel."""
+        """Sends the file's name, or the columns of an index that has no file."""
         if self.file:
-            return (
-                _map_again,
-                self.file,
-                # a function of this module: cloudpickle takes class methods apart and sends all
-                # they refer to
-            )
+            # `Index._map` would not do: cloudpickle sends a class method with all it refers to.
+            return _map_file, self.file
         return Index, tuple(getattr(self, field.name) for field in fields(self))
 
 
 def header_bytes(
     shards: Sequence[Shard], damage: Mapping[int, str], columns: Sequence[tuple[str, str, int]]
 ) -> bytes:
-    """What an index file begins with, up to its first column. `columns`: name, NumPy's dtype string
-    and length of each.
+    """The bytes of an index file up to its first column.
+
+    Args:
+        shards: with their fingerprints.
+        damage: reason by record.
+        columns: name, NumPy dtype string and length of each column.
     """
     header = {
         "version": _VERSION,
@@ -298,21 +309,22 @@ def header_bytes(
         "damage": list(damage.items()),
         "columns": columns,
     }
-    text = _padded(json.dumps(header).encode())
+    text = _pad_to_8(json.dumps(header).encode())
     return _MAGIC + struct.pack("<Q", len(text)) + text
 
 
-def _map_again(path: Path, crc: int) -> Index:
+def _map_file(path: Path, crc: int) -> Index:
     return Index._map(path, crc)
 
 
-def _column(parts: Iterable[array], dtype: type) -> np.ndarray:
+def _concatenate(parts: Iterable[array], dtype: type) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype), *(np.array(part, dtype) for part in parts)])
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:
+    """int64 [len(lengths) + 1]: where each of the lengths starts, and where the last one ends."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _padded(content: bytes) -> bytes:
+def _pad_to_8(content: bytes) -> bytes:
     return content + b" " * (-len(content) % 8)

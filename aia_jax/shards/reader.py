@@ -1,6 +1,4 @@
-"""Random access to a split of a prepared data set: the bytes of just the frames that a clip uses,
-every one checked.
-"""
+"""Random access to a split: the bytes of just the frames that a clip uses, each one checked."""
 
 import logging
 import os
@@ -14,11 +12,9 @@ import numpy as np
 from aia_jax.errors import DataError
 from aia_jax.shards.dataset_info import split_shards
 from aia_jax.shards.index import Index, IndexFileError
-from aia_jax.shards.tfrecord import FOOTER_BYTES, RecordWriter, crc32c, masked_crc32c
+from aia_jax.shards.tfrecord import FOOTER_BYTES, crc32c, masked_crc32c
 
-__all__ = ["DamagedRecord", "Index", "RecordWriter", "ShardReader", "open_split"]
-
-_MAX_OPEN = 256  # descriptors kept; the shards beyond them are opened for each read
+_MAX_OPEN = 256  # shards that stay open; those beyond are opened for each read
 _log = logging.getLogger(__name__)
 
 
@@ -29,7 +25,7 @@ class DamagedRecord(Exception):
         shard: the file's name.
         record: which record of that file, from 0.
         video_id: the video's name in the raw data, as far as it is known.
-        reason: what is wrong with it.
+        reason: says what is damaged.
     """
 
     def __init__(self, shard: str, record: int, video_id: str, reason: str):
@@ -46,19 +42,19 @@ class ShardReader:
     Files are opened when first read; a copy sent to another process opens its own.
 
     Attributes:
-        index: where everything lies, with the labels.
+        index: of the split.
     """
 
     def __init__(self, shards: Sequence[Path], index: Index):
         self._shards = tuple(shards)
         self.index = index
-        self._forget_files()
+        self._reset_files()
 
-    def _forget_files(self) -> None:
+    def _reset_files(self) -> None:
         self._descriptors: dict[int, int] = {}
-        self._read_by_thread: dict[
-            int, int
-        ] = {}  # each thread adds to its own number, so that no lock is held over a fork
+        # Bytes read, by thread: each thread adds to its own number, which needs no lock. A lock
+        # could be held while the process forks.
+        self._read_by_thread: dict[int, int] = {}
         self._close = weakref.finalize(self, _close_all, self._descriptors)
 
     def __getstate__(self) -> tuple:
@@ -66,7 +62,7 @@ class ShardReader:
 
     def __setstate__(self, state: tuple) -> None:
         self._shards, self.index = state
-        self._forget_files()
+        self._reset_files()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -77,17 +73,17 @@ class ShardReader:
         return sum(list(self._read_by_thread.values()))
 
     def describe(self, record: int | np.integer) -> str:
-        """The record for a person: "shard X, record N, video ID"."""
+        """Names the record for a person: "shard X, record N, video ID"."""
         return self.index.describe(record)
 
     def read_frames(
         self, record: int | np.integer, frames: Sequence[int] | np.ndarray
     ) -> list[bytes]:
-        """Fetches the encoded pictures of some frames, and nothing else of the record.
+        """Fetches the encoded pictures (JPEG) of some frames, and nothing else of the record.
 
         Args:
             record: 0 to `len(self) - 1`.
-            frames: their numbers in the video, from 0, in any order; one that is asked for twice is
+            frames: numbers in the video, from 0, in any order; a frame that is named twice is
                 fetched once.
 
         Raises:
@@ -100,22 +96,22 @@ class ShardReader:
             raise IndexError(f"record {record} of {len(index)}")
         if index.damaged[record]:
             raise self._damaged(record, index.damage[int(record)])
-        first, stop = (int(row) for row in index.first_frame[record : record + 2])
-        found = {}
+        first, stop = map(int, index.first_frame[record : record + 2])
+        contents = {}
         for frame in frames:
             if not 0 <= frame < stop - first:
                 raise IndexError(
                     f"{self.describe(record)} has frames 0 to {stop - first - 1}, not {frame}"
                 )
-            if frame not in found:
-                row = first + int(frame)
+            if frame not in contents:
+                entry = first + int(frame)
                 content = self._fetch(
-                    record, int(index.frame_offset[row]), int(index.frame_length[row])
+                    record, int(index.frame_offset[entry]), int(index.frame_length[entry])
                 )
-                if crc32c(content) != index.frame_crc[row]:
+                if crc32c(content) != index.frame_crc[entry]:
                     raise self._damaged(record, f"frame {frame} does not match its checksum")
-                found[frame] = content
-        return [found[frame] for frame in frames]
+                contents[frame] = content
+        return [contents[frame] for frame in frames]
 
     def read_record(self, record: int | np.integer) -> bytes:
         """Fetches the whole serialized `tf.train.Example`.
@@ -132,13 +128,13 @@ class ShardReader:
         return data
 
     def _fetch(self, record: int | np.integer, offset: int, length: int) -> bytes:
+        """Reads bytes of the record's shard, from `offset` in the shard."""
         shard = int(self.index.shard[record])
-        descriptor, borrowed = self._descriptor(shard)
+        descriptor, close_after_use = self._descriptor(shard)
         try:
             parts = []
-            while length and (
-                part := os.pread(descriptor, length, offset)
-            ):  # a network file system may give less at a time
+            # A network file system may return fewer bytes than it is asked for.
+            while length and (part := os.pread(descriptor, length, offset)):
                 parts.append(part)
                 offset, length = offset + len(part), length - len(part)
         except OSError as error:
@@ -146,7 +142,7 @@ class ShardReader:
                 record, f"the shard cannot be read there ({error.strerror})"
             ) from error
         finally:
-            if borrowed:
+            if close_after_use:
                 os.close(descriptor)
         content = b"".join(parts)
         thread = threading.get_ident()
@@ -157,9 +153,9 @@ class ShardReader:
 
     def _descriptor(self, shard: int) -> tuple[int, bool]:
         """The shard's open file, and whether the caller has to close it."""
-        kept = self._descriptors.get(shard)
-        if kept is not None:
-            return kept, False
+        descriptor = self._descriptors.get(shard)
+        if descriptor is not None:
+            return descriptor, False
         try:
             opened = os.open(self._shards[shard], os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -169,10 +165,10 @@ class ShardReader:
             ) from error
         if len(self._descriptors) >= _MAX_OPEN:
             return opened, True
-        kept = self._descriptors.setdefault(shard, opened)
-        if kept != opened:  # another thread was first
+        descriptor = self._descriptors.setdefault(shard, opened)
+        if descriptor != opened:  # another thread has opened the shard meanwhile
             os.close(opened)
-        return kept, False
+        return descriptor, False
 
     def _damaged(self, record: int | np.integer, reason: str) -> DamagedRecord:
         return DamagedRecord(
@@ -188,9 +184,9 @@ def _close_all(descriptors: dict[int, int]) -> None:
 def open_split(folder: str | Path, split: str) -> ShardReader:
     """Opens a split of a prepared data set.
 
-    The index `<split>.index` is used if it belongs to the shards; otherwise it is made again by one
-    scan, which reads every byte, and saved (kept in memory where the folder takes no files). One
-    logged line says so.
+    The index `<split>.index` is used if it belongs to the shards. Otherwise it is made again by one
+    scan, which reads every byte, and saved; if the folder takes no files, it stays in memory. One
+    line in the log says so.
 
     Args:
         folder: the prepared data set.
@@ -205,7 +201,7 @@ def open_split(folder: str | Path, split: str) -> ShardReader:
     path = Path(folder) / f"{split}.index"
     try:
         index = Index.load(path)
-        problem = index.differs_from(list(shards))
+        problem = index.find_mismatch(list(shards))
     except FileNotFoundError:
         problem = "there is none"
     except (IndexFileError, OSError) as error:
@@ -235,12 +231,12 @@ def open_split(folder: str | Path, split: str) -> ShardReader:
 
 
 def _check_counts(index: Index, shards: dict[Path, int]) -> None:
-    found = np.diff(index.first_record)
-    for (path, expected), count in zip(shards.items(), found, strict=True):
+    """Compares each shard's number of records with what the metadata says (`shards`)."""
+    for (path, expected), count in zip(shards.items(), np.diff(index.first_record), strict=True):
         if count != expected:
+            cause = "it was cut short" if count < expected else "it belongs to another preparation"
             raise DataError(
-                f"{path} holds {count} records, dataset_info.json says {expected}: "
-                f"{'it was cut short' if count < expected else 'it belongs to another preparation'}; "
+                f"{path} holds {count} records, dataset_info.json says {expected}: {cause}; "
                 "copy the file again from its source, or prepare the data set again"
             )
     if len(index) and index.damaged.all():

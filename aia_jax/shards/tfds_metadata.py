@@ -1,5 +1,6 @@
-"""Writes the TFDS metadata beside finished shards, so that `tfds.builder_from_directory(folder)`
-opens them. Needs no TensorFlow.
+"""Writes the TFDS metadata beside finished shards, without TensorFlow.
+
+`tfds.builder_from_directory(folder)` then opens them.
 """
 
 import os
@@ -12,10 +13,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from aia_jax.errors import DataError
+from aia_jax.files import sync_folder
 from aia_jax.shards import example
-from aia_jax.shards.tfrecord import sync_folder
 
-_LAST = "dataset_info.json"  # its presence says that the preparation has ended
+_WRITTEN_LAST = "dataset_info.json"  # its presence says that the preparation has ended
 
 
 def shard_name(name: str, split: str, number: int, count: int) -> str:
@@ -31,8 +32,9 @@ def write_metadata(
     shard_lengths: Mapping[str, Sequence[int]],
     description: str = "",
 ) -> None:
-    """Describes the shards of a folder for TFDS; each file appears whole or not at all,
-    `dataset_info.json` last.
+    """Describes the shards of a folder for TFDS.
+
+    Each file appears whole or not at all, `dataset_info.json` last.
 
     Args:
         folder: holds the shards, named as `shard_name` says.
@@ -43,8 +45,8 @@ def write_metadata(
         description: a line for the reader of the metadata.
 
     Raises:
-        DataError: if TFDS would not give the class names back as they are (empty, doubled, with a
-            line break or space at an end), or not take the name.
+        DataError: if TFDS would not return the class names unchanged (an empty or repeated name,
+            one with a line break or a space at an end), or refuses the data set's name.
         FileNotFoundError: if a shard is missing.
     """
     folder = Path(folder)
@@ -66,9 +68,8 @@ def write_metadata(
     for label, names in class_names.items():
         _check_names(names)
         features[label] = tfds.features.ClassLabel(names=list(names))
-    temporary = (
-        folder / ".metadata.tmp"
-    )  # one name, so that what a killed run left is cleared by the next
+    # Always the same name, so that the next run removes what a killed run left.
+    temporary = folder / ".metadata.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -79,7 +80,7 @@ def write_metadata(
                 for number in range(len(lengths))
             ]
             for path in paths:
-                (temporary / path.name).touch()  # TFDS looks at the names of the shards only
+                (temporary / path.name).touch()  # TFDS reads only the names of the shards
             template = tfds.core.ShardedFileTemplate(
                 temporary, dataset_name=name, split=split, filetype_suffix="tfrecord"
             )
@@ -101,7 +102,7 @@ def write_metadata(
             description=description,
         )
         written = [path for path in temporary.iterdir() if path.suffix in (".json", ".txt")]
-        for path in sorted(written, key=lambda path: path.name == _LAST):
+        for path in sorted(written, key=lambda path: path.name == _WRITTEN_LAST):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(folder / path.name)

@@ -1,7 +1,6 @@
 """curves.png: a run's loss, top-1 and learning rate over its steps."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
+from aia_jax.files import atomic_file
 from aia_jax.training.log import read_rows
 
 CURVES_FILE = "curves.png"
@@ -20,8 +20,7 @@ _MARKED = 60  # validations up to which each has a dot
 
 
 def draw_curves(metrics: str | Path, picture: str | Path) -> None:
-    """Draws metrics.jsonl as a PNG, replacing an older one in one move. Rows without a finite
-    number leave a gap.
+    """Draws metrics.jsonl as a PNG; rows without a finite number leave a gap.
 
     Args:
         metrics: path of metrics.jsonl; it may hold no rows yet.
@@ -39,30 +38,26 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
     ):
         for split in ("train", "validation"):
             _draw_curve(axes, rows, split, name)
-        _dress(axes, title)
+        _style(axes, title)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     accuracy.set_ylim(0, 1)
     rate.set_yscale("log")
     if any(row["split"] == "validation" for row in rows):
         loss.legend(frameon=False)
 
-    fresh = Path(picture).with_suffix(".tmp.png")
-    with fresh.open("wb") as file:
+    with atomic_file(picture) as file:
         figure.savefig(file, format="png")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(picture)
 
 
 def _draw_curve(axes: Axes, rows: Sequence[Mapping[str, Any]], split: str, name: str) -> None:
-    of_split = [row for row in rows if row["split"] == split and name in row]
-    steps = [row["step"] for row in of_split]
-    values = [math.nan if row[name] is None else row[name] for row in of_split]
+    points = [row for row in rows if row["split"] == split and name in row]
+    steps = [row["step"] for row in points]
+    values = [math.nan if row[name] is None else row[name] for row in points]
     if split == "train" and name != "lr":
-        steps, values = _thin(steps, values)
+        steps, values = _average_neighbours(steps, values)
     if steps:
         dots = "o" if (split == "validation" and len(steps) <= _MARKED) or len(steps) == 1 else None
-        style = "steps-pre" if name == "lr" else "default"  # it stays the same for epochs
+        style = "steps-pre" if name == "lr" else "default"  # the rate changes between epochs only
         axes.plot(
             steps,
             values,
@@ -75,16 +70,17 @@ def _draw_curve(axes: Axes, rows: Sequence[Mapping[str, Any]], split: str, name:
         )
 
 
-def _thin(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
+def _average_neighbours(
+    steps: Sequence[int], values: Sequence[float]
+) -> tuple[list[int], list[float]]:
     """Averages neighbouring rows so that at most `_POINTS` are left."""
     size = max(1, math.ceil(len(steps) / _POINTS))
     groups = [slice(start, start + size) for start in range(0, len(steps), size)]
-    return [steps[group][-1] for group in groups], [
-        sum(values[group]) / len(values[group]) for group in groups
-    ]
+    last_steps = [steps[group][-1] for group in groups]
+    return last_steps, [sum(values[group]) / len(values[group]) for group in groups]
 
 
-def _dress(axes: Axes, title: str) -> None:
+def _style(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=11, loc="left")
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))

@@ -1,5 +1,6 @@
-"""Which parameters a run keeps as they are: by pattern (`train.freeze`), and as TSN's partial
-BatchNorm (`train.partial_bn`).
+"""Which parameters a run does not train: `train.freeze`, and TSN's partial BatchNorm.
+
+A pattern of `train.freeze` names parameters; `train.partial_bn` stands for a fixed set of them.
 """
 
 import re
@@ -10,14 +11,14 @@ import jax
 
 from aia_jax.errors import UserError
 
-# The backbone's, but for the first: what the reference's `partialBN` puts in evaluation mode. The
-# gates' BatchNorm stays trained, there (it is 3-D and the reference looks for 2-D) as here: with
-# fresh attention its statistics would be nobody's.
+# Partial BatchNorm freezes the BatchNorm layers of the blocks; the stem's, the first one, is
+# trained. The gates' BatchNorm is trained too, as in the reference, whose `partialBN` looks for 2-D
+# layers and finds no 3-D ones. It has to be: new attention starts with statistics 0 and 1, which no
+# data gave.
 _PARTIAL_BN = r"stage\d+_block\d+/(bn\d|shortcut_bn)/(scale|bias)"
 
-Frozen = Callable[
-    [Any], Any
-]  # a tree of parameters → the same tree with True where a parameter is frozen
+# A tree of parameters → the same tree with True where a parameter is frozen.
+Frozen = Callable[[Any], Any]
 
 
 def nothing_frozen(params: Any) -> Any:
@@ -31,14 +32,14 @@ def frozen_rule(patterns: str, partial_bn: bool = False) -> Frozen:
     Args:
         patterns: regular expressions with spaces between them, each for a parameter's whole
             '/'-joined path.
-        partial_bn: scale and shift of the backbone's BatchNorm too, but for the first. Their
-            statistics are the model's affair (`VideoNet.partial_bn`).
+        partial_bn: whether to freeze scale and shift of the blocks' BatchNorm too. The network's
+            field `partial_bn` keeps their statistics.
 
     Returns:
         A function of the parameters. It raises `UserError` for a pattern that no path matches, and
         when nothing is left to train.
     """
-    compiled = _compiled(patterns.split())
+    compiled = _compile(patterns.split())
 
     def rule(params: Any) -> Any:
         paths, structure = jax.tree_util.tree_flatten_with_path(params)
@@ -47,8 +48,7 @@ def frozen_rule(patterns: str, partial_bn: bool = False) -> Frozen:
             if not any(pattern.fullmatch(name) for name in names):
                 raise UserError(
                     f"config key train.freeze: no parameter is called {pattern.pattern!r}; a "
-                    "pattern is for the whole path, such as "
-                    f"{names[0]!r} or {names[-1]!r}"
+                    f"pattern is for the whole path, such as {names[0]!r} or {names[-1]!r}"
                 )
         every = [*compiled, re.compile(_PARTIAL_BN)] if partial_bn else compiled
         frozen = [any(pattern.fullmatch(name) for pattern in every) for name in names]
@@ -61,7 +61,7 @@ def frozen_rule(patterns: str, partial_bn: bool = False) -> Frozen:
     return rule
 
 
-def _compiled(patterns: Sequence[str]) -> list[re.Pattern]:
+def _compile(patterns: Sequence[str]) -> list[re.Pattern]:
     compiled = []
     for pattern in patterns:
         try:

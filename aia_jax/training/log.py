@@ -4,7 +4,6 @@ line.
 
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 
 from aia_jax.errors import UserError
+from aia_jax.files import write_text
 from aia_jax.training.events import EventFile
 from aia_jax.training.progress import ProgressLine
 
@@ -100,8 +100,9 @@ class RunLog:
         tensorboard: bool = True,
         process_index: int | None = None,
     ):
-        """Opens the log of a run that has finished `start_step` steps; what an earlier process
-        wrote past that is removed.
+        """Opens the log of a run that has finished `start_step` steps.
+
+        Rows that an earlier process wrote for later steps are removed.
 
         Args:
             workdir: the run's folder, which exists.
@@ -114,16 +115,14 @@ class RunLog:
         """
         workdir = Path(workdir)
         self._steps_per_epoch, self._log_every = steps_per_epoch, log_every
-        rows = read_rows(
-            workdir / METRICS_FILE, start_step
-        )  # by every process; process 0 may be adding to it already
+        # Every process reads the file, while process 0 may already be writing to it.
+        rows = read_rows(workdir / METRICS_FILE, start_step)
         self._last = {row["split"]: row for row in rows}
         self._pending: deque[_Step] = deque()
         self._window: list[tuple[_Step, dict[str, float]]] = []
-        self._told_of_waiting = False
-        self._mark: float | None = (
-            None  # when the last step was handed over; None: other work has come between
-        )
+        self._said_input_is_slow = False
+        # When the last step was handed over; None if other work has come between.
+        self._last_step_time: float | None = None
         self._file = self._progress = self._tensorboard = None
         if (jax.process_index() if process_index is None else process_index) == 0:
             self._file = _reopen(workdir / METRICS_FILE, rows)
@@ -165,7 +164,8 @@ class RunLog:
             if isinstance(value, jax.Array):
                 value.copy_to_host_async()
         now = time.monotonic()
-        elapsed, self._mark = (None if self._mark is None else now - self._mark), now
+        elapsed = None if self._last_step_time is None else now - self._last_step_time
+        self._last_step_time = now
         self._pending.append(_Step(step, metrics, clips, data_wait, device_idle, elapsed))
         if self._progress is not None:
             self._progress.step(step)
@@ -173,8 +173,9 @@ class RunLog:
             self._take_oldest()
 
     def flush(self) -> None:
-        """Waits for the steps in flight and writes the open row: before a checkpoint is saved, at
-        the end of an epoch, before stopping.
+        """Waits for the steps in flight and writes the open row.
+
+        Call it before a checkpoint is saved, at the end of an epoch, and before stopping.
 
         Raises:
             NonFiniteLoss: see `train`.
@@ -182,7 +183,7 @@ class RunLog:
         while self._pending:
             self._take_oldest()
         self._close_window()
-        self._mark = None
+        self._last_step_time = None
 
     def validation(self, step: int, metrics: Mapping[str, float | int]) -> None:
         """Writes the row of a validation after `step`; `metrics` are numbers on the host."""
@@ -190,8 +191,9 @@ class RunLog:
         self._write({"step": step, "epoch": self._epoch(step), "split": "validation", **metrics})
 
     def last_row(self, split: str) -> dict[str, Any] | None:
-        """The newest row of a split, also from before a restart: tells whether the restored step
-        has been validated.
+        """The newest row of a split, also from before a restart.
+
+        It tells whether the restored step has been validated.
         """
         return self._last.get(split)
 
@@ -206,12 +208,13 @@ class RunLog:
             self._progress.message(text)
 
     def close(self) -> None:
-        """Closes files and the progress line. Metrics that are still in flight are dropped: `flush`
-        first if they matter.
+        """Closes files and the progress line.
+
+        Metrics that are still in flight are dropped: `flush` first if they matter.
         """
-        for part in (self._progress, self._tensorboard, self._file):
-            if part is not None:
-                part.close()
+        for output in (self._progress, self._tensorboard, self._file):
+            if output is not None:
+                output.close()
 
     def __enter__(self) -> "RunLog":
         return self
@@ -230,14 +233,14 @@ class RunLog:
 
     def _take_oldest(self) -> None:
         taken = self._pending.popleft()
-        values = {
-            name: float(np.asarray(value)) for name, value in taken.metrics.items()
-        }  # waits for the step to end
+        # Reading the numbers waits for the step to end.
+        values = {name: float(np.asarray(value)) for name, value in taken.metrics.items()}
         wrong = next(
             (name for name in _MUST_BE_FINITE if not math.isfinite(values.get(name, 0.0))), None
         )
         if wrong is not None:
-            self._close_window()  # its steps were fine; the row after it is the bad step's own
+            # The open window holds finite steps only; the bad step gets a row of its own.
+            self._close_window()
         self._window.append((taken, values))
         if wrong is not None or taken.step % self._log_every == 0:
             self._close_window()
@@ -255,23 +258,20 @@ class RunLog:
             }
             self._write(row)
             self._window = []
-            self._tell_of_waiting(row)
+            self._note_slow_input(row)
 
-    def _tell_of_waiting(self, row: Mapping[str, Any]) -> None:
-        """Says once that the input is the bottleneck; in the first epoch files are still cold and
-        workers start.
+    def _note_slow_input(self, row: Mapping[str, Any]) -> None:
+        """Says once that the input is the bottleneck.
+
+        The first epoch does not count: files are not in the system's cache yet, and workers start.
         """
-        if (
-            row["epoch"] > 1
-            and row.get("data_wait", 0.0) > _LONG_WAIT
-            and not self._told_of_waiting
-        ):
-            self._told_of_waiting = True
+        slow = row["epoch"] > 1 and row.get("data_wait", 0.0) > _LONG_WAIT
+        if slow and not self._said_input_is_slow:
+            self._said_input_is_slow = True
             self.message(
                 f"note: input is the bottleneck: steps {row['step'] - row['steps'] + 1:,} to "
-                f"{row['step']:,} waited for data for "
-                f"{row['data_wait']:.0%} of their time (devices idle: {row['device_idle']:.0%}); "
-                "raise data.workers (processes) or "
+                f"{row['step']:,} waited for data for {row['data_wait']:.0%} of their time "
+                f"(devices idle: {row['device_idle']:.0%}); raise data.workers (processes) or "
                 "data.threads (of each) if there are cores for it"
             )
 
@@ -293,16 +293,21 @@ class RunLog:
 
 @dataclass(frozen=True)
 class _Step:
+    """A step that the devices may still be computing.
+
+    Attributes:
+        data_wait: seconds for which it waited for its batch.
+        device_idle: gives the seconds for which the devices waited for it.
+        elapsed: seconds since the step before; None after a pause, because compilation and
+            validation would count as slow steps.
+    """
+
     step: int
     metrics: Mapping[str, Any]
     clips: int
-    data_wait: float  # seconds
-    device_idle: Callable[[], float]  # seconds
-    elapsed: (
-        float | None
-        # seconds since the step before; None after a pause, or compilation and validation would
-        # count as slow steps
-    )
+    data_wait: float
+    device_idle: Callable[[], float]
+    elapsed: float | None
 
 
 def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]:
@@ -310,11 +315,9 @@ def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]
     values = [values for _, values in window]
     row: dict[str, Any] = {"steps": len(window)}
     for name in values[-1]:
-        row[name] = (
-            values[-1][name]
-            if name == "lr"
-            else math.fsum(step[name] for step in values) / len(values)
-        )
+        row[name] = math.fsum(step[name] for step in values) / len(values)
+    if "lr" in row:
+        row["lr"] = values[-1]["lr"]
     timed = [step for step, _ in window if step.elapsed is not None]
     seconds = sum(step.elapsed for step in timed)
     if seconds > 0:
@@ -326,17 +329,12 @@ def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]
 
 
 def _reopen(path: Path, rows: Sequence[Mapping[str, Any]]) -> TextIO:
-    """Opens metrics.jsonl behind `rows`, removing all else. A kill at any moment leaves the old
-    file or the new one.
+    """Opens metrics.jsonl to go on after `rows`; all else in it is removed.
+
+    A kill at any moment leaves the old file or the new one.
     """
-    kept = "".join(json.dumps(row) + "\n" for row in rows)
-    if not path.exists() or path.read_bytes() != kept.encode():
-        fresh = path.with_suffix(".tmp")
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    return path.open(
-        "a", encoding="utf-8", buffering=1
-    )  # a row is in the file as soon as its line ends
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    if not path.exists() or path.read_bytes() != content.encode():
+        write_text(path, content)
+    # Line buffering brings a row to the file as soon as its line ends.
+    return path.open("a", encoding="utf-8", buffering=1)

@@ -19,13 +19,18 @@ from aia_jax.shapes import Array, PyTree
 from aia_jax.training.freezing import Frozen, nothing_frozen
 
 _TORCH_CLIP_EPSILON = 1e-6  # clip_grad_norm_ divides by norm + 1e-6
+_SMALL = 4096  # elements of a gradient that `global_norm` lays in one vector with others
 _LISTED = 8  # parameters that an error names before it says how many more there are
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """What holds for the parameters whose whole '/'-joined path matches `pattern`: factors on the
-    learning rate and on the weight decay.
+    """Factors for the parameters whose whole '/'-joined path matches `pattern`.
+
+    Attributes:
+        pattern: a regular expression.
+        lr: factor on the learning rate.
+        decay: factor on the weight decay.
     """
 
     pattern: str
@@ -34,8 +39,9 @@ class Group:
 
 
 def parse_groups(groups: Iterable[Sequence[Any]]) -> tuple[Group, ...]:
-    """Reads `optim.groups` of a config: `(("head/bias", {"lr": 2.0, "decay": 0.0}), …)`; a factor
-    that is left out is 1.
+    """Reads `optim.groups` of a config: `(("head/bias", {"lr": 2.0, "decay": 0.0}), …)`.
+
+    A factor that is left out is 1.
 
     Raises:
         UserError: an unknown factor, or a pattern that is no regular expression.
@@ -82,8 +88,7 @@ def assign_groups(params: Any, groups: Sequence[Group]) -> Any:
         more = f" and {len(uncovered) - _LISTED} more" if len(uncovered) > _LISTED else ""
         raise UserError(
             f"optim.groups covers {len(names) - len(uncovered)} of {len(names)} parameters; add a "
-            "pattern for "
-            f"{', '.join(uncovered[:_LISTED])}{more}"
+            f"pattern for {', '.join(uncovered[:_LISTED])}{more}"
         )
     unused = [group.pattern for group in groups if group not in chosen]
     if unused:
@@ -97,8 +102,10 @@ def assign_groups(params: Any, groups: Sequence[Group]) -> Any:
 def make_schedule(
     optim: Any, steps_per_epoch: int, global_batch: int
 ) -> Callable[[Any], jax.Array]:
-    """The learning rate of a step: `lr` scaled to the batch, × `decay` from each milestone on,
-    ramped up linearly over the warm-up.
+    """The learning rate of a step.
+
+    It is `lr` scaled to the batch, × `decay` from each milestone on, ramped up linearly over the
+    warm-up.
 
     Args:
         optim: the config's `optim` fields lr, lr_batch_size, milestones (epochs), decay,
@@ -123,9 +130,8 @@ def make_schedule(
         milestones_passed = sum(
             (jnp.asarray(step >= border, jnp.int32) for border in borders), jnp.zeros((), jnp.int32)
         )
-        rates = jnp.asarray(
-            [base * optim.decay**passed for passed in range(len(borders) + 1)]
-        )  # powers taken in float64, by Python
+        # Python takes the powers, in float64.
+        rates = jnp.asarray([base * optim.decay**passed for passed in range(len(borders) + 1)])
         ramp = jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
         return rates[milestones_passed] * ramp
 
@@ -169,9 +175,8 @@ def make_optimizer(
 
     def add_decay(updates: Any, params: Any) -> Any:
         def decayed(u: Any, p: Any, group: Group, held: bool) -> Any:
-            return (
-                u if held else u + optim.weight_decay * group.decay * p
-            )  # so the momentum of what is frozen stays zero too
+            # No decay either, so that the momentum of a frozen parameter stays zero.
+            return u if held else u + optim.weight_decay * group.decay * p
 
         return jax.tree.map(decayed, updates, params, assign_groups(params, groups), frozen(params))
 
@@ -196,16 +201,12 @@ def make_optimizer(
     return chain, schedule
 
 
-_SMALL = 4096  # elements
-
-
 def global_norm(gradients: PyTree) -> Array:
-    """The square root of the sum of all squares, a scalar of the gradients' dtype, as
-    `optax.tree.norm`.
+    """The square root of the sum of all squares, a scalar of the gradients' dtype.
 
-    Small gradients are laid in one vector first. One by one XLA writes into each sum what computed
-    the gradient: for the hundreds of small ones that attention has, a third of the time in which a
-    training step compiles.
+    It equals `optax.tree.norm`, but lays small gradients in one vector first. Otherwise XLA fuses
+    each sum with the computation of its gradient, which for the hundreds of small gradients that
+    attention has takes a third of a training step's compile time.
     """
     leaves = jax.tree.leaves(gradients)
     small = [leaf.ravel() for leaf in leaves if leaf.size < _SMALL]

@@ -1,4 +1,4 @@
-"""A trace of some steps of a run: what the devices and this process did, and when."""
+"""What steps cost: a trace of some of them, and the devices' idle time between them."""
 
 import time
 from collections.abc import Callable
@@ -37,8 +37,9 @@ class Profile:
         self._tracing = False
 
     def before(self, step: int) -> None:
-        """Starts the trace if it begins here. Call it before the step's batch is taken, so that
-        waiting for data is in the picture.
+        """Starts the trace if it begins here.
+
+        Call it before the step's batch is taken: the trace then shows the wait for data too.
         """
         if not self._tracing and self._start and self._start <= step <= self._stop:
             jax.profiler.start_trace(self.folder)
@@ -81,12 +82,11 @@ class Profile:
 
 
 class DeviceIdle:
-    """Times the gaps on the devices: from the end of a step to the handing over of the next, where
-    that comes later.
+    """Times the gaps on the devices: from the end of a step until the next is handed to them.
 
-    A thread waits for each step's results; nothing else does, so steps are handed over as early as
-    without it. What is seen is this process's devices, and a gap within a step (waiting for another
-    host, say) is not seen.
+    A thread of its own waits for each step's results, so the loop hands over steps as early as
+    without it. It sees this process's devices only, and no gap within a step, such as a wait for
+    another host.
     """
 
     def __init__(self):
@@ -102,13 +102,13 @@ class DeviceIdle:
         """Takes the results of the step just handed over.
 
         Returns:
-            What waits for the step to end and gives the seconds for which the devices were idle
-            before it; 0 for the first step.
+            A function that waits for the step to end. It returns the seconds for which the devices
+            were idle before the step; 0 for the first step.
         """
         return self._waiter.submit(self._wait, self._handed_over, results).result
 
     def _wait(self, handed_over: float, results: Any) -> float:
-        before, self._ended = self._ended, None  # if waiting fails there is no end to count from
+        before, self._ended = self._ended, None  # stays None if waiting raises
         jax.block_until_ready(results)
         self._ended = time.monotonic()
         return 0.0 if before is None else max(0.0, handed_over - before)

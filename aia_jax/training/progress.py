@@ -33,9 +33,8 @@ class ProgressLine:
         self._live: Progress | None = None
         if self._console.is_terminal:
             bar = [BarColumn(bar_width=20)] if self._console.width >= _WIDE else []
-            text = TextColumn(
-                "{task.description}", markup=False
-            )  # one line; what does not fit is cut at the right
+            # One line; what does not fit is cut at the right.
+            text = TextColumn("{task.description}", markup=False)
             self._live = Progress(*bar, text, console=self._console, refresh_per_second=4)
             self._task = self._live.add_task(
                 self._line(_START), total=total_steps, completed=start_step

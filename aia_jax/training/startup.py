@@ -1,4 +1,4 @@
-"""What a run says about itself before its first step: a table for the eye, run.json for later."""
+"""What a run says and checks before its first step: a table, run.json, its own checkpoint."""
 
 import datetime
 import importlib.metadata
@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from aia_jax import config as configs
-from aia_jax.config import from_json
 from aia_jax.errors import UserError
+from aia_jax.files import atomic_file
 from aia_jax.sharding import row_shards
 
 RUN_FILE = "run.json"
@@ -57,6 +57,7 @@ def make_workdir(workdir: Path) -> None:
 def start_table(
     config: ConfigDict,
     *,
+    network: str,
     found: Mapping[str, int],
     classes: int,
     params: int,
@@ -70,16 +71,17 @@ def start_table(
 
     Args:
         config: the run's.
+        network: the network in words (`model.describe()`).
         found: videos in the training and validation split, by the split's name.
-        classes: that the data set names.
-        params: numbers in the model's parameters.
+        classes: classes that the data set names.
+        params: numbers in the network's parameters.
         macs: multiply-adds of one clip.
-        mesh: of all devices.
+        mesh: all devices.
         steps_per_epoch: optimiser steps.
         start_step: last finished step of a run that goes on.
         compile_cache: what `use_compile_cache` says.
     """
-    data, model, optim, train = config.data, config.model, config.optim, config.train
+    data, optim, train = config.data, config.optim, config.train
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -87,24 +89,19 @@ def start_table(
     expected = {data.train_split: data.expected.train, data.val_split: data.expected.validation}
     table.add_row("data", f"{data.name} in {data.dir}")
     for split in (data.train_split, data.val_split):
-        of = f" of {expected[split]:,} expected" if expected[split] else ""
-        missing = (
-            f", {expected[split] - found[split]:,} missing"
-            if expected[split] > found[split]
-            else ""
-        )
-        table.add_row("", f"{split}: {found[split]:,} videos{of}{missing}")
+        text = f"{split}: {found[split]:,} videos"
+        if expected[split]:
+            text += f" of {expected[split]:,} expected"
+        if expected[split] > found[split]:
+            text += f", {expected[split] - found[split]:,} missing"
+        table.add_row("", text)
     table.add_row("", f"{classes} classes")
 
-    depth = (
-        f"ResNet-{model.depth}"
-        if not model.stage_sizes
-        else f"ResNet with stages of {'-'.join(map(str, model.stage_sizes))} blocks"
-    )
-    attention = "" if model.attention == "none" else f" with {model.attention}"
-    table.add_row("model", f"{model.temporal.upper()}{attention}, {depth}, {model.compute_dtype}")
+    table.add_row("model", f"{network}, {config.model.compute_dtype}")
     clip = f"{data.num_frames}×{data.crop}×{data.crop}"
     table.add_row("", f"{params:,} parameters, {macs / 1e9:.4g} G multiply-adds a clip ({clip})")
+    if config.paper:
+        table.add_row("the paper's", config.paper)
 
     devices = mesh.devices.flatten()
     hosts = len({device.process_index for device in devices})
@@ -138,8 +135,9 @@ def print_table(table: Table) -> None:
 
 
 def save_provenance(workdir: Path, config: ConfigDict, start_step: int = 0) -> None:
-    """Adds this start to run.json: time, command, resolved config, git commit, package versions,
-    devices. Process 0 writes.
+    """Adds this start to run.json; process 0 writes.
+
+    An entry has time, command, resolved config, git commit, package versions and devices.
 
     Raises:
         UserError: if there is a run.json that is not one.
@@ -173,29 +171,24 @@ def save_provenance(workdir: Path, config: ConfigDict, start_step: int = 0) -> N
             "config": json.loads(configs.to_json(config)),
         }
     )
-    fresh = path.with_suffix(".tmp")
-    with fresh.open("w", encoding="utf-8") as file:
+    with atomic_file(path, "w") as file:
         json.dump({"starts": starts}, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Commit of this code and whether tracked files differ from it; None where the code is not in a
-    git repository.
+    """Commit of this code, and whether tracked files differ from it.
+
+    None where git does not track this file: an installed copy may lie in somebody else's
+    repository, whose commit says nothing.
     """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=20
-        ).stdout.strip()
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20)
+        return done.stdout.strip()
 
     try:
-        git(
-            "ls-files", "--error-unmatch", Path(__file__).name
-        )  # or an installed copy inside somebody's repository reports theirs
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return {
             "commit": git("rev-parse", "HEAD"),
             "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
@@ -211,13 +204,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-# The step counts batches: with another of these, the same step would be another place in the data.
+# A checkpoint's step counts batches. Another value of these fields gives other batches, so the same
+# step would be another position in the data.
 _POSITION = ("seed", "train.batch_size", "data.train_split", "data.label")
 
-# Where and how fast the run computes, not what: no word is lost on them.
-_LOADING = ("data.dir", "data.workers", "data.threads", "data.prefetch", "data.expected")
+# These fields say where and how fast the run computes. They do not change what it computes, so the
+# run may go on with other values, and no note says so.
 _FREE = (
-    *_LOADING,
+    "data.dir",
+    "data.workers",
+    "data.threads",
+    "data.prefetch",
+    "data.expected",
+    "paper",
     "init_from",
     "compile_cache",
     "train.remat",
@@ -240,7 +239,7 @@ def compare_with_checkpoint(
     Raises:
         UserError: a difference with which the run cannot go on exactly.
     """
-    saved = from_json(meta["config"])
+    saved = configs.from_json(meta["config"])
     if list(meta["class_names"]) != list(class_names):
         raise UserError(
             f"data.dir {config.data.dir} names {len(class_names)} classes that are not the "
@@ -253,8 +252,8 @@ def compare_with_checkpoint(
         if key in _POSITION:
             raise UserError(
                 f"config key {key}: the run in this workdir has {before!r}, now it is {now!r}, and "
-                "its place in the data would be lost; "
-                f"set it back, or start in another --workdir with --config.init_from"
+                "its position in the data would be lost; set it back, or start in another "
+                "--workdir with --config.init_from"
             )
         if not any(key == free or key.startswith(f"{free}.") for free in _FREE):
             notes.append(f"{key} was {before!r} up to here and is {now!r} from here on")

@@ -1,1 +1,1 @@
-"""A video file or a folder of frames, to pictures: what preparing and predicting have in common."""
+"""Reads a video file or a folder of frames as pictures: shared by preparing and predicting."""

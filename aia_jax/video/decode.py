@@ -1,8 +1,7 @@
-"""From a video file or a folder of frames to JPEG frames of the stored size.
+"""Decodes a video file or a folder of frames to JPEG frames of the stored size.
 
-Every wanted frame is kept, in order, and one frame at a time is held as pixels. A source that
-cannot be read to its end gives nothing
-at all: no frame is made up, repeated or left out silently.
+All frames come in their order, and only one frame at a time is held as pixels. A source that cannot
+be read to its end raises an error: no frame is invented, repeated or dropped silently.
 """
 
 import os
@@ -14,25 +13,24 @@ import av
 import numpy as np
 import simplejpeg
 
-from aia_jax.video.colour import MATRICES, to_jpeg_colours
-from aia_jax.video.frame_folder import FrameNames, FrameNamesError, detect
-from aia_jax.video.frame_size import FrameSize
-from aia_jax.video.resize import Box, resize_box
-
-# A file that ends this long before the time its header promises was cut off on its way here. (To
-# the frame it cannot be asked for: headers round, and the last frame's duration is often unknown.)
-_EARLY_SECONDS, _EARLY_SHARE = 1.0, 0.1
-# 8-bit Y'CbCr with separate planes: what nearly all video decodes to. "yuvj": the full range of
-# values.
-_PLANAR = frozenset(
-    f"{kind}{sampling}p" for kind in ("yuv", "yuvj") for sampling in (420, 422, 444)
+from aia_jax.video.encode import encode_frame, encode_rgb, resize
+from aia_jax.video.frame_folder import (
+    FrameNames,
+    FrameNamesError,
+    detect_frame_names,
+    format_gaps,
 )
-_FULL_RANGE = 2  # FFmpeg's AVColorRange
-_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
+from aia_jax.video.frame_size import FrameSize
+
+# A file counts as cut off if its frames end earlier than its header says by more than one second
+# and by more than a tenth of the length. Nothing stricter works: headers round, and the duration of
+# the last frame is often unknown.
+_EARLY_SECONDS, _EARLY_FRACTION = 1.0, 0.1
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"  # the first bytes of a file
 
 
 class UnreadableVideo(Exception):
-    """A source is damaged, empty or no video; the text is the reason."""
+    """A source is damaged, empty or not a video; the text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,13 @@ class DecodedVideo:
     """The frames of one video as they are stored.
 
     Attributes:
-        frames: JPEG, 4:2:0; all, or those that were asked for.
+        frames: JPEGs (4:2:0); those that the caller wanted, by default all.
         count: how many frames the source has.
-        fps: frames a second; 0 where the source does not say (folders of frames).
-        height: of the frames, in pixels.
-        width: of the frames, in pixels.
-        form: how the source comes: the codec's name, or how its frames are named.
-        gaps: which frame numbers a folder lacks; empty if none.
+        fps: frames a second; 0 where unknown (folders of frames).
+        height: of the stored frames, in pixels.
+        width: of the stored frames, in pixels.
+        form: the codec's name, or for pictures the pattern of their names and the first number.
+        gaps: the frame numbers that are missing in a folder, as "3 to 5, 9"; empty if none.
     """
 
     frames: list[bytes]
@@ -65,18 +63,17 @@ def decode(
     wanted: Collection[int] | None = None,
     threads: int = 1,
 ) -> DecodedVideo:
-    """Reads the frames of a video file, or of a folder with one picture a frame, and brings each to
-    the stored size.
+    """Reads a video file, or a folder with one picture a frame, and resizes every frame.
 
     Args:
         source: the file or folder.
-        size: of the stored frames; a video whose frames change in size is stored at the size that
-            its first frame asks for.
-        quality: of the JPEG, 1 to 100.
-        wanted: numbers of the frames to keep, from 0; None keeps all. A file is read to its end
-            either way, a folder's other pictures are not read.
-        threads: that decode a file; 0 takes one a core. The default leaves the cores to other
-            videos.
+        size: of the stored frames. The first frame decides on the stored size of all, also where
+            the frames of a video change in size.
+        quality: of the JPEGs, 1 to 100.
+        wanted: the frames to return, by their numbers from 0; None returns all. A file is read to
+            its end in any case; the other pictures of a folder are not read.
+        threads: threads that decode a file; 0 uses one a core. The default leaves the other cores
+            to other videos.
 
     Raises:
         UnreadableVideo: if the source cannot be read to its end, or holds no frame.
@@ -92,11 +89,12 @@ def decode(
 
 
 def estimated_count(source: Path) -> int:
-    """How many frames a source seems to have: pictures in a folder, packets in a file, which mostly
-    hold a frame each. Nothing is decoded.
+    """Estimates the number of frames without decoding any.
+
+    Counts the pictures of a folder or the packets of a file; most packets hold one frame.
 
     Raises:
-        UnreadableVideo: if the source holds none, or cannot be opened.
+        UnreadableVideo: if a folder has no picture, or the source cannot be opened.
     """
     try:
         if source.is_dir():
@@ -110,7 +108,9 @@ def estimated_count(source: Path) -> int:
 
 
 def pictures(source: Path) -> Iterator[np.ndarray]:
-    """The frames of a file or folder as they are shown: uint8 [H, W, 3], RGB, in their own size.
+    """Yields the frames of a file or folder as a player shows them: uint8 [H, W, 3], RGB.
+
+    Their size is that of the source; rotated videos are turned upright.
 
     Raises:
         UnreadableVideo: at a frame that cannot be read.
@@ -128,25 +128,35 @@ def pictures(source: Path) -> Iterator[np.ndarray]:
 
 
 def open_video(path: Path) -> av.container.InputContainer:
-    """Opens a video file; its streams may still be of any kind."""
+    """Opens a media file; it may still have no video stream.
+
+    Raises:
+        UnreadableVideo: if the file is empty.
+        av.error.FFmpegError: if FFmpeg cannot read it.
+    """
     if not path.stat().st_size:
         raise UnreadableVideo("the file is empty")
-    # "file:" keeps FFmpeg from reading a colon in the name as a protocol; a title that is no UTF-8
-    # is no reason to refuse the pictures.
+    # "file:" keeps FFmpeg from taking a colon in the name for a protocol. metadata_errors: a title
+    # that is not UTF-8 does not make the pictures unreadable.
     return av.open(f"file:{path}", metadata_errors="replace")
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The stream that is the video."""
-    stream = container.streams.best("video")  # not the first: that may be a cover picture
+    """Returns the video stream of a file.
+
+    Raises:
+        UnreadableVideo: if there is none that FFmpeg can decode.
+    """
+    stream = container.streams.best("video")  # the first one may be a cover picture
     if stream is None or stream.codec_context is None:
         raise UnreadableVideo("no video stream that can be decoded in this file")
     return stream
 
 
 def quarter_turns(frame: av.VideoFrame) -> int:
-    """How often a frame is to be turned by 90 degrees, counter-clockwise, before it is shown:
-    phones store portrait videos lying.
+    """How many counter-clockwise turns by 90 degrees put a frame upright, 0 to 3.
+
+    Phones store portrait videos as landscape frames with a rotation.
     """
     return round(frame.rotation / 90) % 4
 
@@ -158,16 +168,13 @@ def _decode_file(
         stream = video_stream(container)
         stream.codec_context.thread_count = threads
         if threads != 1:
-            stream.thread_type = (
-                "AUTO"  # whole frames beside one another too, not only parts of one
-            )
+            stream.thread_type = "AUTO"  # threads for whole frames too, not only for slices
         frames, shape, end, count = [], None, None, 0
         for number, frame in enumerate(container.decode(stream)):
             if frame.is_corrupt:
                 raise UnreadableVideo(f"frame {number} is damaged")
             turns = quarter_turns(frame)
-            sides = (frame.height, frame.width)
-            shape = shape or size.of(*(sides[::-1] if turns % 2 else sides))
+            shape = shape or stored_shape(frame, turns, size)
             if wanted is None or number in wanted:
                 frames.append(encode_frame(frame, shape, turns, quality))
             if frame.time is not None:
@@ -178,7 +185,7 @@ def _decode_file(
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         promised = promised_end(container, stream)
         if end is not None and end + (1 / fps if fps else 0) < promised - max(
-            _EARLY_SECONDS, _EARLY_SHARE * promised
+            _EARLY_SECONDS, _EARLY_FRACTION * promised
         ):
             raise UnreadableVideo(
                 f"cut off: its {count} frames end at {end:.1f} s, the file's header promises "
@@ -187,15 +194,22 @@ def _decode_file(
         return DecodedVideo(frames, count, fps, *shape, form=stream.codec_context.name)
 
 
+def stored_shape(frame: av.VideoFrame, turns: int, size: FrameSize) -> tuple[int, int]:
+    """The (height, width) at which a frame is stored after `turns` quarter turns."""
+    if turns % 2:
+        return size.stored_shape(frame.width, frame.height)
+    return size.stored_shape(frame.height, frame.width)
+
+
 def promised_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """The second at which the stream ends by the file's header; 0 where the header does not say."""
+    """The second at which the stream ends according to the file's header; 0 if it does not say."""
     if stamp := stream.metadata.get("DURATION"):  # Matroska and WebM: 00:00:04.170000000
         try:
             hours, minutes, seconds = stamp.split(":")
             return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         except ValueError:
             return 0.0
-    if container.format.name == "avi":  # its stream duration is a guess from the file's size
+    if container.format.name == "avi":  # here FFmpeg guesses the duration from the file's size
         return float(stream.frames / stream.average_rate) if stream.average_rate else 0.0
     return (
         float(((stream.start_time or 0) + stream.duration) * stream.time_base)
@@ -204,49 +218,9 @@ def promised_end(container: av.container.InputContainer, stream: av.VideoStream)
     )
 
 
-def encode_frame(frame: av.VideoFrame, shape: tuple[int, int], turns: int, quality: int) -> bytes:
-    """Resizes (before turning: fewer pixels to turn) and compresses one frame. `shape` is (height,
-    width) after turning.
-    """
-    height, width = shape[::-1] if turns % 2 else shape
-    if frame.format.name not in _PLANAR or frame.colorspace not in MATRICES:
-        return encode_rgb(
-            np.rot90(resize(frame.to_ndarray(format="rgb24"), height, width), turns), quality
-        )
-    sides = [(height, width), *[((height + 1) // 2, (width + 1) // 2)] * 2]
-    planes = [
-        resize(_pixels(plane), *side) for plane, side in zip(frame.planes, sides, strict=True)
-    ]
-    full_range = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
-    planes = to_jpeg_colours(planes, frame.colorspace, full_range)
-    planes = [np.ascontiguousarray(np.rot90(plane, turns)) for plane in planes]
-    return simplejpeg.encode_jpeg_yuv_planes(*planes, quality=quality)
-
-
-def _pixels(plane: av.video.plane.VideoPlane) -> np.ndarray:
-    """uint8 [height, width]; the rows lie `line_size` bytes apart. No copy."""
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[
-        : plane.height, : plane.width
-    ]
-
-
-def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [H, W] or [H, W, 3] → the same at height × width, antialiased where it shrinks."""
-    out = np.empty((1, height, width, *pixels.shape[2:]), np.uint8)
-    resize_box([pixels], Box(pixels.shape[1], pixels.shape[0], 0, 0), out)
-    return out[0]
-
-
-def encode_rgb(pixels: np.ndarray, quality: int) -> bytes:
-    """uint8 [H, W, 3], RGB → JPEG, 4:2:0."""
-    return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="420"
-    )
-
-
 def _frame_names(folder: Path) -> FrameNames:
     try:
-        return detect(path.name for path in folder.iterdir())
+        return detect_frame_names(path.name for path in folder.iterdir())
     except FrameNamesError as error:
         raise UnreadableVideo(str(error)) from error
 
@@ -257,24 +231,25 @@ def _decode_folder(
     names = _frame_names(folder)
     frames, shape = [], None
     for number, name in enumerate(names.files):
-        if (
-            shape is None or wanted is None or number in wanted
-        ):  # the first is read in any case: it decides on the size
+        is_wanted = wanted is None or number in wanted
+        if is_wanted or shape is None:  # the first picture decides on the stored size
             pixels = read_picture((folder / name).read_bytes(), name)
-            shape = shape or size.of(*pixels.shape[:2])
-            if wanted is None or number in wanted:
+            shape = shape or size.stored_shape(*pixels.shape[:2])
+            if is_wanted:
                 frames.append(encode_rgb(resize(pixels, *shape), quality))
-    gaps = ", ".join(
-        f"{first}" if first == last else f"{first} to {last}" for first, last in names.gaps
-    )
-    return DecodedVideo(
-        frames, len(names.files), 0.0, *shape, form=f"{names.pattern} from {names.first}", gaps=gaps
-    )
+    form, gaps = f"{names.pattern} from {names.first}", format_gaps(names.gaps)
+    return DecodedVideo(frames, len(names.files), 0.0, *shape, form=form, gaps=gaps)
 
 
 def read_picture(content: bytes, name: str) -> np.ndarray:
-    """uint8 [H, W, 3], RGB, of a JPEG or PNG file. Damage is an error that says `name`, never a
-    picture with a grey rest.
+    """Decodes a JPEG or PNG file to uint8 [H, W, 3], RGB.
+
+    Args:
+        content: of the file.
+        name: of the picture, for the error.
+
+    Raises:
+        UnreadableVideo: if the picture is damaged; a partly decoded one is never returned.
     """
     try:
         if content.startswith(_JPEG):
@@ -291,7 +266,8 @@ def read_picture(content: bytes, name: str) -> np.ndarray:
 
 
 def cores() -> int:
-    """The CPU cores that this process may use; where the system does not tell, as macOS, all of the
-    machine.
+    """The number of CPU cores that this process may use.
+
+    macOS does not tell; there it is the number of cores of the machine.
     """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

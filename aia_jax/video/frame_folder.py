@@ -1,6 +1,4 @@
-"""A video that comes as a folder of numbered pictures: how they are named, their order, and the
-numbers that are missing.
-"""
+"""The names of a folder's numbered pictures: their pattern, their order and the missing numbers."""
 
 import itertools
 import re
@@ -8,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png"))
+PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)", re.DOTALL)
 
 
 class FrameNamesError(ValueError):
-    """The names in a folder do not say in which order its frames follow."""
+    """The names of a folder's pictures do not tell the order of the frames."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,10 @@ class FrameNames:
     """The frames of a folder.
 
     Attributes:
-        pattern: as "img_%05d.jpg"; "%d" where numbers are not padded.
+        pattern: as "img_%05d.jpg"; "%d" where the numbers are not padded.
         files: the names in the order of their numbers.
         first: the first number.
-        gaps: the (first, last) numbers of each run that is missing between two files.
+        gaps: (first, last) of each run of numbers that is missing between two files.
     """
 
     pattern: str
@@ -38,8 +36,8 @@ class FrameNames:
         return sum(last - first + 1 for first, last in self.gaps)
 
 
-def detect(names: Iterable[str]) -> FrameNames:
-    """Finds out how a folder's pictures are numbered; other and hidden files are passed over.
+def detect_frame_names(names: Iterable[str]) -> FrameNames:
+    """Finds how a folder's pictures are numbered; ignores other files and hidden ones.
 
     Raises:
         FrameNamesError: if there is no picture, a picture has no number, or there are two kinds of
@@ -49,39 +47,48 @@ def detect(names: Iterable[str]) -> FrameNames:
     pictures = [
         name
         for name in names
-        if not name.startswith(".") and "." + name.lower().rpartition(".")[2] in PICTURES
+        if not name.startswith(".") and "." + name.lower().rpartition(".")[2] in PICTURE_SUFFIXES
     ]
     if not pictures:
-        has = (
+        found = (
             f"it has {sorted(names)[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
             if names
             else "it is empty"
         )
-        raise FrameNamesError(f"no .jpg or .png frames in this folder: {has}")
-    parts = [_NUMBERED.fullmatch(name) for name in pictures]
-    if None in parts:
-        raise FrameNamesError(f"no frame number in the name {pictures[parts.index(None)]!r}")
-    kinds = Counter((part[1], part[3]) for part in parts)
+        raise FrameNamesError(f"no .jpg or .png frames in this folder: {found}")
+    matches = [_NUMBERED.fullmatch(name) for name in pictures]
+    if None in matches:
+        raise FrameNamesError(f"no frame number in the name {pictures[matches.index(None)]!r}")
+    kinds = Counter((match[1], match[3]) for match in matches)
     if len(kinds) > 1:
         shown = " and ".join(
             f"{prefix}…{suffix} ({count})" for (prefix, suffix), count in kinds.most_common(2)
         )
         raise FrameNamesError(f"two kinds of frame names in this folder: {shown}")
-    by_number = {int(part[2]): part[0] for part in parts}
-    if len(by_number) < len(parts):
+    by_number = {int(match[2]): match[0] for match in matches}
+    if len(by_number) < len(matches):
         raise FrameNamesError("two frames of this folder have the same number")
     numbers = sorted(by_number)
-    widths = {len(part[2]) for part in parts}
+    widths = {len(match[2]) for match in matches}
     padded = min(widths) > 1 and (
-        len(widths) == 1 or any(part[2].startswith("0") for part in parts)
+        len(widths) == 1 or any(match[2].startswith("0") for match in matches)
     )
-    digits = (
-        f"%0{min(widths)}d" if padded else "%d"
-    )  # padded to three digits, numbers may well go on with 1000
+    # Names that are padded to three digits go on with 1000, so the shortest number counts.
+    digits = f"%0{min(widths)}d" if padded else "%d"
     prefix, suffix = next(iter(kinds))
     return FrameNames(
         pattern=f"{prefix}{digits}{suffix}",
         files=tuple(by_number[number] for number in numbers),
         first=numbers[0],
-        gaps=tuple((a + 1, b - 1) for a, b in itertools.pairwise(numbers) if b > a + 1),
+        gaps=find_gaps(numbers),
     )
+
+
+def find_gaps(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """The (first, last) of each run that is missing between the ascending numbers."""
+    return tuple((a + 1, b - 1) for a, b in itertools.pairwise(numbers) if b > a + 1)
+
+
+def format_gaps(gaps: Iterable[tuple[int, int]]) -> str:
+    """Formats gaps as "3 to 5, 9"; an empty text if there are none."""
+    return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gaps)

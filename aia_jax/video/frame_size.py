@@ -1,21 +1,21 @@
-"""The size at which frames are stored."""
+"""How frames are stored: their size in pixels and the quality of their JPEGs."""
 
 import re
 from dataclasses import dataclass
 
 from aia_jax.errors import UserError
 
+DEFAULT_QUALITY = 90  # of JPEGs, where the user gives none
 _SMALLEST, _LARGEST = 16, 4096  # pixels
 
 
 @dataclass(frozen=True)
 class FrameSize:
-    """The geometry of stored frames: `height` × `width`, or the short side with the proportions
-    kept.
+    """The size of stored frames: a fixed height × width, or a short side with kept proportions.
 
     Attributes:
-        height: in pixels; 0 if `short_side` rules.
-        width: in pixels; 0 if `short_side` rules.
+        height: in pixels; 0 if `short_side` is set.
+        width: in pixels; 0 if `short_side` is set.
         short_side: in pixels; 0 if height and width are fixed.
     """
 
@@ -28,7 +28,7 @@ class FrameSize:
         """Reads "240x320" (height × width) or "short256".
 
         Raises:
-            UserError: for anything else, and for sides under 16 or over 4096 pixels.
+            UserError: for any other text, and for sides under 16 or over 4096 pixels.
         """
         if fixed := re.fullmatch(r"(\d+)[x×](\d+)", text):
             size = cls(height=int(fixed[1]), width=int(fixed[2]))
@@ -45,8 +45,8 @@ class FrameSize:
             raise UserError(f"--size {text}: sides are {_SMALLEST} to {_LARGEST} pixels")
         return size
 
-    def of(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the stored frames of a video of `height` × `width` pixels."""
+    def stored_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) of the stored frames of a video of `height` × `width` pixels."""
         if not self.short_side:
             return self.height, self.width
         long_side = max(1, round(max(height, width) * self.short_side / min(height, width)))
@@ -54,3 +54,16 @@ class FrameSize:
 
     def __str__(self) -> str:
         return f"short{self.short_side}" if self.short_side else f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class FrameFormat:
+    """How the frames of a data set are stored.
+
+    Attributes:
+        size: of the frames.
+        quality: of the JPEGs, 1 to 100.
+    """
+
+    size: FrameSize
+    quality: int = DEFAULT_QUALITY

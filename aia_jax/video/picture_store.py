@@ -1,8 +1,7 @@
-"""The pictures of one long video, in a folder or in a .tar archive: found by their numbers, read
-one at a time.
+"""The pictures of one long video, in a folder or in a .tar archive, found by their numbers.
 
-Hundreds of segments are cut out of one such video, so what is in it is listed once a process and
-kept as plain numbers: 12 bytes a picture of an archive, 4 of a folder.
+Hundreds of segments are cut out of one such video, so each process lists its pictures once. The
+list is arrays of numbers: 12 bytes a picture of an archive, 4 bytes a picture of a folder.
 """
 
 import re
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aia_jax.video.frame_folder import FrameNames, detect
+from aia_jax.video.frame_folder import FrameNames, detect_frame_names
 
-_KEPT = 512  # listings a process keeps
-_BLOCK = 512  # bytes; everything in an archive begins at a multiple of it
+_CACHED_STORES = 512  # in each process
+_BLOCK = 512  # bytes; every file in an archive begins at a multiple of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +26,11 @@ class PictureStore:
     Attributes:
         source: the folder or archive.
         pattern: of their names, as "frame_%010d.jpg".
-        numbers: int32 [N], in their names, rising.
-        names: the names themselves where `pattern` does not give them back, else empty.
-        blocks: int32 [N]: where each picture begins in the archive, in blocks of 512 bytes; empty
+        numbers: int32 [N], ascending, taken from the names.
+        names: all N names where `pattern % number` differs from one of them, else empty.
+        blocks: int32 [N], the start of each picture in the archive in blocks of 512 bytes; empty
             for a folder.
-        lengths: int32 [N]: its bytes; empty for a folder.
+        lengths: int32 [N], the bytes of each picture in the archive; empty for a folder.
     """
 
     source: Path
@@ -41,59 +40,65 @@ class PictureStore:
     blocks: np.ndarray
     lengths: np.ndarray
 
-    def name(self, place: int) -> str:
-        """Of the picture at `place`, from 0."""
-        return self.names[place] if self.names else self.pattern % self.numbers[place]
+    @property
+    def is_archive(self) -> bool:
+        return len(self.blocks) > 0
 
-    def read(self, places: range) -> Iterator[tuple[str, bytes]]:
-        """Name and content of each of the pictures, in their order.
+    def name(self, position: int) -> str:
+        """The name of a picture, given its position in the order of the numbers, from 0."""
+        return self.names[position] if self.names else self.pattern % self.numbers[position]
+
+    def read(self, positions: range) -> Iterator[tuple[str, bytes]]:
+        """Yields the name and the content of the pictures at these positions.
 
         Raises:
-            OSError: if one cannot be read.
+            OSError: if a picture cannot be read.
         """
-        if not len(self.blocks):
-            for place in places:
-                yield self.name(place), (self.source / self.name(place)).read_bytes()
+        if not self.is_archive:
+            for position in positions:
+                name = self.name(position)
+                yield name, (self.source / name).read_bytes()
             return
         with self.source.open("rb") as archive:
-            for place in places:
-                archive.seek(int(self.blocks[place]) * _BLOCK)
-                yield self.name(place), archive.read(int(self.lengths[place]))
+            for position in positions:
+                archive.seek(int(self.blocks[position]) * _BLOCK)
+                yield self.name(position), archive.read(int(self.lengths[position]))
 
 
-@lru_cache(_KEPT)
+@lru_cache(_CACHED_STORES)
 def open_store(source: Path) -> PictureStore:
-    """Lists the pictures of a folder or of a .tar archive (in it, folders do not matter).
+    """Lists the pictures of a folder, or of a .tar archive whatever folders it has inside.
 
     Raises:
-        FrameNamesError: if the names do not say in which order the pictures follow.
+        FrameNamesError: if the names do not tell the order of the pictures.
         OSError: if the source cannot be read.
         tarfile.TarError: if the archive is damaged.
     """
     if source.is_dir():
-        names = detect(path.name for path in source.iterdir())
-        nothing = np.empty(0, np.int32)
+        names = detect_frame_names(path.name for path in source.iterdir())
+        empty = np.empty(0, np.int32)
         return PictureStore(
-            source, names.pattern, _numbers(names), _irregular(names), nothing, nothing
+            source, names.pattern, _numbers(names), _irregular_names(names), empty, empty
         )
-    places = dict(_members(source))
-    names = detect(places)
-    blocks, lengths = np.array([places[name] for name in names.files], np.int64).T
+    members = dict(_members(source))
+    names = detect_frame_names(members)
+    blocks, lengths = np.array([members[name] for name in names.files], np.int64).T
     return PictureStore(
         source,
         names.pattern,
         _numbers(names),
-        _irregular(names),
+        _irregular_names(names),
         (blocks // _BLOCK).astype(np.int32),
         lengths.astype(np.int32),
     )
 
 
 def _members(archive: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yields the name of each file in an archive with its (offset, length) in bytes."""
     with tarfile.open(archive, "r:") as tar:
         end = 0
         for member in tar:
-            tar.members = []  # it would keep a few hundred bytes of each
+            tar.members = []  # tarfile would keep a few hundred bytes of each
             end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
             if member.isfile():
                 yield member.name.rpartition("/")[2], (member.offset_data, member.size)
@@ -105,13 +110,7 @@ def _numbers(names: FrameNames) -> np.ndarray:
     return np.array([int(re.search(r"(\d+)\.\w+$", name)[1]) for name in names.files], np.int32)
 
 
-def _irregular(names: FrameNames) -> tuple[str, ...]:
-    """The names, if numbers alone do not give them back."""
-    return (
-        ()
-        if all(
-            names.pattern % number == name
-            for number, name in zip(_numbers(names), names.files, strict=True)
-        )
-        else names.files
-    )
+def _irregular_names(names: FrameNames) -> tuple[str, ...]:
+    """All names if the pattern does not reproduce one of them from its number, else none."""
+    pairs = zip(_numbers(names), names.files, strict=True)
+    return () if all(names.pattern % number == name for number, name in pairs) else names.files

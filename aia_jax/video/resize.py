@@ -1,10 +1,9 @@
-"""A box of a frame → a picture of the wanted size, in one resampling: Pillow's bilinear filter at
-OpenCV's speed.
+"""Crops and resizes frames in one resampling: Pillow's bilinear filter at OpenCV's speed.
 
-OpenCV's bilinear looks at 2×2 pixels however much it shrinks, so fine detail aliases; its area
-filter antialiases with a box, which is not Pillow's triangle. So OpenCV enlarges, where both agree
-within a level, and a sparse matrix of Pillow's own weights shrinks. On noise, 240 → 224, they are
-35, 22 and 1 levels from Pillow.
+When it shrinks, OpenCV's bilinear filter still reads only 2×2 pixels, so fine detail aliases. Its
+area filter antialiases with a box, where Pillow uses a triangle. So OpenCV only enlarges (there it
+agrees with Pillow within one level), and a sparse matrix of Pillow's weights shrinks. On noise,
+240 → 224 pixels, the three differ from Pillow by 35, 22 and 1 levels.
 """
 
 from collections.abc import Sequence
@@ -15,9 +14,8 @@ import cv2
 import numpy as np
 from scipy import sparse
 
-cv2.setNumThreads(
-    1
-)  # frames are small: rows of a batch run in parallel, not the lines of a picture
+# One thread a picture: frames are small, and the rows of a batch already run in parallel.
+cv2.setNumThreads(1)
 
 
 class Box(NamedTuple):
@@ -32,17 +30,16 @@ class Box(NamedTuple):
 def resize_box(
     frames: Sequence[np.ndarray], box: Box, out: np.ndarray, mirror: bool = False
 ) -> None:
-    """Fills `out` with the box of every frame, scaled to out's size and antialiased where that
-    shrinks it.
+    """Fills `out` with the box of every frame, scaled to the size of `out`.
 
-    Pixels outside the box play no part, except those that it cuts through: cropping comes before
-    scaling.
+    Shrinking antialiases. Pixels outside the box have no influence, except those on its edge:
+    cropping comes before scaling.
 
     Args:
         frames: uint8 ``[H, W, 3]`` each, all of one size that holds the box.
         box: what is taken.
         out: uint8 ``[len(frames), height, width, 3]``, overwritten.
-        mirror: whether left and right change places.
+        mirror: whether the result is flipped left to right.
     """
     height, width = out.shape[1:3]
     left, top = int(box.x), int(box.y)
@@ -76,9 +73,9 @@ def resize_box(
 def _weights(
     pixels: int, out: int, start: int | float, length: int | float, mirror: bool
 ) -> sparse.csr_array:
-    """Pillow's triangle filter along one axis: float32 [out, pixels], rows sum to 1."""
+    """Pillow's triangle filter along one axis: float32 [out, pixels], each row sums to 1."""
     scale = length / out
-    support = max(scale, 1.0)  # a filter as wide as a result's pixel: this is what antialiases
+    support = max(scale, 1.0)  # antialiasing: the filter is as wide as a pixel of the result
     centers = start + (np.arange(out)[:, None] + 0.5) * scale
     weights = np.maximum(0.0, 1.0 - np.abs(np.arange(pixels) + 0.5 - centers) / support)
     weights /= weights.sum(axis=1, keepdims=True)
@@ -86,8 +83,9 @@ def _weights(
 
 
 def _apply(weights: sparse.csr_array, image: np.ndarray) -> np.ndarray:
-    """Mixes the rows of a uint8 [n, m, 3] image into [out, m, 3]; rounds to uint8, as Pillow does
-    after each axis.
+    """Mixes the rows of a uint8 [n, m, 3] image into [out, m, 3], rounded to uint8.
+
+    Pillow rounds after each axis too.
     """
     mixed = weights @ image.reshape(len(image), -1).astype(np.float32)
     return cv2.convertScaleAbs(mixed).reshape(weights.shape[0], *image.shape[1:])

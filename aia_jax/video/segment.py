@@ -1,46 +1,80 @@
-"""A stretch of a longer video, or the pictures of an archive, to JPEG frames: cut at the frame,
-without reading what lies before it.
+"""Decodes a segment of a longer video, or the pictures of an archive, to JPEG frames.
+
+A segment begins and ends at the exact frame, and the frames before it are not read.
 """
 
 import tarfile
 from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 
-from aia_jax.prepare.item import Part
-from aia_jax.video import decode as whole
-from aia_jax.video.decode import DecodedVideo, UnreadableVideo
-from aia_jax.video.frame_folder import FrameNamesError
+from aia_jax.video.decode import (
+    DecodedVideo,
+    UnreadableVideo,
+    open_video,
+    promised_end,
+    quarter_turns,
+    read_picture,
+    stored_shape,
+    video_stream,
+)
+from aia_jax.video.encode import encode_frame, encode_rgb, resize
+from aia_jax.video.frame_folder import FrameNamesError, find_gaps, format_gaps
 from aia_jax.video.frame_size import FrameSize
 from aia_jax.video.picture_store import PictureStore, open_store
 
-_SAME_TIME = 1e-4  # seconds; time stamps are rounded, some containers' to milliseconds
-_MISSED_SECONDS = (
-    1.0  # a segment that ends this long before its stop was cut out of a file that is cut off
-)
+_SAME_TIME = 1e-4  # seconds; time stamps are rounded, in some containers to milliseconds
+# A file counts as cut off if its frames end this long before both the end of the segment and the
+# end of the file according to its header.
+_EARLY_SECONDS = 1.0
+# How a segment's text names its unit. The text is part of bad.txt, of video ids and of the checksum
+# by which an unfinished preparation is recognised, so it must not change.
+_UNIT_NAMES = {"seconds": "seconds", "numbers": "numbers", "positions": "places"}
 
 
-def decode_part(source: Path, part: Part | None, size: FrameSize, quality: int) -> DecodedVideo:
-    """Reads the frames of a part of a video file, of a folder of pictures or of a .tar archive of
-    pictures.
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of a longer video from `start` (included) to `stop` (not included).
+
+    Attributes:
+        start: where it begins; a video begins at 0 seconds and at position 0.
+        stop: where it ends.
+        unit: "seconds" in a video file; for pictures "numbers" (those in the file names) or
+            "positions" (counted from 0 in the order of the numbers).
+    """
+
+    start: int | float
+    stop: int | float
+    unit: Literal["seconds", "numbers", "positions"]
+
+    def __str__(self) -> str:
+        last = self.stop if self.unit == "seconds" else self.stop - 1
+        return f"{_UNIT_NAMES[self.unit]} {self.start:.12g} to {last:.12g}"
+
+
+def decode_segment(
+    source: Path, segment: Segment | None, size: FrameSize, quality: int
+) -> DecodedVideo:
+    """Reads a segment of a video file, of a folder of pictures or of a .tar archive of pictures.
 
     Args:
         source: the file, folder or archive.
-        part: which frames: those whose time (from the video's first frame), number or place lies in
-            it; None: all of an archive.
+        segment: the frames to read. In a file, those whose time since the first frame lies in it;
+            of pictures, those whose number or position does. None reads a whole archive.
         size: of the stored frames.
-        quality: of the JPEG, 1 to 100.
+        quality: of the JPEGs, 1 to 100.
 
     Raises:
-        UnreadableVideo: if one of the frames cannot be read, or there is none.
+        UnreadableVideo: if one of the frames cannot be read, or the segment has no frame.
     """
     try:
         if source.is_dir() or source.suffix.lower() == ".tar":
-            return _decode_pictures(open_store(source), part, size, quality)
-        return _decode_file(source, part, size, quality)
+            return _decode_pictures(open_store(source), segment, size, quality)
+        return _decode_file(source, segment, size, quality)
     except (FrameNamesError, tarfile.TarError) as error:
         raise UnreadableVideo(str(error)) from error
     except (av.error.FFmpegError, OSError) as error:
@@ -48,70 +82,67 @@ def decode_part(source: Path, part: Part | None, size: FrameSize, quality: int) 
 
 
 def _decode_pictures(
-    store: PictureStore, part: Part | None, size: FrameSize, quality: int
+    store: PictureStore, segment: Segment | None, size: FrameSize, quality: int
 ) -> DecodedVideo:
-    if part is None:
-        part = Part(0, len(store.numbers), "places")
-    if part.unit == "seconds":
+    count = len(store.numbers)
+    if segment is None:
+        segment = Segment(0, count, "positions")
+    if segment.unit == "seconds":
         raise UnreadableVideo(
             "pictures have numbers and no times: their part is to be given in numbers"
         )
-    if part.unit == "places":
-        places = range(
-            min(int(part.start), len(store.numbers)), min(int(part.stop), len(store.numbers))
-        )
+    if segment.unit == "positions":
+        positions = range(min(int(segment.start), count), min(int(segment.stop), count))
     else:
-        places = range(*np.searchsorted(store.numbers, (part.start, part.stop)).tolist())
-    if not places:
+        positions = range(*np.searchsorted(store.numbers, (segment.start, segment.stop)).tolist())
+    if not positions:
         raise UnreadableVideo(
-            f"no frame in the {part}; there are numbers {store.numbers[0]} to {store.numbers[-1]}"
+            f"no frame in the {segment}; there are numbers {store.numbers[0]} to "
+            f"{store.numbers[-1]}"
         )
     frames, shape = [], None
-    for name, content in store.read(places):
-        pixels = whole.read_picture(content, name)
-        shape = shape or size.of(*pixels.shape[:2])
-        frames.append(whole.encode_rgb(whole.resize(pixels, *shape), quality))
-    form = f"{store.pattern} from {store.numbers[0]}{' in .tar' if len(store.blocks) else ''}"
-    return DecodedVideo(
-        frames, len(frames), 0.0, *shape, form=form, gaps=_gaps(store, places, part)
-    )
+    for name, content in store.read(positions):
+        pixels = read_picture(content, name)
+        shape = shape or size.stored_shape(*pixels.shape[:2])
+        frames.append(encode_rgb(resize(pixels, *shape), quality))
+    form = f"{store.pattern} from {store.numbers[0]}{' in .tar' if store.is_archive else ''}"
+    gaps = _missing_numbers(store, positions, segment)
+    return DecodedVideo(frames, len(frames), 0.0, *shape, form=form, gaps=gaps)
 
 
-def _gaps(store: PictureStore, places: range, part: Part) -> str:
-    """The numbers that are missing, as "3 to 5, 9"."""
-    numbers = store.numbers[places.start : places.stop].tolist()
-    if part.unit == "numbers":  # the part's own ends count too
-        numbers = [int(part.start) - 1, *numbers, int(part.stop)]
-    elif part.stop > len(store.numbers):  # fewer than were promised
-        numbers.append(numbers[-1] + int(part.stop) - places.stop + 1)
-    gaps = [(a + 1, b - 1) for a, b in pairwise(numbers) if b > a + 1]
-    return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gaps)
+def _missing_numbers(store: PictureStore, positions: range, segment: Segment) -> str:
+    """The frame numbers of the segment that the store lacks, as "3 to 5, 9"."""
+    numbers = store.numbers[positions.start : positions.stop].tolist()
+    if segment.unit == "numbers":  # numbers can also be missing at the ends of the segment
+        numbers = [int(segment.start) - 1, *numbers, int(segment.stop)]
+    elif segment.stop > len(store.numbers):  # the segment asks for more pictures than there are
+        numbers.append(numbers[-1] + int(segment.stop) - positions.stop + 1)
+    return format_gaps(find_gaps(numbers))
 
 
-def _decode_file(path: Path, part: Part, size: FrameSize, quality: int) -> DecodedVideo:
-    if part.unit != "seconds":
+def _decode_file(path: Path, segment: Segment, size: FrameSize, quality: int) -> DecodedVideo:
+    if segment.unit != "seconds":
         raise UnreadableVideo("the part of a video file is to be given in seconds")
     frames, shape = [], None
-    with whole.open_video(path) as container:
-        stream = whole.video_stream(container)
+    with open_video(path) as container:
+        stream = video_stream(container)
         stream.codec_context.thread_count = 1  # the other cores decode other videos
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         origin = float((stream.start_time or 0) * stream.time_base)
         end = None
-        for frame in _frames_from(container, stream, origin + part.start):
+        for frame in _frames_from(container, stream, origin + segment.start):
             end = frame.time - origin
-            if end > part.stop - _SAME_TIME:
+            if end > segment.stop - _SAME_TIME:
                 break
             if frame.is_corrupt:
                 raise UnreadableVideo(f"the frame at {end:.2f} s is damaged")
-            turns = whole.quarter_turns(frame)
-            sides = (frame.height, frame.width)
-            shape = shape or size.of(*(sides[::-1] if turns % 2 else sides))
-            frames.append(whole.encode_frame(frame, shape, turns, quality))
+            turns = quarter_turns(frame)
+            shape = shape or stored_shape(frame, turns, size)
+            frames.append(encode_frame(frame, shape, turns, quality))
         if not frames:
-            raise UnreadableVideo(f"no frame in the {part}")
-        promised = whole.promised_end(container, stream) - origin
-        if end + (1 / fps if fps else 0) < min(part.stop, promised) - _MISSED_SECONDS:
+            raise UnreadableVideo(f"no frame in the {segment}")
+        promised = promised_end(container, stream) - origin
+        if end + (1 / fps if fps else 0) < min(segment.stop, promised) - _EARLY_SECONDS:
             raise UnreadableVideo(
                 f"cut off: its frames end at {end:.1f} s, the file's header promises "
                 f"{promised:.1f} s"
@@ -122,13 +153,14 @@ def _decode_file(path: Path, part: Part, size: FrameSize, quality: int) -> Decod
 def _frames_from(
     container: av.container.InputContainer, stream: av.VideoStream, start: float
 ) -> Iterator[av.VideoFrame]:
-    """The frames from the second `start` on, by the stamps of the stream."""
+    """Yields the frames from `start` on, a time stamp of the stream in seconds."""
     first = True
-    for frame in _sought(container, stream, start):
+    for frame in _seek_and_decode(container, stream, start):
         if frame.time is None:
             raise UnreadableVideo("frames without times: no segment can be cut out of this file")
         if first and frame.time > start + _SAME_TIME and start > 0:
-            container.seek(0)  # some files are not good at finding a place
+            # The file jumped behind the start, so everything is decoded from the beginning.
+            container.seek(0)
             yield from (
                 frame
                 for frame in container.decode(stream)
@@ -140,12 +172,10 @@ def _frames_from(
             yield frame
 
 
-def _sought(
+def _seek_and_decode(
     container: av.container.InputContainer, stream: av.VideoStream, start: float
 ) -> Iterator[av.VideoFrame]:
-    """Decodes from the last key frame before `start`; where a file cannot do that, from its
-    beginning.
-    """
+    """Decodes from the last key frame before `start`, or from the beginning if seeking fails."""
     try:
         container.seek(max(0, int(start / stream.time_base)), stream=stream)
     except av.error.FFmpegError:

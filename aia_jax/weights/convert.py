@@ -1,70 +1,59 @@
 """Weights of PyTorch networks as this project's variables, and the other way round.
 
-`from_torch` and `to_torch` take the table of `weight_names.py` as a bijection, `load_matching` and
-`load_own` take what is there and report the rest. `python -m aia_jax.weights --to-torch --workdir
-DIR --out FILE` writes a run's weights for PyTorch.
+`from_torch` and `to_torch` convert a whole network, every key and every variable. `load_matching`
+and `load_own` load what fits into fresh variables and report the rest.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from aia_jax.models import VideoNet
-from aia_jax.weights.names import (
-    Entry,
-    Target,
-    Variables,
-    WeightsError,
-    attention_of,
-    describe_depth,
-    is_backbone,
-    reference_name,
-    stage_sizes,
-    targets_of,
-    without_prefixes,
-)
+from aia_jax.models import network_of
+from aia_jax.weights.names import Entry, Target, Variables, WeightsError, match_variables
+from aia_jax.weights.problems import describe_first, describe_missing, describe_unknown
 from aia_jax.weights.report import Dropped, Loaded, Report, Shape, shape_text
 
 _HEAD = "params/head/"
 
 
 def from_torch(
-    state_dict: Mapping[str, np.ndarray], model: VideoNet, clip_shape: Shape = (8, 224, 224, 3)
+    state_dict: Mapping[str, np.ndarray], model: nn.Module, clip_shape: Shape = (8, 224, 224, 3)
 ) -> dict[str, Any]:
-    """Turns a state dict of the reference (any of its 22 nets) or of mit-han-lab's TSM into the
-    variables of the same net here.
+    """Turns a state dict into the variables of the same network here.
 
+    For a ResNet it is one of the reference (any of its 22 networks) or of mit-han-lab's TSM.
     `module.` and `base_model.` prefixes, `.net` and `num_batches_tracked` do not matter, nor
     whether the head is called `new_fc` (the reference's name when it has dropout) or
     `base_model.fc`.
 
     Args:
         state_dict: key → array of any float dtype.
-        model: the same net, from `create_model`.
-        clip_shape: [T, H, W, 3] of a clip that the net can take; no variable depends on it.
+        model: the same network, from `create_model`.
+        clip_shape: [T, H, W, 3] of a clip that the network can take.
 
     Returns:
         {"params": …, "batch_stats": …}, nested dicts with NumPy float32 leaves.
 
     Raises:
-        WeightsError: unless every key is used, every variable filled and every shape the net's;
+        WeightsError: unless every key is used, every variable filled and every shape the network's;
             lists all problems.
     """
-    clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
-    targets = targets_of(jax.eval_shape(model.init, jax.random.key(0), clips), model)
-    source, problems = _canonical(state_dict)
-    problems += _missing(source, targets, list(targets), lambda key: reference_name(key, model))
-    problems += _unknown(
-        source,
-        targets,
-        [key for key in source if key not in targets],
-        lambda key: reference_name(key, model),
-    )
+    targets = match_variables(_abstract_variables(model, clip_shape), model)
+    names = network_of(model).torch_names
+    source, problems = _read_entries(state_dict, model)
+    unknown = [key for key in source if key not in targets]
+
+    def rename(key: str) -> str:
+        return names.reference_key(key, model)
+
+    problems += describe_missing(list(targets), source, targets, rename)
+    problems += describe_unknown(unknown, source, targets, rename)
     matched = {key: target for key, target in targets.items() if key in source}
     values = _convert(
         source, matched, problems, f"the state dict is not one of this net ({_describe(model)})"
@@ -72,41 +61,43 @@ def from_torch(
     return unflatten_dict(values, sep="/")
 
 
-def to_torch(variables: Variables, model: VideoNet) -> dict[str, np.ndarray]:
-    """Turns variables into the state dict of the same net of the reference; `from_torch` gives them
-    back bit for bit.
+def to_torch(
+    variables: Variables, model: nn.Module, clip_shape: Shape = (8, 224, 224, 3)
+) -> dict[str, np.ndarray]:
+    """Turns variables into the state dict of the same network of the reference.
 
-    The reference's `load_state_dict(…, strict=True)` takes it: names with `base_model.`, the head
-    `new_fc` where the net has dropout, and `num_batches_tracked` (0; torch does not use it at
-    BatchNorm's usual momentum).
+    `from_torch` gives them back bit for bit. The reference's `load_state_dict(…, strict=True)`
+    takes the result. For a ResNet: names with `base_model.`, the head `new_fc` where the network
+    has dropout, and `num_batches_tracked` (0; torch does not use it at BatchNorm's usual momentum).
 
     Args:
-        variables: {"params", "batch_stats"} of all of the net; float32 leaves.
-        model: the net of these variables.
+        variables: {"params", "batch_stats"} of all of the network; float32 leaves.
+        model: the network of these variables.
+        clip_shape: [T, H, W, 3] of a clip that the network can take.
 
     Returns:
         Key → new float32 array in torch's order of axes, int64 for `num_batches_tracked`.
 
     Raises:
-        WeightsError: the net is not one of the reference's, or a variable is missing or has another
-            dtype.
+        WeightsError: the network is not one of the reference's, or a variable is missing or has
+            another shape or dtype.
     """
-    clips = jax.ShapeDtypeStruct((1, model.num_frames, 32, 32, 3), jnp.float32)
-    targets = targets_of(jax.eval_shape(model.init, jax.random.key(0), clips), model)
+    targets = match_variables(_abstract_variables(model, clip_shape), model)
+    names = network_of(model).torch_names
     leaves = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
-    needed = {target.variable: target.shape for target in targets.values()}
+    shapes = {target.variable: target.shape for target in targets.values()}
     problems = [
         f"missing: {name} {shape_text(shape)}"
-        for name, shape in needed.items()
+        for name, shape in shapes.items()
         if name not in leaves
     ]
     for name, leaf in leaves.items():
-        if name not in needed:
+        if name not in shapes:
             problems.append(f"not in this net: {name} {shape_text(leaf.shape)}")
-        elif (leaf.shape, leaf.dtype) != (needed[name], np.float32):
+        elif (leaf.shape, leaf.dtype) != (shapes[name], np.float32):
             problems.append(
                 f"{name} is {leaf.dtype} {shape_text(leaf.shape)}; expected float32 "
-                f"{shape_text(needed[name])}"
+                f"{shape_text(shapes[name])}"
             )
     if problems:
         raise WeightsError(
@@ -115,122 +106,118 @@ def to_torch(variables: Variables, model: VideoNet) -> dict[str, np.ndarray]:
             problems,
         )
     state_dict = {}
-    for key, target in targets.items():
-        name = reference_name(key, model)
-        state_dict[name] = target.revert(leaves[target.variable])
-        if name.endswith(".running_var"):
-            state_dict[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    for canonical, target in targets.items():
+        key = names.reference_key(canonical, model)
+        state_dict[key] = target.revert(leaves[target.variable])
+        if key.endswith(".running_var"):
+            state_dict[key.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     return state_dict
 
 
 def load_matching(
-    state_dict: Mapping[str, np.ndarray], variables: Variables, model: VideoNet
+    state_dict: Mapping[str, np.ndarray], variables: Variables, model: nn.Module
 ) -> tuple[dict[str, Any], Report]:
-    """Loads what matches from a state dict with torchvision's or the reference's names into freshly
-    initialised variables.
+    """Loads what matches from a state dict into freshly initialised variables.
 
-    The backbone loads whole or not at all. The head stays fresh where the class count differs, and
-    so does an attention module that is not there or is another one.
+    The backbone loads whole or not at all. The head stays fresh where the number of classes
+    differs. An attention module stays fresh where the source has none or another one.
 
     Args:
-        state_dict: key → array of any float dtype; prefixes as in `from_torch`.
+        state_dict: key → array of any float dtype; names as in `from_torch`, or torchvision's.
         variables: of `model.init`; only the shapes of its leaves are looked at.
-        model: the net of these variables.
+        model: the network of these variables.
 
     Returns:
         The variables with the loaded leaves replaced by NumPy float32 arrays, and the report.
 
     Raises:
-        WeightsError: a net of another depth, a key of the backbone missing, or anything but the
-            head of another shape; lists all problems.
+        WeightsError: a network of another size, a key of the backbone that is missing or unknown,
+            or another shape anywhere but in the head; lists all problems.
     """
-    source, problems = _canonical(state_dict)
-    targets = targets_of(variables, model)
-    # A block with something else in it is another block: what it has beside attention may not be
-    # left out without a word.
-    strange = [
-        key for key in source if re.match(r"layer\d+\.\d+\.(?!eft)", key) and key not in targets
-    ]
-    if stage_sizes(source) == stage_sizes(targets):
-        problems += _unknown(source, targets, strange, str)
-    return _match(source, targets, variables, problems)
+    source, problems = _read_entries(state_dict, model)
+    targets = match_variables(variables, model)
+    return _load(source, targets, variables, network_of(model).torch_names, problems)
 
 
-def load_own(source: Variables, variables: Variables) -> tuple[dict[str, Any], Report]:
-    """The same as `load_matching` for variables of this project: of a run, or of
-    `convert_torch_weights.py`; some may be absent.
+def load_own(
+    source: Variables, variables: Variables, model: nn.Module
+) -> tuple[dict[str, Any], Report]:
+    """The same as `load_matching` for variables of this project; some may be absent.
+
+    Args:
+        source: of a run or of `convert_torch_weights.py`.
+        variables: as in `load_matching`.
+        model: as in `load_matching`.
     """
     targets = {
         name: Target(name, leaf.shape, tuple(range(leaf.ndim)))
         for name, leaf in flatten_dict(variables, sep="/").items()
     }
-    return _match(
-        {name: Entry(name, leaf) for name, leaf in flatten_dict(source, sep="/").items()},
-        targets,
-        variables,
-        [],
-    )
+    entries = {name: Entry(name, leaf) for name, leaf in flatten_dict(source, sep="/").items()}
+    return _load(entries, targets, variables, network_of(model).torch_names, [])
 
 
-def _canonical(state_dict: Mapping[str, np.ndarray]) -> tuple[dict[str, Entry], list[str]]:
-    """Keys without prefixes → entries, and what is wrong with them."""
+def _abstract_variables(model: nn.Module, clip_shape: Shape) -> Any:
+    """The shapes of a network's variables; they do not depend on the clip's frames or size."""
+    clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), clips)
+
+
+def _read_entries(
+    state_dict: Mapping[str, np.ndarray], model: nn.Module
+) -> tuple[dict[str, Entry], list[str]]:
+    """Canonical key → entry, and a line for each key that means the same as one before it."""
     source: dict[str, Entry] = {}
     problems = []
-    for key, value in state_dict.items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        name = without_prefixes(key)
-        if name in source:
-            problems.append(f"twice: {source[name].key} and {key} mean the same variable")
-        source.setdefault(name, Entry(key, value))
+    for canonical, key, value in network_of(model).torch_names.entries(state_dict, model):
+        if canonical in source:
+            problems.append(f"twice: {source[canonical].key} and {key} mean the same variable")
+        source.setdefault(canonical, Entry(key, value))
     return source, problems
 
 
-def _match(
-    source: dict[str, Entry], targets: dict[str, Target], variables: Variables, problems: list[str]
+def _load(
+    source: dict[str, Entry],
+    targets: dict[str, Target],
+    variables: Variables,
+    names: ModuleType,
+    problems: list[str],
 ) -> tuple[dict[str, Any], Report]:
-    """What `load_matching` does once both sides have the same keys."""
-    why = dict.fromkeys(
-        (key for key in source if key not in targets), "no such variable in this net"
-    )
-    for module in dict.fromkeys(filter(None, map(attention_of, targets))):
-        # CinST's gates carry the names of C's and ST's: a part of another module would load without
-        # a word.
-        theirs = {key for key in source if attention_of(key) == module}
-        if theirs != {key for key in targets if attention_of(key) == module}:
-            why |= dict.fromkeys(theirs, "of another attention module")
-    head = [
-        key
-        for key, target in targets.items()
-        if target.variable.startswith(_HEAD) and key in source
-    ]
-    for key in head:
-        found, axis = np.shape(source[key].value), targets[key].axes[-1]
-        if len(found) > axis and found[axis] != targets[key].shape[-1]:
-            why |= dict.fromkeys(
-                head, f"{found[axis]} classes there, {targets[key].shape[-1]} here"
-            )
+    """Loads entries into variables, for `load_matching` and `load_own`.
 
-    matched = {key: target for key, target in targets.items() if key in source and key not in why}
-    backbone = [key for key, target in targets.items() if is_backbone(target.variable)]
+    Args:
+        source: key → entry.
+        targets: key → target, with the same kind of keys as `source`.
+        variables: freshly initialised.
+        names: the network's `torch_names`.
+        problems: found before.
+    """
+    unused = {key: "no such variable in this net" for key in source if key not in targets}
+    unused |= _other_modules(source, targets, names)
+    unused |= _other_classes(source, targets)
+
+    matched = {
+        key: target for key, target in targets.items() if key in source and key not in unused
+    }
+    backbone = [key for key in targets if names.is_backbone(key)]
     if not set(matched) & set(backbone):
-        some = list(source)[:5]
-        nearest = zip(some, _nearest(some, list(targets)), strict=True)
-        problems = [
-            f"{source[key].key}; nearest: {', '.join(near) or 'none'}" for key, near in nearest
-        ]
         raise WeightsError(
             f"none of the {len(source)} keys names a variable of this net's backbone; the first "
             "are",
-            problems,
+            describe_first(source, targets),
         )
-    there, here = stage_sizes(source), stage_sizes(targets)
-    if there != here:
+    source_size, size = names.describe_size(source), names.describe_size(targets)
+    if source_size != size:
         raise WeightsError(
-            f"the weights are of a {describe_depth(there)}, this net is a {describe_depth(here)}; "
-            "give weights of the same depth, or set model.depth (or model.stage_sizes) to theirs"
+            f"the weights are of a {source_size or 'network of no known size'}, this net is a "
+            f"{size}; give weights of the same size, or set {names.SIZE_FIELDS} to theirs"
         )
-    problems += _missing(source, targets, backbone, str)
+    unknown = [key for key in source if names.is_backbone(key) and key not in targets]
+    problems = [
+        *problems,
+        *describe_unknown(unknown, source, targets),
+        *describe_missing(backbone, source, targets),
+    ]
     values = _convert(source, matched, problems, "the weights do not fit this net")
     report = Report(
         loaded=tuple(
@@ -241,62 +228,50 @@ def _match(
             target.variable: target.shape for key, target in targets.items() if key not in matched
         },
         dropped=tuple(
-            Dropped(source[key].key, np.shape(source[key].value), why[key])
+            Dropped(source[key].key, np.shape(source[key].value), unused[key])
             for key in source
-            if key in why
+            if key in unused
         ),
     )
     return unflatten_dict({**flatten_dict(variables, sep="/"), **values}, sep="/"), report
 
 
-def _missing(
-    source: dict[str, Entry],
-    targets: dict[str, Target],
-    needed: list[str],
-    named: Callable[[str], str],
-) -> list[str]:
-    """A line for each needed key that the source lacks, with the unused keys that may have been
-    meant.
+def _other_modules(
+    source: dict[str, Entry], targets: dict[str, Target], names: ModuleType
+) -> dict[str, str]:
+    """Key → reason, for the keys of attention modules that are not the ones of this network.
+
+    CinST's gates have the names of C's and of ST's. So a module is the same only if all of its keys
+    are: otherwise a part of another module would load, and nobody would notice.
     """
-    missing, unused = (
-        [key for key in needed if key not in source],
-        [key for key in source if key not in targets],
-    )
-    lines = []
-    for key, nearest in zip(missing, _nearest(missing, unused), strict=True):
-        found = ", ".join(source[k].key for k in nearest) or "none"
-        lines.append(
-            f"missing: {named(key)} {shape_text(targets[key].source_shape)}; nearest unused keys: "
-            f"{found}"
-        )
-    return lines
+    unused = {}
+    for module in dict.fromkeys(filter(None, map(names.optional_module, targets))):
+        source_keys = {key for key in source if names.optional_module(key) == module}
+        if source_keys != {key for key in targets if names.optional_module(key) == module}:
+            unused |= dict.fromkeys(source_keys, "of another attention module")
+    return unused
 
 
-def _unknown(
-    source: dict[str, Entry],
-    targets: dict[str, Target],
-    unknown: list[str],
-    named: Callable[[str], str],
-) -> list[str]:
-    """A line for each of these keys of the source, with the keys that it lacks and that may have
-    been meant.
-    """
-    lines = []
-    for key, nearest in zip(
-        unknown, _nearest(unknown, [key for key in targets if key not in source]), strict=True
-    ):
-        wanted = ", ".join(map(named, nearest)) or "none"
-        lines.append(
-            f"not in this net: {source[key].key} {shape_text(np.shape(source[key].value))}; "
-            f"nearest missing keys: {wanted}"
-        )
-    return lines
+def _other_classes(source: dict[str, Entry], targets: dict[str, Target]) -> dict[str, str]:
+    """Key → reason, for the keys of a head with another number of classes."""
+    unused = {}
+    head = [
+        key
+        for key, target in targets.items()
+        if target.variable.startswith(_HEAD) and key in source
+    ]
+    for key in head:
+        shape, axis = np.shape(source[key].value), targets[key].axes[-1]
+        classes = targets[key].shape[-1]
+        if len(shape) > axis and shape[axis] != classes:
+            unused |= dict.fromkeys(head, f"{shape[axis]} classes there, {classes} here")
+    return unused
 
 
 def _convert(
     source: dict[str, Entry], matched: dict[str, Target], problems: list[str], summary: str
 ) -> dict[str, np.ndarray]:
-    """Variable → value for all matched keys, or an error with all problems."""
+    """Variable → value, for all matched keys; an error with all problems if there are any."""
     values = {}
     for key, target in matched.items():
         try:
@@ -308,24 +283,5 @@ def _convert(
     return values
 
 
-def _nearest(names: list[str], candidates: list[str]) -> list[list[str]]:
-    """For each name up to three candidates, the most alike first: those that share the largest part
-    of their letter triples.
-    """
-    triples = [{name[i : i + 3] for i in range(len(name) - 2)} for name in [*names, *candidates]]
-    column = {
-        triple: i
-        for i, triple in enumerate(
-            dict.fromkeys(triple for of_name in triples for triple in sorted(of_name))
-        )
-    }
-    has = np.zeros((len(triples), len(column)), np.float32)
-    for row, of_name in enumerate(triples):
-        has[row, [column[triple] for triple in of_name]] = 1 / max(1, len(of_name)) ** 0.5
-    likeness = has[: len(names)] @ has[len(names) :].T
-    order = np.argsort(-likeness, axis=1, kind="stable")[:, :3]
-    return [[candidates[i] for i in row if likeness[name, i] > 0] for name, row in enumerate(order)]
-
-
-def _describe(model: VideoNet) -> str:
-    return f"{model.temporal}, attention {model.attention}, stages {'-'.join(map(str, model.stage_sizes))}, {model.num_classes} classes"
+def _describe(model: nn.Module) -> str:
+    return f"{model.describe()}, {model.num_classes} classes"

@@ -1,18 +1,19 @@
-"""Weights in files: PyTorch checkpoints and safetensors in, and the folder that `init_from` reads.
+"""Weights in files: PyTorch checkpoints, safetensors, and the folder that `init_from` reads.
 
-A folder holds `weights.safetensors` (variables by their paths, `params/stem/conv/kernel`; some of a
-net's may be absent) and `weights.json` (where they came from, what was loaded, and the digest of
-the other file).
+Such a folder holds `weights.safetensors` (variables under their paths, `params/stem/conv/kernel`;
+some of a network's may be absent) and `weights.json` (where they came from, what was loaded, and
+the digest of the other file).
 """
 
 import contextlib
 import hashlib
 import json
+import os
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes  # noqa: F401  # teaches NumPy, and so safetensors, the name bfloat16
 import numpy as np
@@ -21,23 +22,20 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from aia_jax.errors import UserError
+from aia_jax.files import atomic_file
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "weights.json"
 FORMAT = 1
-_CLASS_NAMES = "aia_jax.class_names"  # metadata of a .safetensors file
-_NESTED = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-)  # under what training programs keep the state dict in a checkpoint
-_HOW = "python convert_torch_weights.py --config CONFIG --torch FILE --out DIR writes one"
+_CLASS_NAMES = "aia_jax.class_names"  # key in the metadata of a .safetensors file
+# Keys of a checkpoint under which training programs store the state dict.
+_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
+_ADVICE = "python convert_torch_weights.py --config CONFIG --torch FILE --out DIR writes one"
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Reads a PyTorch checkpoint (.pth, .pt, .tar; needs PyTorch) or a .safetensors file (does
-    not).
+    """Reads a state dict from a .safetensors file or, with PyTorch, from a .pth, .pt or .tar file.
 
-    Nothing that the file contains is run: a checkpoint that holds more than tensors and plain
+    No code that a file contains is run: a checkpoint that holds more than tensors and plain
     containers is refused.
 
     Returns:
@@ -58,7 +56,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             raise UserError(
                 f"{path} cannot be read as safetensors ({error}); is it complete?"
             ) from error
-    return _arrays(path, _read_torch(path))
+    return _to_arrays(path, _read_torch(path))
 
 
 def read_class_names(path: Path) -> tuple[str, ...] | None:
@@ -102,16 +100,22 @@ def _read_torch(path: Path) -> Any:
         ) from error
 
 
-def _arrays(path: Path, content: Any) -> dict[str, np.ndarray]:
-    """The state dict in a checkpoint, with NumPy arrays."""
+def _to_arrays(path: Path, content: Any) -> dict[str, np.ndarray]:
+    """The state dict in a checkpoint, with NumPy arrays.
+
+    Args:
+        path: of the checkpoint, for error messages.
+        content: of the checkpoint: the state dict, or containers around it.
+    """
     import torch
 
-    while isinstance(content, Mapping) and (
-        inner := next((content[k] for k in _NESTED if isinstance(content.get(k), Mapping)), None)
-    ):
+    while isinstance(content, Mapping):
+        mappings = (content[k] for k in _STATE_DICT_KEYS if isinstance(content.get(k), Mapping))
+        if not (inner := next(mappings, None)):
+            break
         content = inner
     if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{path} holds {_kind(content)}, not a state dict (key → tensor)")
+        raise UserError(f"{path} holds {_type_text(content)}, not a state dict (key → tensor)")
     for key, value in content.items():
         if (
             not isinstance(key, str)
@@ -120,7 +124,7 @@ def _arrays(path: Path, content: Any) -> dict[str, np.ndarray]:
             or value.is_quantized
         ):
             raise UserError(
-                f"{path} is not a state dict: {key!r} holds {_kind(value)}; expected a tensor "
+                f"{path} is not a state dict: {key!r} holds {_type_text(value)}; expected a tensor "
                 "under every key"
             )
     return {
@@ -129,57 +133,58 @@ def _arrays(path: Path, content: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _kind(value: Any) -> str:
-    return (
-        "nothing"
-        if isinstance(value, Mapping) and not value
-        else f"a value of type {type(value).__name__}"
-    )
+def _type_text(value: Any) -> str:
+    if isinstance(value, Mapping) and not value:
+        return "nothing"
+    return f"a value of type {type(value).__name__}"
 
 
 def save_folder(folder: Path, variables: Mapping[str, Any], description: Mapping[str, Any]) -> None:
-    """Writes a weights folder; one that is there is replaced.
+    """Writes a folder of weights, or replaces its files.
 
     Args:
-        variables: {"params": …, "batch_stats": …}, all or some of a net's.
+        folder: made if needed.
+        variables: {"params": …, "batch_stats": …}, all or some of a network's.
         description: goes into `weights.json`; plain values only.
 
     Raises:
         UserError: if the folder cannot be written.
     """
-    weights, described = folder / f"{WEIGHTS}.unfinished", folder / f"{DESCRIPTION}.unfinished"
-    with _writing(folder):
+    arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
+    with _user_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        safetensors.numpy.save_file(
-            {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()},
-            weights,
-        )
-        described.write_text(
-            json.dumps({"format": FORMAT, "sha256": digest(weights), **description}, indent=1)
-            + "\n"
-        )
-        weights.replace(folder / WEIGHTS)
-        described.replace(folder / DESCRIPTION)
+        with (
+            atomic_file(folder / WEIGHTS) as weights_file,
+            atomic_file(folder / DESCRIPTION, "w") as description_file,
+        ):
+            _write_safetensors(weights_file, arrays)
+            sha256 = digest(Path(weights_file.name))
+            content = {"format": FORMAT, "sha256": sha256, **description}
+            description_file.write(json.dumps(content, indent=1) + "\n")
 
 
 def write_state_dict(
     path: Path, state_dict: Mapping[str, np.ndarray], class_names: Sequence[str] | None
 ) -> None:
-    """Writes a state dict for PyTorch: .safetensors (without PyTorch; it also holds the class
-    names), or a flat .pth (with PyTorch).
+    """Writes a state dict for PyTorch.
+
+    Args:
+        path: its ending says the format. .safetensors needs no PyTorch and also holds the names of
+            the classes; .pth and .pt need PyTorch.
+        state_dict: key → array.
+        class_names: by label; None where they are not known.
 
     Raises:
         UserError: another ending, PyTorch is needed and not there, or the file cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.unfinished")
     if path.suffix == ".safetensors":
-        metadata = {"format": "pt"} | (
-            {_CLASS_NAMES: json.dumps(list(class_names))} if class_names is not None else {}
-        )
-        with _writing(path):
+        metadata = {"format": "pt"}
+        if class_names is not None:
+            metadata[_CLASS_NAMES] = json.dumps(list(class_names))
+        with _user_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            safetensors.numpy.save_file(dict(state_dict), unfinished, metadata)
-            unfinished.replace(path)
+            with atomic_file(path) as file:
+                _write_safetensors(file, state_dict, metadata)
         return
     if path.suffix not in (".pth", ".pt"):
         raise UserError(
@@ -192,15 +197,29 @@ def write_state_dict(
             f"--out {path}: only PyTorch writes such files; install the extra `torch`, or write "
             ".safetensors"
         ) from error
-    with _writing(path):
+    with _user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
+        with atomic_file(path) as file:
             torch.save({key: torch.from_numpy(value) for key, value in state_dict.items()}, file)
-        unfinished.replace(path)
+
+
+def _write_safetensors(
+    file: IO, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes arrays under the name of an open, empty file.
+
+    The library takes a name only, and puts a new file under it, of which `file` knows nothing. So
+    this function itself brings the content to the disk. (It could return bytes instead, but then
+    the weights would be in memory once more.)
+    """
+    safetensors.numpy.save_file(dict(arrays), file.name, metadata)
+    with Path(file.name).open("rb") as written:
+        os.fsync(written.fileno())
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _user_errors(path: Path) -> Iterator[None]:
+    """Turns a failure to write into a UserError that names `path`."""
     try:
         yield
     except (OSError, safetensors.SafetensorError) as error:
@@ -209,10 +228,10 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def load_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a weights folder.
+    """Reads a folder of weights.
 
     Returns:
-        Its variables (nested, NumPy), and what `weights.json` says.
+        Its variables (nested, NumPy), and the content of `weights.json`.
 
     Raises:
         UserError: if it is not such a folder, or damaged.
@@ -222,12 +241,12 @@ def load_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         content = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{folder} is not a folder of weights ({error.strerror}: {error.filename}); {_HOW}"
+            f"{folder} is not a folder of weights ({error.strerror}: {error.filename}); {_ADVICE}"
         ) from error
     except ValueError as error:
-        raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); {_HOW}") from error
+        raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); {_ADVICE}") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{folder / DESCRIPTION} is not of format {FORMAT}; {_HOW}")
+        raise UserError(f"{folder / DESCRIPTION} is not of format {FORMAT}; {_ADVICE}")
     if hashlib.sha256(content).hexdigest() != description.get("sha256"):
         raise UserError(
             f"{folder / WEIGHTS} is damaged: its digest is not the one in {DESCRIPTION}; convert "

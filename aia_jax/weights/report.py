@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 Shape = tuple[int, ...]
 
@@ -19,22 +19,26 @@ class Loaded:
 
 @dataclasses.dataclass(frozen=True)
 class Dropped:
-    """A key of the source that was not used, with its shape there, and why."""
+    """A key of the source that was not used, its shape there, and the reason."""
 
     key: str
     shape: Shape
-    why: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Every variable of the net is loaded or fresh, every key of the source loaded or dropped;
-    `str` is a table of families.
+    """What happened to every variable and to every key of the source; `str` is a table.
+
+    A variable is loaded or fresh, a key loaded or dropped. A row of the table stands for all arrays
+    whose names differ only in the numbers of stage and block.
 
     Attributes:
-        fresh: variables that keep their initial values → shape.
-        classes: how many rows of the head were found by their class's name; "" where names are not
-            known.
+        loaded: variables with their keys.
+        fresh: variable that keeps its initial value → shape.
+        dropped: unused keys.
+        classes: a line that says how many classes of the head were found by their names; "" where
+            names are not known.
     """
 
     loaded: tuple[Loaded, ...]
@@ -43,34 +47,22 @@ class Report:
     classes: str = ""
 
     def __str__(self) -> str:
-        entries = [("loaded", _family(entry.variable), entry.shape, "") for entry in self.loaded]
-        entries += [
-            ("fresh", _family(variable), shape, "") for variable, shape in self.fresh.items()
+        arrays = [("loaded", _family(entry.variable), "", entry.shape) for entry in self.loaded]
+        arrays += [
+            ("fresh", _family(variable), "", shape) for variable, shape in self.fresh.items()
         ]
-        entries += [
-            ("dropped", _family(entry.key), entry.shape, entry.why) for entry in self.dropped
+        arrays += [
+            ("dropped", _family(entry.key), entry.reason, entry.shape) for entry in self.dropped
         ]
         families: dict[tuple[str, str, str], list[Shape]] = {}
-        for what, family, shape, why in entries:
-            families.setdefault((what, family, why), []).append(shape)
+        for outcome, family, reason, shape in arrays:
+            families.setdefault((outcome, family, reason), []).append(shape)
         rows = [("", "what", "arrays", "numbers", "shapes")]
-        for (what, family, why), shapes in families.items():
+        for (outcome, family, reason), shapes in families.items():
             numbers = sum(math.prod(shape) for shape in shapes)
-            rows.append(
-                (
-                    what,
-                    family,
-                    str(len(shapes)),
-                    f"{numbers:,}",
-                    _shapes(shapes) + (f"; {why}" if why else ""),
-                )
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [
-            f"{what:<{widths[0]}}  {family:<{widths[1]}}  {arrays:>{widths[2]}}  "
-            f"{numbers:>{widths[3]}}  {last}".rstrip()
-            for what, family, arrays, numbers, last in rows
-        ]
+            text = _shapes_text(shapes) + (f"; {reason}" if reason else "")
+            rows.append((outcome, family, str(len(shapes)), f"{numbers:,}", text))
+        lines = _align(rows)
         if self.classes:
             lines.append(self.classes)
         return "\n".join(lines)
@@ -82,36 +74,44 @@ class Report:
             "fresh": [
                 {"variable": variable, "shape": shape} for variable, shape in self.fresh.items()
             ],
-            "dropped": [dataclasses.asdict(entry) for entry in self.dropped],
+            "dropped": [
+                {"key": entry.key, "shape": entry.shape, "why": entry.reason}
+                for entry in self.dropped
+            ],
         }
 
 
+def _align(rows: Sequence[tuple[str, str, str, str, str]]) -> list[str]:
+    """The rows as lines whose columns stand below one another."""
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [
+        f"{outcome:<{widths[0]}}  {family:<{widths[1]}}  {arrays:>{widths[2]}}  "
+        f"{numbers:>{widths[3]}}  {shapes}".rstrip()
+        for outcome, family, arrays, numbers, shapes in rows
+    ]
+
+
 def _family(name: str) -> str:
-    """The part of a net that a variable or key belongs to, without the numbers of its stage and
-    block.
+    """The part of a network that a variable or a key belongs to, with * for numbers.
+
+    `params/stage1_block0/conv1/kernel` is of `stage*_block*`, `layer1.0.bn1.weight` of
+    `layer*.*.bn1`. Attention modules of a block are told apart.
     """
     if "/" in name:
-        parts = re.sub(
-            r"^(params|batch_stats)/|\d+(?=_block)|(?<=_block)\d+",
-            lambda m: "" if "/" in m[0] else "*",
-            name,
-        ).split("/")
-        return "/".join(parts[:3] if "attention" in parts[:2] else parts[:1])
-    parts = [
-        "*" if part.isdigit() else re.sub(r"^layer\d+$", "layer*", part) for part in name.split(".")
-    ]
-    return ".".join(parts[:-1]) or name
+        first, *rest = re.sub(r"^(params|batch_stats)/", "", name).split("/")
+        first = re.sub(r"\d+", "*", first)
+        return "/".join([first, *rest[:2]] if rest[:1] == ["attention"] else [first])
+    numbers_of_blocks = r"\d+(?=\.\d+\.)|(?<=\.)\d+(?=\.)"
+    return re.sub(numbers_of_blocks, "*", name).rpartition(".")[0] or name
 
 
-def _shapes(shapes: list[Shape]) -> str:
+def _shapes_text(shapes: Sequence[Shape]) -> str:
     different = list(dict.fromkeys(shapes))
-    return (
-        ", ".join(map(shape_text, different))
-        if len(different) <= 3
-        else f"{len(different)} different"
-    )
+    if len(different) > 3:
+        return f"{len(different)} different"
+    return ", ".join(map(shape_text, different))
 
 
-def shape_text(shape: Shape) -> str:
+def shape_text(shape: Sequence[int]) -> str:
     """[7, 7, 3, 64] for (7, 7, 3, 64)."""
     return str(list(shape))

@@ -1,4 +1,4 @@
-"""Benchmarks in turns: who is called when, and what is said of a process that dies."""
+"""benchmarks.turns: the order of calls, and the message when a process dies."""
 
 import os
 import signal
@@ -9,7 +9,9 @@ import pytest
 from benchmarks import turns
 
 
-def writing(path, name):
+def prepare_writer(path, name):
+    """A call that appends a letter to a file."""
+
     def call():
         with Path(path).open("a") as file:
             file.write(name)
@@ -17,7 +19,8 @@ def writing(path, name):
     return call, {"pid": os.getpid()}
 
 
-def mortal(calls):
+def prepare_killed(calls):
+    """A call that kills its process after so many calls."""
     left = iter(range(calls))
 
     def call():
@@ -28,21 +31,20 @@ def mortal(calls):
 
 
 def test_networks_take_turns_in_processes_of_their_own(tmp_path):
-    seconds, facts = turns.in_turns(
-        writing, {"one": (tmp_path / "calls", "a"), "two": (tmp_path / "calls", "b")}, 3
-    )
+    networks = {"one": (tmp_path / "calls", "a"), "two": (tmp_path / "calls", "b")}
+    seconds, facts = turns.time_in_turns(prepare_writer, networks, 3)
     assert (tmp_path / "calls").read_text() == "ab" + 3 * "ab"  # once each before any is timed
-    assert [len(times) for times in seconds.values()] == [3, 3] and min(
-        map(min, seconds.values())
-    ) > 0
+    assert [len(times) for times in seconds.values()] == [3, 3]
+    assert min(map(min, seconds.values())) > 0
     assert len({os.getpid(), facts["one"]["pid"], facts["two"]["pid"]}) == 3
 
 
-def test_a_ratio_is_the_median_of_those_in_one_round():
-    assert turns.ratio([1, 20, 6], to=[1, 10, 2]) == 2
+def test_a_ratio_is_the_median_over_rounds():
+    assert turns.median_ratio([1, 20, 6], baseline=[1, 10, 2]) == 2
 
 
-def failing(calls):
+def prepare_failing(calls):
+    """A call that raises after so many calls."""
     left = iter(range(calls))
 
     def call():
@@ -54,7 +56,7 @@ def failing(calls):
 
 def test_an_exception_of_the_call_is_shown(capfd):
     with pytest.raises(SystemExit, match="error: frail: its process ended early, with status 1"):
-        turns.in_turns(failing, {"frail": (1,)}, 1)
+        turns.time_in_turns(prepare_failing, {"frail": (1,)}, 1)
     assert "of the call itself" in capfd.readouterr().err
 
 
@@ -63,4 +65,4 @@ def test_a_process_that_dies_is_named(calls):
     with pytest.raises(
         SystemExit, match=f"error: frail: its process ended early, with status {-signal.SIGKILL}"
     ):
-        turns.in_turns(mortal, {"sound": (99,), "frail": (calls,)}, 5)
+        turns.time_in_turns(prepare_killed, {"sound": (99,), "frail": (calls,)}, 5)

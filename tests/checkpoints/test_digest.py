@@ -1,4 +1,4 @@
-"""Leaf digests: any flipped bit shows, and they do not depend on how an array is cut into shards."""
+"""Leaf digests: any flipped bit shows, and they do not depend on how an array is sharded."""
 
 import jax
 import jax.numpy as jnp

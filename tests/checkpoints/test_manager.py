@@ -1,6 +1,4 @@
-"""Checkpoints: what is restored is what was saved, bit for bit, or an error that says what is wrong
-and what is left.
-"""
+"""Checkpoints: what is restored is what was saved, bit for bit, or a clear error."""
 
 import re
 from pathlib import Path
@@ -44,9 +42,8 @@ def test_what_is_restored_is_what_was_saved(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps() == [3]
         restored, meta = checkpoints.restore_latest(jax.eval_shape(lambda: state))
-        assert not checkpoints.save(
-            3, make_state(4, ema=True), META
-        )  # a step is never written over
+        # A step is never written over.
+        assert not checkpoints.save(3, make_state(4, ema=True), META)
     assert meta == META
     assert_same(restored, state)
 
@@ -71,9 +68,8 @@ def test_latest_and_best_are_kept(tmp_path):
         checkpoints.wait()
         assert checkpoints.steps() == [2, 5, 6]
         assert checkpoints.best_step() == 2
-    with Checkpoints(
-        tmp_path, keep_latest=2
-    ) as checkpoints:  # scores of an earlier process count too
+    # The scores of an earlier process count too.
+    with Checkpoints(tmp_path, keep_latest=2) as checkpoints:
         checkpoints.save(7, make_state(7), {})
         checkpoints.wait()
         assert checkpoints.steps() == [2, 6, 7]
@@ -125,13 +121,10 @@ def test_a_flipped_byte_in_any_file_is_harmless_or_an_error_that_names_it(tmp_pa
     assert {digest.SUMS, "metadata", "manifest.ocdbt", "_METADATA"} <= raised
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # reads that Orbax gave up half-way
+# Orbax gives up some reads half-way.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_byte_flipped_before_the_files_were_sealed_is_found_by_the_leaf(tmp_path):
-    """The files' digests are made anew after each flip: only the leaves' own digests are left to
-    tell.
-    """
+    """The files' digests are made anew after each flip, so only the leaves' digests can show it."""
     save_steps(tmp_path, 1)
     state, folder, messages = make_state(1), tmp_path / "1", []
     with Checkpoints(tmp_path) as checkpoints:
@@ -230,6 +223,19 @@ def test_a_checkpoint_of_another_model_names_what_differs(tmp_path):
     assert "; 1 more differ." in str(wider.value)  # two parameters and their momenta
     assert "ema/batch_stats/bn/mean is missing there, float32[3] here" in str(averaged.value)
     assert "Use the config that the run was started with" in str(averaged.value)
+
+
+def test_a_state_without_a_methods_own_restores_where_the_method_has_none(tmp_path):
+    """A checkpoint from before `TrainState` had the field `method_state`."""
+    state = make_state(1)
+    fields = ("step", "params", "batch_stats", "opt_state")
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {name: getattr(state, name) for name in fields}, META)
+        assert state.method_state == {}
+        assert_same(checkpoints.restore(1, state)[0], state)
+        needed = state.replace(method_state={"teacher": jnp.zeros(2)})
+        with pytest.raises(CheckpointError, match="method_state/teacher is missing there"):
+            checkpoints.restore(1, needed)
 
 
 def test_wrong_requests_are_named(tmp_path):

@@ -1,4 +1,4 @@
-"""Checkpoints of other meshes, of several processes, of killed ones, and on a full disk."""
+"""Checkpoints of other meshes, of several processes, of killed processes, and on a full disk."""
 
 import os
 import re
@@ -39,21 +39,26 @@ def run_python(program, **environment):
 
 
 def test_another_mesh_restores_the_same_bits(tmp_path):
-    """Saved on one device, restored and saved on two, restored on four, with parameters sharded;
-    digests do not depend on it.
+    """Saved on one device, restored and saved on two, restored on four, with sharded parameters.
+
+    The digests stay the same.
     """
     program = """
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
         directory, devices, step = Path(sys.argv[-1]), {devices}, {step}
         state = make_state(1, width=8)
         mesh = jax.make_mesh((devices,), ("fsdp",), axis_types=(AxisType.Auto,))
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(
-            mesh, P(None, "fsdp") if x.shape == (3, 8) else P("fsdp") if x.shape == (8,) else P())), state)
+        specs = {{(3, 8): P(None, "fsdp"), (8,): P("fsdp")}}
+        def abstract(x):
+            sharding = NamedSharding(mesh, specs.get(x.shape, P()))
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        targets = jax.tree.map(abstract, state)
         with Checkpoints(directory) as checkpoints:
-            restored, _ = checkpoints.restore_latest(abstract)
+            restored, _ = checkpoints.restore_latest(targets)
             assert_same(restored, state)
-            assert restored.params["head"]["kernel"].sharding == abstract.params["head"]["kernel"].sharding
-            assert restored.params["head"]["kernel"].addressable_shards[0].data.shape == (3, 8 // devices)
+            kernel = restored.params["head"]["kernel"]
+            assert kernel.sharding == targets.params["head"]["kernel"].sharding
+            assert kernel.addressable_shards[0].data.shape == (3, 8 // devices)
             checkpoints.save(step, restored, META)
         print("same")
     """
@@ -77,7 +82,7 @@ def test_a_full_disk_keeps_the_last_good_step_and_says_so(tmp_path):
         import resource
         from aia_jax.checkpoints.manager import SaveFailed
         checkpoints = Checkpoints({str(tmp_path)!r}, keep_latest=1)
-        large = jax.tree.map(jnp.asarray, {{"w": np.random.default_rng(0).normal(size=200_000).astype("f4")}})
+        large = {{"w": jnp.asarray(np.random.default_rng(0).normal(size=200_000), jnp.float32)}}
         checkpoints.save(1, large, {{}})
         checkpoints.wait()
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
@@ -95,13 +100,17 @@ def test_a_full_disk_keeps_the_last_good_step_and_says_so(tmp_path):
         print(committed_steps({str(tmp_path)!r}))
         """
     )
-    message = r"saving step 2 in .* failed: .*File too large.*; step 1 is the last good one and is untouched\n\[3\]\n$"
+    message = (
+        r"saving step 2 in .* failed: .*File too large.*; step 1 is the last good one and is "
+        r"untouched\n\[3\]\n$"
+    )
     assert re.search(message, done.stdout), done.stdout + done.stderr[-3000:]
 
 
 def test_a_killed_save_leaves_only_whole_steps(tmp_path):
-    """SIGKILL at several points of a run that saves all the time: every step that can be seen is
-    whole, and remains are removed.
+    """SIGKILL at several moments of a run that saves all the time.
+
+    Every step that can be seen is whole, and what is not is removed.
     """
     program = f"""
         import os, threading, time
@@ -117,17 +126,15 @@ def test_a_killed_save_leaves_only_whole_steps(tmp_path):
     for delay in (0.1, 0.15, 0.22):
         done = run_python(program, DELAY=str(delay))
         assert done.returncode == -9, done.stderr[-3000:]
-        (
-            tmp_path / "9999.orbax-checkpoint-tmp"
-        ).mkdir()  # what a save leaves that is killed half-way
+        # What a save leaves that is killed half-way.
+        (tmp_path / "9999.orbax-checkpoint-tmp").mkdir()
         with Checkpoints(tmp_path) as checkpoints:
             for step in checkpoints.steps():
                 restored, meta = checkpoints.restore(step, make_state(0))
                 assert_same(restored, make_state(step))
                 assert meta == META
-            checkpoints.save(
-                checkpoints.steps()[-1] + 1, make_state(checkpoints.steps()[-1] + 1), META
-            )
+            following = checkpoints.steps()[-1] + 1
+            checkpoints.save(following, make_state(following), META)
         assert all(path.name.isdecimal() for path in tmp_path.iterdir())
 
 
@@ -138,16 +145,17 @@ def test_several_processes_save_one_checkpoint(tmp_path):
         rank = int(os.environ["RANK"])
         jax.distributed.initialize(os.environ["COORDINATOR"], num_processes=2, process_id=rank)
         mesh = jax.make_mesh((2,), ("fsdp",), axis_types=(AxisType.Auto,))
-        def place(x):
+        def shard(x):
             sharding = NamedSharding(mesh, P(None, "fsdp") if x.shape == (3, 4) else P())
-            return jax.make_array_from_callback(x.shape, sharding, lambda index: np.asarray(x)[index])
+            x = np.asarray(x)
+            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
         with Checkpoints({str(tmp_path)!r}) as checkpoints:
             for step in (1, 2, 3):
-                state = jax.tree.map(place, make_state(step))
+                state = jax.tree.map(shard, make_state(step))
                 checkpoints.save(step, state, META)
             assert checkpoints.rewind(2) == [3]
             restored, meta = checkpoints.restore_latest(state)
-            expected = jax.tree.map(place, make_state(2))
+            expected = jax.tree.map(shard, make_state(2))
             same = [np.array_equal(a.addressable_data(0), b.addressable_data(0)) for a, b in zip(
                 jax.tree.leaves(restored), jax.tree.leaves(expected), strict=True)]
             assert all(same) and meta == META

@@ -20,7 +20,7 @@ import torch
 import convert_torch_weights
 from aia_jax import config as configs
 from aia_jax.errors import UserError, exit_status
-from aia_jax.models.from_config import model_from_config
+from aia_jax.models import model_from_config
 from aia_jax.weights import from_torch, load_own, to_torch
 from aia_jax.weights.files import load_folder, save_folder, write_state_dict
 from tests.helpers import torch_nets
@@ -153,7 +153,7 @@ def test_imagenet_weights_leave_attention_and_head_out(tmp_path, capsys):
     )
     shapes = jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, *CLIP), "f4"))
     initial = jax.tree.map(lambda leaf: np.zeros(leaf.shape, "f4"), shapes)
-    loaded, report = load_own(variables, initial)
+    loaded, report = load_own(variables, initial, MODEL)
     assert jax.tree.structure(loaded) == jax.tree.structure(initial)
     assert report.fresh and not report.dropped
 

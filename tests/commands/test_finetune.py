@@ -21,7 +21,7 @@ from aia_jax import compile_cache
 from aia_jax.checkpoints.trained_run import open_run
 from aia_jax.errors import UserError, exit_status
 from aia_jax.evaluation.predict import Classifier
-from aia_jax.models.from_config import model_from_config
+from aia_jax.models import model_from_config
 from aia_jax.weights import __main__ as weights_command
 from aia_jax.weights import from_torch
 from aia_jax.weights.files import load_folder, save_folder
@@ -73,12 +73,11 @@ def trained(tmp_path_factory):
 def start(recipe, init_from, class_names, *overrides):
     """What a run of the recipe on these classes begins with: before, after, report."""
     config = configs.load(recipe, [f"data.num_classes={len(class_names)}", *overrides])
-    shapes = jax.eval_shape(
-        model_from_config(config).init, jax.random.key(0), np.zeros((1, 1, 12, 12, 3), "f4")
-    )
+    model = model_from_config(config)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 1, 12, 12, 3), "f4"))
     rng = np.random.default_rng(1)
     before = jax.tree.map(lambda leaf: rng.random(leaf.shape, "f4"), shapes)
-    after, report = load_start(init_from, before, class_names)
+    after, report = load_start(init_from, before, model, class_names)
     return flatten_dict(before, sep="/"), flatten_dict(after, sep="/"), report
 
 
@@ -136,7 +135,7 @@ def test_weights_of_another_depth_and_folders_of_something_else(trained, tmp_pat
     with pytest.raises(
         UserError,
         match=r"of a ResNet \(1 blocks\), this net is a ResNet \(1-1 blocks\); give weights of the "
-        r"same depth",
+        r"same size",
     ):
         start(recipe, workdir, CLASSES, "model.stage_sizes=1,1")
     config = configs.load(recipe, [f"init_from={tmp_path}"])
@@ -238,7 +237,7 @@ def test_out_to_pytorch(trained, tmp_path, capsys):
     assert result.returncode == 0 and not result.stderr, result.stderr
     assert (
         f"-> {out}: " in result.stdout
-        and "head new_fc.weight [3, 32], attention C, temporal tsn" in result.stdout
+        and "head new_fc.weight [3, 32], TSN with C, ResNet" in result.stdout
     )
 
     config = configs.load(recipe)

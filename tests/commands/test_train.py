@@ -1,6 +1,4 @@
-"""train.py and eval.py as a user runs them: whole runs, killed runs, stopped runs, and what wrong
-input says.
-"""
+"""train.py and eval.py as a user runs them: whole, killed and stopped runs, and wrong input."""
 
 import json
 import os
@@ -17,13 +15,13 @@ import pytest
 from aia_jax.checkpoints.files import committed_steps, load_weights, read_meta
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_data import make_dataset
-from tests.helpers.tiny_run import command, make_recipe, rows, run, whole_run
+from tests.helpers.tiny_run import command, make_recipe, rows, run, run_here, whole_run
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nobody disturbed."""
-    return whole_run(tmp_path_factory.mktemp("whole"))
+    return whole_run(tmp_path_factory.mktemp("whole"), "--config.log.tensorboard=true")
 
 
 def leaves(workdir: Path, step: int) -> dict[str, dict]:
@@ -48,9 +46,8 @@ def assert_same_run(workdir: Path, reference: Path) -> None:
     assert committed_steps(workdir / "checkpoints")[-1] == last
     ours, theirs = (load_weights(folder / "checkpoints") for folder in (workdir, reference))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    assert leaves(workdir, last) == leaves(
-        reference, last
-    )  # digests of momentum and all the rest too
+    # Digests of momentum and all the rest too.
+    assert leaves(workdir, last) == leaves(reference, last)
     assert rows(workdir) == rows(reference)
 
 
@@ -87,7 +84,7 @@ def test_a_run_leaves_all_that_is_promised(whole):
 
 def test_eval_reports_the_validation_of_the_step_it_takes(whole):
     recipe, workdir, _ = whole
-    done = run("eval.py", recipe, workdir, "--step", "latest", "--config.eval.batch_size=5")
+    done = run_here("eval.py", recipe, workdir, "--step", "latest", "--config.eval.batch_size=5")
     assert done.returncode == 0, done.stderr
     report = json.loads((workdir / "eval.json").read_text())
     logged = next(
@@ -100,7 +97,7 @@ def test_eval_reports_the_validation_of_the_step_it_takes(whole):
     )
     assert f"{report['top1']:.2%}" in done.stdout
 
-    longer = run(
+    longer = run_here(
         "eval.py", recipe, workdir, "--config.data.num_frames=6", "--config.eval.protocol=twice"
     )
     assert (
@@ -120,9 +117,8 @@ def test_killed_at_any_moment_the_run_ends_as_if_it_had_never_been(whole, tmp_pa
         )
         lines_before = len(rows(workdir)) if (workdir / "metrics.jsonl").exists() else 0
         deadline = time.monotonic() + 120
-        while (
-            process.poll() is None and time.monotonic() < deadline
-        ):  # let it get somewhere, then kill it at a random moment
+        # Let it get somewhere, then kill it at a random moment.
+        while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
             if (workdir / "metrics.jsonl").exists() and len(
                 (workdir / "metrics.jsonl").read_text().splitlines()
@@ -167,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_step(wh
     recipe, reference, _ = whole
     workdir = tmp_path / "run"
     subprocess.run(["cp", "-r", reference, workdir], check=True)
-    done = run(
+    done = run_here(
         "train.py",
         recipe,
         workdir,
@@ -256,18 +252,20 @@ def test_another_network_or_another_place_in_the_data_is_refused_and_other_frame
     workdir = tmp_path / "run"
     subprocess.run(["cp", "-r", reference, workdir], check=True)
     refused(
-        run("train.py", recipe, workdir, "--config.model.attention=ST"),
+        run_here("train.py", recipe, workdir, "--config.model.attention=ST"),
         "attention/C",
         "another --workdir",
     )
     refused(
-        run("train.py", recipe, workdir, "--config.train.batch_size=6"),
+        run_here("train.py", recipe, workdir, "--config.train.batch_size=6"),
         "train.batch_size",
         "4",
         "6",
     )
-    refused(run("eval.py", recipe, workdir, "--config.model.attention=ST"), "attention")
-    done = run("train.py", recipe, workdir, "--config.data.num_frames=3", "--config.train.epochs=4")
+    refused(run_here("eval.py", recipe, workdir, "--config.model.attention=ST"), "attention")
+    done = run_here(
+        "train.py", recipe, workdir, "--config.data.num_frames=3", "--config.train.epochs=4"
+    )
     assert done.returncode == 0 and "data.num_frames was 4" in done.stdout, done.stderr
     assert committed_steps(workdir / "checkpoints")[-1] == 16
 
@@ -281,8 +279,8 @@ def test_a_flipped_byte_in_the_latest_checkpoint_offers_the_one_before(whole, tm
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
-    refused(run("train.py", recipe, workdir), "step 12 is damaged", "--resume_from=8")
-    done = run("train.py", recipe, workdir, "--resume_from=8")
+    refused(run_here("train.py", recipe, workdir), "step 12 is damaged", "--resume_from=8")
+    done = run_here("train.py", recipe, workdir, "--resume_from=8")
     assert done.returncode == 0, done.stderr
     assert_same_run(workdir, reference)
 
@@ -292,11 +290,7 @@ def test_a_full_disk_keeps_the_last_good_step_and_says_so(whole, tmp_path):
     recipe, reference, _ = whole
     workdir = tmp_path / "run"
     subprocess.run(["cp", "-r", reference, workdir], check=True)
-    line = " ".join(
-        command(
-            "train.py", recipe, workdir, "--config.train.epochs=4", "--config.log.tensorboard=false"
-        )
-    )
+    line = " ".join(command("train.py", recipe, workdir, "--config.train.epochs=4"))
     done = subprocess.run(
         ["bash", "-c", f"ulimit -f 8; exec {line}"],
         capture_output=True,
@@ -305,9 +299,8 @@ def test_a_full_disk_keeps_the_last_good_step_and_says_so(whole, tmp_path):
         timeout=300,
     )
     assert done.returncode == 1, done.stderr
-    (ours,) = [
-        line for line in done.stderr.splitlines() if line.startswith("error: ")
-    ]  # the storage library's threads may complain too
+    # The storage library's threads may complain too.
+    (ours,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert ours.startswith("error: saving step 16") and "step 12 is the last good one" in ours
     assert run("eval.py", recipe, workdir, "--step", "latest").returncode == 0
 
@@ -316,33 +309,33 @@ def test_wrong_input_is_one_line(tmp_path):
     recipe = make_recipe(tmp_path)
     workdir = tmp_path / "run"
     refused(
-        run("train.py", recipe, workdir, "--config.train.batchsize=8"),
+        run_here("train.py", recipe, workdir, "--config.train.batchsize=8"),
         "train.batchsize",
         "train.batch_size",
     )
     refused(
-        run("train.py", recipe, workdir, "--config.data.dir=/nowhere/at/all"),
+        run_here("train.py", recipe, workdir, "--config.data.dir=/nowhere/at/all"),
         "/nowhere/at/all",
         "prepare_data.py",
     )
     refused(
-        run("train.py", recipe, workdir, "--config.data.num_classes=4"),
+        run_here("train.py", recipe, workdir, "--config.data.num_classes=4"),
         "3 classes",
         "num_classes=4",
     )
     refused(
-        run("train.py", recipe, workdir, "--config.init_from="),
+        run_here("train.py", recipe, workdir, "--config.init_from="),
         "convert_torch_weights.py",
         "--config.init_from=scratch",
     )
     refused(
-        run("train.py", recipe, workdir, "--config.data.val_split=test"),
+        run_here("train.py", recipe, workdir, "--config.data.val_split=test"),
         "'test'",
         "train",
         "validation",
     )
     refused(
-        run(
+        run_here(
             "train.py",
             recipe,
             workdir,
@@ -352,11 +345,13 @@ def test_wrong_input_is_one_line(tmp_path):
         "18",
         "40",
     )
-    refused(run("train.py", recipe, workdir, "--config.mesh.fsdp=2"), "mesh.fsdp", "1 device")
+    refused(run_here("train.py", recipe, workdir, "--config.mesh.fsdp=2"), "mesh.fsdp", "1 device")
     refused(run("train.py", tmp_path / "none.py", workdir), "none.py")
-    refused(run("eval.py", recipe, workdir), "no checkpoint", "train first")
+    refused(run_here("eval.py", recipe, workdir), "no checkpoint", "train first")
     (tmp_path / "file").write_text("")
-    refused(run("train.py", recipe, tmp_path / "file" / "run"), "--workdir", "cannot be written")
+    refused(
+        run_here("train.py", recipe, tmp_path / "file" / "run"), "--workdir", "cannot be written"
+    )
     assert not workdir.exists() or not list(workdir.glob("checkpoints/*"))
 
 
@@ -365,7 +360,7 @@ def test_a_label_out_of_range_names_its_video(tmp_path):
     names = sorted((tmp_path / "data").glob("*label*"))
     for path in names:
         path.write_text("a\nb\nc\n")
-    refused(run("train.py", recipe, tmp_path / "run"), "label 3", "train_", "0 to 2")
+    refused(run_here("train.py", recipe, tmp_path / "run"), "label 3", "train_", "0 to 2")
 
 
 def test_damaged_videos_are_replaced_listed_and_limited(tmp_path):
@@ -375,19 +370,19 @@ def test_damaged_videos_are_replaced_listed_and_limited(tmp_path):
         content = bytearray(shard.read_bytes())
         content[len(content) // 2] ^= 0xFF
         shard.write_bytes(content)
-    done = run("train.py", recipe, tmp_path / "run", "--config.train.epochs=1")
+    done = run_here("train.py", recipe, tmp_path / "run", "--config.train.epochs=1")
     assert done.returncode == 0, done.stderr
     listed = (tmp_path / "run" / "bad_records.txt").read_text()
     assert "validation_" in listed
     (validation,) = validations(tmp_path / "run")
     assert (validation["evaluated"], validation["expected"]) == (8, 9)
-    tested = run("eval.py", recipe, tmp_path / "run")
+    tested = run_here("eval.py", recipe, tmp_path / "run")
     assert (
         tested.returncode == 1
         and "bad_records.txt" in tested.stderr
         and "8 of 9 videos evaluated" in tested.stdout
     )
-    strict = run("train.py", recipe, tmp_path / "strict", "--config.data.damaged_share=0")
+    strict = run_here("train.py", recipe, tmp_path / "strict", "--config.data.damaged_share=0")
     refused(strict, "damaged", "data.damaged_share")
 
 
@@ -395,7 +390,7 @@ def test_short_videos_train_with_repeated_frames(tmp_path):
     """Fewer frames than T: allowed, the frames repeat; under 3 frames: not trained on, and said."""
     make_dataset(tmp_path / "data", {"train": 6, "validation": 3}, frames=(3, 2, 5), size=(16, 16))
     recipe = make_recipe(tmp_path / "recipe")
-    done = run(
+    done = run_here(
         "train.py",
         recipe,
         tmp_path / "run",

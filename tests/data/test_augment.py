@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from aia_jax.data.augment import (
     TrainTransform,
     center_crop,
+    crop_frames,
     crop_offsets,
     crop_sizes,
-    cut,
     draw_crop,
+    flip_pairs,
     three_crops,
 )
-from aia_jax.shards.dataset_info import flip_pairs
 from aia_jax.video.resize import Box
 from tests.helpers.paths import GOLDEN
 
@@ -71,7 +71,7 @@ def test_test_crops():
     assert center_crop(100, 176, 224) == Box(100, 100, 38, 0)  # then enlarged
 
 
-def test_a_frame_stored_in_another_size_is_cut_at_the_same_place():
+def test_a_frame_stored_in_another_size_is_cropped_at_the_same_position():
     grid = np.stack(np.meshgrid(np.linspace(0, 255, 640), np.linspace(0, 255, 480)), axis=-1)
     stored = (
         np.concatenate([grid, grid[..., :1]], axis=-1).round().astype(np.uint8)
@@ -79,28 +79,26 @@ def test_a_frame_stored_in_another_size_is_cut_at_the_same_place():
     resized = stored.reshape(240, 2, 320, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
     once, twice = np.zeros((2, 1, 224, 224, 3), np.uint8)
     for box in (Box(224, 224, 48, 8), Box(180, 210, 35, 14), Box(240, 240, 80, 0)):
-        cut([stored], box, (240, 320), once)
-        cut([resized], box, (240, 320), twice)
+        crop_frames([stored], box, (240, 320), once)
+        crop_frames([resized], box, (240, 320), twice)
         np.testing.assert_allclose(once.astype(int), twice, atol=2)
 
 
 @settings(max_examples=60, deadline=None)
 @given(stored=st.integers(20, 60), recipe=st.integers(20, 60), seed=st.integers(0, 2**32 - 1))
 def test_every_crop_of_a_frame_stored_in_another_size_can_be_cut(stored, recipe, seed):
-    """The box in the stored frame is in fractions of pixels, and one at the edge may be rounded to
-    end just beyond it.
-    """
+    """A box in the stored frame has fractions of pixels; rounding may move its edge outside."""
     frame = np.full((stored, stored + 3, 3), 77, np.uint8)
     out = np.zeros((1, 16, 16, 3), np.uint8)
     rng = np.random.default_rng(seed)
     for _ in range(8):
-        cut([frame], draw_crop(recipe, recipe, 16, rng), (recipe, recipe), out)
+        crop_frames([frame], draw_crop(recipe, recipe, 16, rng), (recipe, recipe), out)
         assert np.all(out == 77)
 
 
 def test_a_crop_at_the_edge_that_rounds_beyond_it():
     out = np.zeros((1, 24, 24, 3), np.uint8)
-    cut(
+    crop_frames(
         [np.full((36, 36, 3), 77, np.uint8)], Box(24, 24, 4, 4), (28, 28), out
     )  # 4·36/28 + 24·36/28 > 36
     assert np.all(out == 77)

@@ -1,6 +1,4 @@
-"""The loader: the same rows whoever makes them, every video once in evaluation, and no damage
-passed over in silence.
-"""
+"""The loader: rows do not depend on who makes them, and every damaged record is reported."""
 
 import multiprocessing
 import os
@@ -17,15 +15,15 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from aia_jax.data.augment import TrainTransform
-from aia_jax.data.pipeline import MAX_GIVEN_UP, eval_batches, train_batches
+from aia_jax.data.augment import TrainTransform, flip_pairs
+from aia_jax.data.pipeline import MAX_DAMAGED_IN_ROW, eval_batches, train_batches
 from aia_jax.data.plan import BatchPlan
 from aia_jax.data.sampling import frame_indices
 from aia_jax.errors import DataError, UserError
-from aia_jax.shards.dataset_info import flip_pairs
 from aia_jax.shards.example import encode_example
-from aia_jax.shards.reader import RecordWriter, ShardReader, open_split
+from aia_jax.shards.reader import ShardReader, open_split
 from aia_jax.shards.tfds_metadata import shard_name, write_metadata
+from aia_jax.shards.tfrecord import RecordWriter
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_data import jpeg_frames, make_dataset
 
@@ -91,7 +89,7 @@ def test_batch_contents(reader):
         assert batch["clips"].dtype == np.uint8
         assert batch["labels"].dtype == np.int32
         np.testing.assert_array_equal(batch["records"], plan.records(step))
-        np.testing.assert_array_equal(batch["damaged"], np.full((6, MAX_GIVEN_UP), -1))
+        np.testing.assert_array_equal(batch["damaged"], np.full((6, MAX_DAMAGED_IN_ROW), -1))
         stored = reader.index.labels["label"][batch["records"]]
         assert all(
             label in (own, TRANSFORM.partner[own])
@@ -269,9 +267,7 @@ def spoil(kind: str, jpeg: bytes) -> bytes:
     params=["flipped byte", "empty", "truncated", "noise inside", "no picture", "another size"],
 )
 def damaged(request, tmp_path_factory) -> ShardReader:
-    """Seven videos; every second frame of the fifth is damaged, so that each clip of it meets
-    damage.
-    """
+    """Seven videos; every second frame of the fifth is damaged, so no clip of it is intact."""
     folder = tmp_path_factory.mktemp("damaged")
     videos = good_videos(7)
     if request.param != "flipped byte":
@@ -388,7 +384,7 @@ def test_when_nothing_can_be_read_the_run_stops(tmp_path):
         ({"workers": -1}, "data.workers=-1"),
     ],
 )
-def test_wrong_arguments_are_told_at_once(reader, arguments, message):
+def test_wrong_arguments_are_refused_at_once(reader, arguments, message):
     with pytest.raises(UserError, match=message):
         train_batches(
             reader, BatchPlan(len(reader), 6, seed=0), TRANSFORM, start_step=0, **arguments
@@ -402,7 +398,8 @@ import multiprocessing, sys, time
 from tests.data.test_pipeline import *
 if __name__ == "__main__":
     reader = open_split(sys.argv[1], "train")
-    batches = train_batches(reader, BatchPlan(len(reader), 6, seed=0), TRANSFORM, start_step=0, workers=2)
+    plan = BatchPlan(len(reader), 6, seed=0)
+    batches = train_batches(reader, plan, TRANSFORM, start_step=0, workers=2)
     next(batches), next(batches)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     time.sleep(300)

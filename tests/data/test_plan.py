@@ -1,4 +1,4 @@
-"""The plan of global batches: epochs are permutations, and nothing but seed, step and row matters."""
+"""The plan of global batches: epochs are permutations; only seed, step and row matter."""
 
 import pickle
 

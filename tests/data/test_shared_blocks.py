@@ -1,6 +1,4 @@
-"""The ring of shared blocks: what is filled arrives, and nothing is overwritten before it has been
-taken.
-"""
+"""The ring of shared blocks: blocks arrive, and none is overwritten before it is taken."""
 
 import multiprocessing
 import pickle
@@ -16,7 +14,7 @@ from aia_jax.data.shared_blocks import BlockRing, RingClosed
 def _fill(content: bytes, numbers: range, done: SimpleQueue) -> None:
     ring = pickle.loads(content)
     for number in numbers:
-        ring.to_fill(number)[:] = number
+        ring.wait_for_slot(number)[:] = number
         done.put(number)
 
 
@@ -30,7 +28,7 @@ def test_blocks_of_other_processes_arrive_in_order():
     ]
     for worker in workers:
         worker.start()
-    for number in range(20):  # 4 have a place at a time
+    for number in range(20):  # 4 have a slot at a time
         assert done[number % 2].get() == number
         np.testing.assert_array_equal(ring.take(number), np.full((3, 5), number))
     for worker in workers:
@@ -38,12 +36,12 @@ def test_blocks_of_other_processes_arrive_in_order():
         assert worker.exitcode == 0
 
 
-def test_a_block_waits_until_its_place_is_free():
+def test_a_block_waits_until_its_slot_is_free():
     ring = BlockRing((2,), workers=1, depth=2)
     copy = pickle.loads(pickle.dumps(ring))  # as a worker has it
-    copy.to_fill(0)[:] = 7
-    copy.to_fill(1)[:] = 8
-    third = threading.Thread(target=lambda: copy.to_fill(2).fill(9))
+    copy.wait_for_slot(0)[:] = 7
+    copy.wait_for_slot(1)[:] = 8
+    third = threading.Thread(target=lambda: copy.wait_for_slot(2).fill(9))
     third.start()
     third.join(0.1)
     assert third.is_alive()
@@ -55,15 +53,15 @@ def test_a_block_waits_until_its_place_is_free():
 
 def test_what_was_taken_is_a_copy():
     ring = BlockRing((2,), workers=1, depth=1)
-    ring.to_fill(0)[:] = 1
+    ring.wait_for_slot(0)[:] = 1
     taken = ring.take(0)
-    ring.to_fill(1)[:] = 2
+    ring.wait_for_slot(1)[:] = 2
     assert taken.tolist() == [1, 1]
 
 
 def test_closing_ends_the_wait():
     ring = BlockRing((2,), workers=1, depth=1)
     ring.close()
-    ring.to_fill(0)
+    ring.wait_for_slot(0)
     with pytest.raises(RingClosed):
-        ring.to_fill(1)
+        ring.wait_for_slot(1)

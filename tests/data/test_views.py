@@ -1,9 +1,9 @@
-"""Views: the protocols' frames and the crops of FACTS, and how they are written on a command line."""
+"""Views: the protocols' frames and the three crops, and how they are written on a command line."""
 
 import numpy as np
 import pytest
 
-from aia_jax.data.augment import center_crop, cut, three_crops
+from aia_jax.data.augment import center_crop, crop_frames, three_crops
 from aia_jax.data.sampling import frame_indices
 from aia_jax.data.views import Views
 from aia_jax.errors import UserError
@@ -28,7 +28,7 @@ def test_other_numbers_are_refused_with_those_that_there_are(text):
 
 @pytest.mark.parametrize(("clips", "protocol"), [(1, "center"), (2, "twice"), (10, "dense10")])
 def test_the_clips_are_those_of_a_protocol(clips, protocol):
-    assert Views.of_protocol(protocol) == Views(clips, 1)
+    assert Views.from_protocol(protocol) == Views(clips, 1)
     np.testing.assert_array_equal(Views(clips, 3).frames(97, 8), frame_indices(97, 8, protocol))
 
 
@@ -36,9 +36,9 @@ def test_the_clips_are_those_of_a_protocol(clips, protocol):
 @pytest.mark.parametrize("views", [Views(1, 1), Views(2, 1), Views(2, 3)])
 def test_every_view_is_its_crop_of_its_frames(views, resize):
     indices = views.frames(len(PICTURES), 4)
-    distinct, places = np.unique(indices, return_inverse=True)
-    found = views.cut(
-        [PICTURES[frame] for frame in distinct], places.reshape(indices.shape), 12, resize
+    distinct, inverse = np.unique(indices, return_inverse=True)
+    found = views.crop_frames(
+        [PICTURES[frame] for frame in distinct], inverse.reshape(indices.shape), 12, resize
     )
     assert found.shape == (len(views), 4, 12, 12, 3)
     geometry = resize or (24, 32)
@@ -46,16 +46,16 @@ def test_every_view_is_its_crop_of_its_frames(views, resize):
     expected = np.empty((4, 12, 12, 3), np.uint8)
     for clip, frames in enumerate(indices):
         for crop, box in enumerate(boxes):
-            cut([PICTURES[frame] for frame in frames], box, geometry, expected)
+            crop_frames([PICTURES[frame] for frame in frames], box, geometry, expected)
             np.testing.assert_array_equal(found[clip * views.crops + crop], expected)
 
 
 def test_a_video_shorter_than_a_clip_repeats_its_frames():
     views = Views(2, 3)
     indices = views.frames(2, 4)
-    distinct, places = np.unique(indices, return_inverse=True)
-    found = views.cut(
-        [PICTURES[frame] for frame in distinct], places.reshape(indices.shape), 24, None
+    distinct, inverse = np.unique(indices, return_inverse=True)
+    found = views.crop_frames(
+        [PICTURES[frame] for frame in distinct], inverse.reshape(indices.shape), 24, None
     )
     np.testing.assert_array_equal(found[2, 0], PICTURES[0][:, 4:28])  # the centre crop of frame 0
     np.testing.assert_array_equal(found[2, 1], found[2, 0])

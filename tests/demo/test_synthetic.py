@@ -1,6 +1,4 @@
-"""The drawn videos: exact reversals as files, the same again from a seed, mirrored as their names
-say.
-"""
+"""The drawn videos: exact reversals as files, the same from one seed, mirrored as their names."""
 
 import json
 import os
@@ -11,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
+from aia_jax.data.augment import flip_pairs
 from aia_jax.data.sampling import frame_indices
 from aia_jax.demo import synthetic
 from aia_jax.errors import UserError
-from aia_jax.shards.dataset_info import flip_pairs
 
 COUNTS = {"train": 16, "validation": 8}
 

@@ -1,6 +1,4 @@
-"""predict.py as a user runs it: it agrees with eval.py, takes every kind of source, and passes over
-what cannot be read.
-"""
+"""predict.py: it agrees with eval.py, takes every kind of source, and skips unreadable ones."""
 
 import json
 import os
@@ -21,9 +19,10 @@ from aia_jax.data.pipeline import eval_batches
 from aia_jax.data.views import Views
 from aia_jax.errors import UserError, exit_status
 from aia_jax.evaluation import overlay
-from aia_jax.evaluation.predict import Prediction, find_sources, read_views, storage_of
+from aia_jax.evaluation.predict import Prediction, find_frame_format, find_sources, read_views
+from aia_jax.models.preprocess import preprocessing
+from aia_jax.prepare import command as prepare
 from aia_jax.shards.reader import open_split
-from aia_jax.training.step import normalize
 from aia_jax.video.decode import decode, estimated_count, pictures
 from aia_jax.video.frame_size import FrameSize
 from tests.helpers.paths import ROOT
@@ -42,7 +41,7 @@ CLASSES = {"Brightens": (255, 255, 255), "Reddens": (255, 60, 60), "Turns blue":
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Raw videos, what prepare_data.py made of them, and the folder of a run on that."""
+    """A folder with raw videos, the data set prepared from them, and a run on that data set."""
     folder = tmp_path_factory.mktemp("trained")
     raw = folder / "raw"
     for name, colour in CLASSES.items():
@@ -63,13 +62,7 @@ def trained(tmp_path_factory):
         "--name",
         "tiny",
     ]
-    done = subprocess.run(
-        [sys.executable, ROOT / "prepare_data.py", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    assert prepare.main(list(map(str, arguments))) == 0
     recipe = folder / "tiny.py"
     recipe.write_text(RECIPE.format(data=str(folder / "data")))
     make_run(folder / "run", recipe, ["data.resize=18,24"], list(CLASSES), {"top1": 0.5})
@@ -82,7 +75,7 @@ def predict_here(capsys, *arguments) -> tuple[int, str, str]:
     return status, *capsys.readouterr()
 
 
-def predict(*arguments) -> subprocess.CompletedProcess:
+def predict_in_a_process(*arguments) -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "predict.py", *arguments]
     return subprocess.run(
         command,
@@ -110,7 +103,11 @@ def test_a_video_gets_the_probabilities_that_eval_gives_its_record(trained, caps
     batches = eval_batches(reader, 9, 4, 12, protocol, resize=(18, 24), prefetch=0)
     batch = next(iter(batches))
     clips = batch["clips"].reshape(-1, 4, 12, 12, 3)
-    logits = opened.model.apply(opened.variables, normalize(clips)).reshape(9, -1, 3).mean(1)
+    logits = (
+        opened.model.apply(opened.variables, preprocessing(opened.model)(clips))
+        .reshape(9, -1, 3)
+        .mean(1)
+    )
     expected = np.asarray(jax.nn.softmax(logits))
     assert np.ptp(expected, axis=0).max() > 0.01  # videos differ, or anything would agree
     assert len(found) == len(reader) == 9
@@ -142,7 +139,7 @@ def test_one_bad_file_among_many_does_not_stop_the_rest(trained, tmp_path):
         for name in ("cut.mp4", "notes.mp4", "zero.mp4", "frameless.mp4", "folder", "missing.mp4")
     ]
 
-    done = predict(
+    done = predict_in_a_process(
         *bad[:3],
         good,
         *bad[3:],
@@ -181,13 +178,12 @@ def test_when_no_video_can_be_read_the_status_is_2(trained, tmp_path, capsys):
     assert all(path.name in err for path in bad)
 
 
-def test_the_table_and_the_overlay(trained, tmp_path):
+def test_the_table_and_the_overlay(trained, tmp_path, capsys):
     video = trained / "raw" / "val" / "Turns blue" / "2.mp4"
-    done = predict(
-        video, "--workdir", trained / "run", "--top", "9", "--overlay", tmp_path / "out.mp4"
-    )
-    assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in CLASSES) and done.stdout.count("%") == 3
+    arguments = ["--workdir", trained / "run", "--top", "9", "--overlay", tmp_path / "out.mp4"]
+    status, out, err = predict_here(capsys, video, *arguments)
+    assert status == 0, err
+    assert all(name in out for name in CLASSES) and out.count("%") == 3
     with av.open(str(tmp_path / "out.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         assert float(container.streams.video[0].average_rate) == 12
@@ -222,17 +218,17 @@ def test_without_a_run_there_is_nothing_to_predict_with(tmp_path, capsys):
 def test_the_frame_size_comes_from_the_manifest_then_the_recipe(trained, tmp_path):
     opened = open_run(trained / "run")
     assert (
-        storage_of(opened).size == FrameSize(height=18, width=24)
-        and storage_of(opened).quality == 90
+        find_frame_format(opened).size == FrameSize(height=18, width=24)
+        and find_frame_format(opened).quality == 90
     )
-    assert storage_of(opened, "short20").size == FrameSize(short_side=20)
+    assert find_frame_format(opened, "short20").size == FrameSize(short_side=20)
     with opened.config.unlocked():
         opened.config.data.dir = str(tmp_path)
-    assert storage_of(opened).size == FrameSize(height=18, width=24)
+    assert find_frame_format(opened).size == FrameSize(height=18, width=24)
     with opened.config.unlocked():
         opened.config.data.resize = ()
     with pytest.raises(UserError, match="--size"):
-        storage_of(opened)
+        find_frame_format(opened)
 
 
 def test_patterns_are_expanded_once_and_in_order(tmp_path):
@@ -282,7 +278,7 @@ def test_frames_that_a_file_hides_are_not_counted(trained, tmp_path):
     opened = open_run(trained / "run")
     whole = decode(video, FrameSize(18, 24), 90)
     assert whole.count < estimated_count(video)  # else this is no test of it
-    found = read_views(video, opened, Views(2, 3), storage_of(opened))
+    found = read_views(video, opened, Views(2, 3), find_frame_format(opened))
     assert found.count == whole.count and found.seen[-1] < whole.count
     shown = np.stack([simplejpeg.decode_jpeg(whole.frames[frame]) for frame in found.seen])
     assert found.views.shape == (6, 4, 12, 12, 3)

@@ -1,6 +1,4 @@
-"""python -m aia_jax.export: the file runs where this project is not, agrees with the network, and
-its card says the truth.
-"""
+"""python -m aia_jax.export: the file runs without this project, and its card says the truth."""
 
 import hashlib
 import json
@@ -16,10 +14,11 @@ import pytest
 from jax import export as jax_export
 
 from aia_jax import create_model
-from aia_jax import export as command
 from aia_jax.checkpoints.trained_run import open_run
 from aia_jax.errors import exit_status
-from aia_jax.training.step import normalize
+from aia_jax.export import __main__ as command
+from aia_jax.export.model_card import card_facts
+from aia_jax.models.preprocess import preprocessing
 from tests.helpers.tiny_checkpoint import make_run
 from tests.helpers.tiny_run import RECIPE
 from tests.helpers.tiny_variables import drawn
@@ -27,7 +26,7 @@ from tests.helpers.tiny_variables import drawn
 CLASSES = ("moving left", "moving right", "standing | still")
 SHAPE = (4, 12, 12, 3)
 
-# Stands before the script that a user runs: what is not jax, its own needs or flatbuffers cannot be
+# Stands before the script that a user runs: only jax, what jax needs, and flatbuffers can be
 # imported.
 ALONE = """
 import importlib.metadata, sys
@@ -52,11 +51,14 @@ def random_clips(count: int, shape=SHAPE) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, *shape), np.uint8)
 
 
+def probabilities(model, variables, clips):
+    logits = jax.jit(model.apply)(variables, preprocessing(model)(clips))
+    return np.asarray(jax.nn.softmax(logits))
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A run's folder with one checkpoint, the data's manifest, eval.json, and what the command made
-    of them.
-    """
+    """A folder with a run of one checkpoint, the data's manifest, eval.json, and the export."""
     folder = tmp_path_factory.mktemp("exported")
     recipe = folder / "tiny.py"
     recipe.write_text(RECIPE.format(data=str(folder / "data")))
@@ -101,10 +103,9 @@ np.savez("found.npz", **{name: model(given[name]) for name in given})
     assert done.stdout.strip() in CLASSES
     found = np.load(folder / "found.npz")
     for name, count in (("one", 1), ("three", 3)):
-        expected = jax.nn.softmax(jax.jit(model.apply)(variables, normalize(random_clips(count))))
-        assert (
-            np.ptp(expected, axis=1).min() > 0.05
-        )  # not all classes alike: else anything would agree
+        expected = probabilities(model, variables, random_clips(count))
+        # The classes differ, or anything would agree.
+        assert np.ptp(expected, axis=1).min() > 0.05
         np.testing.assert_allclose(found[name], expected, atol=1e-5)
 
 
@@ -127,14 +128,14 @@ def test_other_networks_export_too(attention, dtype):
     variables = drawn(model, np.zeros((1, *SHAPE), np.float32))
     function = command.export_classifier(model, variables, SHAPE)
     clips = random_clips(2)
-    expected = jax.nn.softmax(jax.jit(model.apply)(variables, normalize(clips)))
+    expected = probabilities(model, variables, clips)
     np.testing.assert_allclose(
         jax.jit(function.call)(clips), expected, atol=1e-5 if dtype == jnp.float32 else 2e-2
     )
 
 
 def test_the_card_says_what_the_file_is(exported):
-    folder, *_ = exported
+    folder, model, _ = exported
     facts = json.loads((folder / "model.json").read_text("utf-8"))
     page = (folder / "model.md").read_text("utf-8")
     content = (folder / "model.bin").read_bytes()
@@ -154,10 +155,9 @@ def test_the_card_says_what_the_file_is(exported):
         "validation": {"top1": 0.625, "loss": 1.25, "evaluated": 8, "expected": 9},
         "test": {"top1": 0.5, "step": 12, "split": "test"},
     }
-    assert (
-        facts["recipe"]["model"]["attention"] == "CinST->STinC"
-        and facts["versions"]["jax"] == jax.__version__
-    )
+    assert facts["recipe"]["model"]["attention"] == "CinST->STinC"
+    assert facts["versions"]["jax"] == jax.__version__
+    assert facts["network"] == model.describe() and f"{model.describe()}; 3 classes" in page
     for said in (
         fingerprint,
         facts["file"]["sha256"],
@@ -171,8 +171,6 @@ def test_the_card_says_what_the_file_is(exported):
 
 
 def test_a_card_claims_neither_other_data_nor_another_steps_test(exported):
-    from aia_jax.export.model_card import card_facts
-
     run = open_run(exported[0] / "run")
     (run.workdir / "eval.json").write_text(json.dumps({"top1": 0.5, "step": 8}))
     with run.config.unlocked():

@@ -1,4 +1,4 @@
-"""Makes tiny raw videos, whole and broken, for tests of the preparation."""
+"""Writes tiny raw videos and folders of frames, also ones that cannot be read."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +20,9 @@ CODECS = {
 def numbered_frames(
     count: int, height: int, width: int, colour: Sequence[int] = (255, 255, 255)
 ) -> list[np.ndarray]:
-    """Frames [H, W, 3] that tell their number: the brightness grows with it, from top left to
-    bottom right it falls to half.
+    """Frames uint8 [H, W, 3] whose brightness shows their number.
+
+    It grows with the number, and from the top left to the bottom right it falls to half.
     """
     fall = np.linspace(1, 0.75, height)[:, None] * np.linspace(1, 0.75, width)
     level = np.linspace(0.25, 1, count)[:, None, None] * fall
@@ -36,8 +37,10 @@ def write_video(
     pix_fmt: str = "yuv420p",
     **stream: Any,
 ) -> Path:
-    """Encodes frames uint8 [H, W, 3]; `stream` sets fields of the codec context (`colorspace` also
-    those of the frames).
+    """Encodes frames uint8 [H, W, 3].
+
+    `stream` sets fields of the codec context; `colorspace` and `color_range` also convert the
+    frames.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -78,8 +81,9 @@ def remux(
     rotation: int = 0,
     options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Copies a video's packets: earlier by `shift_seconds` (which an edit list hides), with a
-    rotation, with muxer options.
+    """Copies a video's packets with a rotation, muxer options and earlier time stamps.
+
+    An edit list hides the frames that `shift_seconds` moves before the start.
     """
     with av.open(str(source)) as old, av.open(str(path), "w", options=dict(options or {})) as new:
         track = new.add_stream_from_template(old.streams.video[0])
@@ -98,7 +102,7 @@ def remux(
 
 
 def write_empty_video(path: Path) -> Path:
-    """A valid file with a video track that has no frames."""
+    """Writes a valid file with a video track that has no frames."""
     with av.open(str(path), "w") as container:
         track = container.add_stream("mpeg4", rate=12)
         track.height = track.width = 32
@@ -108,5 +112,5 @@ def write_empty_video(path: Path) -> Path:
 
 
 def decoded(jpegs: Sequence[bytes]) -> np.ndarray:
-    """int64 [frames, H, W, 3], RGB."""
+    """Decodes JPEGs to int64 [frames, H, W, 3], RGB."""
     return np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs]).astype(int)

@@ -1,6 +1,4 @@
-"""Makes the folder of a run that was never trained: a checkpoint of weights that tell classes and
-gates apart.
-"""
+"""Makes the folder of a run that was never trained, with weights of which classes differ."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +10,17 @@ from flax import linen as nn
 
 from aia_jax import config as configs
 from aia_jax.checkpoints.manager import Checkpoints
-from aia_jax.models.from_config import model_from_config
+from aia_jax.models import model_from_config
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState
+from tests.helpers.tiny_variables import drawn
 
 
 def perturbed(variables: Any, seed: int = 0) -> Any:
-    """Weights that no initialiser gives: under those the classes are nearly alike, and anything
-    would agree with anything.
+    """Adds something positive to every weight.
+
+    As a network initialises them, all clips would get nearly the same logits, and a test that
+    compares logits would pass for the wrong clip.
     """
     rng = np.random.default_rng(seed)
     return jax.tree.map(
@@ -40,7 +41,7 @@ def make_run(
     config = configs.load(recipe, overrides)
     model = model_from_config(config)
     clip = np.zeros((1, config.data.num_frames, config.data.crop, config.data.crop, 3), np.float32)
-    variables = perturbed(jax.jit(model.init)(jax.random.key(0), clip))
+    variables = perturbed(drawn(model, clip))  # to compile model.init would take seconds
     head = variables["params"]["head"]
     head["kernel"] = head["kernel"] * np.float32(0.2)  # or one class would have all the probability
     state = TrainState.create(variables, make_optimizer(config.optim, 4, 4)[0])

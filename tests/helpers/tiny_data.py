@@ -1,4 +1,4 @@
-"""Makes small prepared data sets through the project's own writer, for tests of what reads them."""
+"""Makes small prepared data sets of random frames, for tests of what reads data sets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ import simplejpeg
 
 from aia_jax.shards.example import encode_example
 from aia_jax.shards.index import Index
-from aia_jax.shards.index_rows import ShardRows
-from aia_jax.shards.reader import RecordWriter
+from aia_jax.shards.index_builder import ShardIndexBuilder
 from aia_jax.shards.tfds_metadata import shard_name, write_metadata
+from aia_jax.shards.tfrecord import RecordWriter
 
 
 def jpeg_frames(rng: np.random.Generator, frames: int, size: tuple[int, int]) -> list[bytes]:
@@ -59,10 +59,10 @@ def make_dataset(
         total = len(classes) * (
             videos_per_class if isinstance(videos_per_class, int) else videos_per_class[split]
         )
-        paths, rows, lengths[split] = [], [], []
+        paths, shard_indices, lengths[split] = [], [], []
         for number, part in enumerate(np.array_split(np.arange(total), shards)):
             paths.append(folder / shard_name(name, split, number, shards))
-            rows.append(ShardRows())
+            shard_indices.append(ShardIndexBuilder())
             lengths[split].append(len(part))
             with RecordWriter(paths[-1]) as writer:
                 for video in part.tolist():
@@ -70,8 +70,8 @@ def make_dataset(
                     record = encode_example(
                         pictures, {"label": video % len(classes)}, f"{split}_{video}", 12.0, *size
                     )
-                    rows[-1].add(record, writer.write(record))
+                    shard_indices[-1].add(record, writer.write(record))
         if index:
-            Index.join(paths, rows).save(folder / f"{split}.index")
+            Index.join(paths, shard_indices).save(folder / f"{split}.index")
     write_metadata(folder, name=name, class_names={"label": classes}, shard_lengths=lengths)
     return folder

@@ -1,11 +1,18 @@
 """A recipe so small that whole runs of the real commands fit in a test, and ways to start them."""
 
+import contextlib
+import importlib
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+from aia_jax.errors import exit_status
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_data import make_dataset
 
@@ -26,20 +33,27 @@ def get_config():
     config = base.get_config()
     config.init_from = "scratch"
     config.data.update(
-        name="tiny", dir={data!r}, num_classes=3, num_frames=4, crop=12, resize=(16, 16), scales=(1.0, 0.75), workers=0, damaged_share=0.2
+        name="tiny",
+        dir={data!r},
+        num_classes=3,
+        num_frames=4,
+        crop=12,
+        resize=(16, 16),
+        scales=(1.0, 0.75),
+        workers=0,
+        damaged_share=0.2,
     )
     config.model.update(stem="small", width=8, stage_sizes=(1,), attention="C")
     config.optim.update(lr=0.05, lr_batch_size=4, milestones=(2,))
     config.train.update(batch_size=4, epochs=3, log_every=2)
     config.eval.batch_size = 4
+    config.log.tensorboard = False  # its package imports PyTorch, which takes seconds
     return config
 '''
 
 
 def make_recipe(folder: Path, **dataset) -> Path:
-    """Writes a data set of 18 training and 9 validation videos, and the recipe for it; 4 steps an
-    epoch, 3 epochs.
-    """
+    """Writes a data set of 18 training and 9 validation videos, and a recipe of 3 × 4 steps."""
     dataset = {
         "videos_per_class": {"train": 6, "validation": 3},
         "frames": 6,
@@ -53,29 +67,52 @@ def make_recipe(folder: Path, **dataset) -> Path:
 
 def command(script: str, recipe: Path, workdir: Path, *overrides: str) -> list[str]:
     """The command line of train.py or eval.py."""
-    return [
-        sys.executable,
-        str(ROOT / script),
-        "--config",
-        str(recipe),
-        "--workdir",
-        str(workdir),
-        *overrides,
-    ]
+    arguments = ["--config", str(recipe), "--workdir", str(workdir), *overrides]
+    return [sys.executable, str(ROOT / script), *arguments]
 
 
 def run(
     script: str, recipe: Path, workdir: Path, *overrides: str, **environment: str
 ) -> subprocess.CompletedProcess:
-    """Runs the command to its end."""
+    """Runs the command to its end, in a process of its own as a user does."""
     env = os.environ | {"JAX_PLATFORMS": "cpu"} | environment
-    return subprocess.run(
-        command(script, recipe, workdir, *overrides),
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    line = command(script, recipe, workdir, *overrides)
+    return subprocess.run(line, env=env, capture_output=True, text=True, timeout=300)
+
+
+def run_here(
+    script: str, recipe: Path, workdir: Path, *overrides: str
+) -> subprocess.CompletedProcess:
+    """Runs the command in this process, which has imported everything already.
+
+    For tests whose subject is what a command computes and says, not its process. Programs come from
+    the session's folder of compiled programs, as they do in `run`.
+    """
+    main = importlib.import_module(script.removesuffix(".py")).main
+    line = command(script, recipe, workdir, *overrides)
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        session_compile_cache(),
+    ):
+        try:
+            status = exit_status(lambda: main(line[2:]))
+        except SystemExit as stop:  # argparse ends a process so
+            status = stop.code
+    return subprocess.CompletedProcess(line, status, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def session_compile_cache():
+    """Inside, this process shares the session's folder of compiled programs with the commands."""
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()  # it looks at the setting once
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()
 
 
 def whole_run(

@@ -1,4 +1,4 @@
-"""Shards to write, find and damage in a test."""
+"""Writes, finds and damages shards."""
 
 from pathlib import Path
 
@@ -12,11 +12,13 @@ def write_shard(path: Path, records: list[bytes]) -> Path:
     return path
 
 
-def flip_byte(path: Path, place: int) -> None:
+def flip_byte(path: Path, offset: int) -> None:
+    """Changes one bit of the byte at `offset`."""
     content = bytearray(path.read_bytes())
-    content[place] ^= 0x10
+    content[offset] ^= 0x10
     path.write_bytes(content)
 
 
 def shard(folder: Path, number: int, split: str = "train") -> Path:
+    """The file of shard `number` of a split."""
     return sorted(folder.glob(f"*-{split}.tfrecord-*"))[number]

@@ -9,8 +9,10 @@ import numpy as np
 
 
 def drawn(module: nn.Module, *inputs: Any) -> Any:
-    """Random variables for `module(*inputs)`, float32: kernels about as large as an initialiser's,
-    everything else off its start.
+    """Draws random float32 variables for `module(*inputs)`.
+
+    Kernels are about as large as an initialiser's; scales, biases and statistics differ from the
+    ones and zeros with which they start.
     """
     rng = np.random.default_rng(0)
 
@@ -27,5 +29,5 @@ def drawn(module: nn.Module, *inputs: Any) -> Any:
 
     shapes = jax.eval_shape(lambda key: module.init(key, *inputs), jax.random.key(0))
     return jax.tree_util.tree_map_with_path(
-        lambda path, of: leaf(path, of.shape).astype("f4"), shapes
+        lambda path, variable: leaf(path, variable.shape).astype("f4"), shapes
     )

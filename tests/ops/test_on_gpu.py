@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aia_jax.models.attention.aia import Attention
+from aia_jax.models.attention.expression import Attention
 
 pytestmark = pytest.mark.skipif(
     jax.default_backend() != "gpu", reason="needs a GPU and JAX_PLATFORMS=cuda,cpu"

@@ -1,84 +1,78 @@
-"""What GPUs and TPUs compute where CPUs compute something else, run here: the same numbers."""
+"""What GPUs and TPUs compute where CPUs compute something else, run here: the same numbers.
+
+tests/ops/axis_attention compares whole attention modules.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aia_jax.models.attention.aia import Attention
-from aia_jax.ops import gated_pools, residual_relu
+from aia_jax.ops import axis_attention, residual_relu
+from aia_jax.ops.axis_attention.gating import pool_axes
+from tests.helpers.quick_jit import quick_jit
 
 
-@pytest.fixture
-def variables_and_feature():
-    x = jnp.round(jax.random.normal(jax.random.key(0), (2, 3, 9, 5, 8)), 1)  # with equal maxima
-    return jax.jit(Attention("STinC").init, static_argnums=2)(jax.random.key(1), x, False), x
-
-
-def value_and_gradients(variables, x):
-    def loss(params, x):
-        y, updates = Attention("STinC").apply(
-            variables | {"params": params}, x, True, mutable=["batch_stats"]
-        )
-        return jnp.sin(residual_relu(y[0], x[0])).sum(), updates
-
-    (value, updates), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(
-        variables["params"], x
-    )
-    return value, updates, gradients
-
-
-@pytest.fixture
-def here_and_elsewhere(monkeypatch):
+def on_cpus_and_elsewhere(function, *operands):
     """The results of a function as a CPU computes them, and as other backends do."""
-
-    def results(function, *operands):
-        here = jax.jit(function)(*operands)
-        jax.clear_caches()  # operations are traced once a shape
-        monkeypatch.setattr(
+    jax.clear_caches()  # operations are traced once a shape
+    on_cpus = quick_jit(function)(*operands)
+    jax.clear_caches()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
             jax.lax, "platform_dependent", lambda *operands, default, **_: default(*operands)
         )
-        elsewhere = jax.jit(function)(*operands)
-        jax.clear_caches()
-        return zip(jax.tree.leaves(here), jax.tree.leaves(elsewhere), strict=True)
-
-    return results
+        elsewhere = quick_jit(function)(*operands)
+    jax.clear_caches()
+    return zip(jax.tree.leaves(on_cpus), jax.tree.leaves(elsewhere), strict=True)
 
 
-def test_numbers_are_those_of_a_cpu(variables_and_feature, here_and_elsewhere):
-    for a, b in here_and_elsewhere(value_and_gradients, *variables_and_feature):
-        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("gate_axes", [(), (1, 4)])
+def test_equal_maxima_share_the_gradient_as_on_a_cpu(gate_axes):
+    rng = np.random.default_rng(0)
+    # Three of four maxima are not alone.
+    x = rng.integers(-2, 3, (2, 3, 4, 5, 6)).astype("f4")
+    gates = tuple(rng.integers(1, 3, np.delete(x.shape, axis)).astype("f4") for axis in gate_axes)
 
-
-@pytest.mark.parametrize("gate_axes", [(), (4,), (1, 2, 3)])
-def test_equal_maxima_share_the_gradient_as_on_a_cpu(gate_axes, here_and_elsewhere):
-    x = jax.random.randint(jax.random.key(0), (2, 3, 4, 5, 6), -2, 3).astype(
-        "f4"
-    )  # three of four maxima are not alone
-    gates = tuple(
-        jax.random.randint(jax.random.key(axis), np.delete(x.shape, axis), 1, 3).astype("f4")
-        for axis in gate_axes
-    )
-
-    def gradients(x, gates):
-        pools, gradient_of = jax.vjp(
-            lambda x, gates: gated_pools(x, gates, gate_axes, (1, 2, 3, 4)), x, gates
+    def pools_and_gradients(x, gates):
+        pools, gradient = jax.vjp(
+            lambda x, gates: pool_axes(x, gates, gate_axes, (1, 2, 3, 4)), x, gates
         )
-        return pools, gradient_of(jax.tree.map(jnp.sin, pools))
+        return pools, gradient(jax.tree.map(jnp.sin, pools))
 
-    for a, b in here_and_elsewhere(gradients, x, gates):
-        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+    for on_cpus, elsewhere in on_cpus_and_elsewhere(pools_and_gradients, x, gates):
+        np.testing.assert_allclose(elsewhere, on_cpus, rtol=1e-5, atol=1e-5)
+
+
+def test_the_end_of_a_block_is_that_of_a_cpu():
+    branch, shortcut = np.random.default_rng(0).normal(size=(2, 3, 4, 5, 6)).astype("f4")
+
+    def value_and_gradients(branch, shortcut):
+        y, gradient = jax.vjp(residual_relu, branch, shortcut)
+        return y, gradient(jnp.sin(y))
+
+    for on_cpus, elsewhere in on_cpus_and_elsewhere(value_and_gradients, branch, shortcut):
+        np.testing.assert_allclose(elsewhere, on_cpus, rtol=1e-6)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_only_cpus_convolve(platform, variables_and_feature):
-    text = (
-        jax.jit(value_and_gradients)
-        .trace(*variables_and_feature)
-        .lower(lowering_platforms=(platform,))
-        .as_text()
-    )
+def test_only_cpus_convolve(platform):
+    one, kernel = np.ones(1, "f4"), np.ones((3, 3, 3, 2), "f4")
+    parameters = {
+        unit: {"conv": {"kernel": kernel}, "bn": {"scale": one, "bias": one}} for unit in "CTHW"
+    }
+    statistics = {unit: {"bn": {"mean": one, "var": one}} for unit in "CTHW"}
+
+    def gradients(x, parameters):
+        def loss(x, parameters):
+            return axis_attention(
+                x, parameters, statistics, guide=("T", "H", "W"), host=("C",), train=True
+            )[0].sum()
+
+        return jax.grad(loss, (0, 1))(x, parameters)
+
+    traced = jax.jit(gradients).trace(np.ones((2, 3, 9, 5, 8), "f4"), parameters)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert ("stablehlo.convolution" in text) == (platform == "cpu")
-    assert (
-        "stablehlo.while" not in text
-    )  # every round of a loop would copy planes, and start kernels
+    # Every round of a loop would copy planes, and start kernels.
+    assert "stablehlo.while" not in text

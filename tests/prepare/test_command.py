@@ -1,329 +1,21 @@
-"""The command `prepare_data.py`: from raw videos to a data set that the loader and TFDS open,
-killed, stopped and misused.
-"""
+"""The command `prepare_data.py`: its options, help and errors, and the table of its readers."""
 
-import json
+import argparse
 import os
-import resource
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
-from aia_jax.errors import UserError, exit_status
+from aia_jax.errors import exit_status
 from aia_jax.prepare.command import main
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo
+from aia_jax.prepare.readers import READERS
 from aia_jax.shards.dataset_info import open_dataset
-from aia_jax.shards.example import encode_example
-from aia_jax.shards.index import Index
 from aia_jax.shards.reader import open_split
-from aia_jax.video.decode import decode
-from aia_jax.video.frame_size import FrameSize
-from tests.helpers.paths import ROOT
-from tests.helpers.raw_videos import (
-    decoded,
-    numbered_frames,
-    write_empty_video,
-    write_frames,
-    write_video,
-)
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """The command takes SIGTERM and SIGINT; here it runs inside the tests' process."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes; two videos of the first have the same frames in two containers; three videos
-    cannot be read.
-    """
-    raw = tmp_path_factory.mktemp("raw") / "tiny-set"
-    for number in range(8):
-        frames = numbered_frames(10 + number, 30 + 8 * number, 54, colour=(255, 30 * number, 0))
-        write_video(raw / "train" / "moving left" / f"größe {number}.mp4", frames, fps=10)
-        write_video(raw / "train" / "moving right" / f"{number}.webm", frames[::-1], fps=25)
-        write_video(raw / "val" / "moving left" / f"{number}.avi", frames)
-    folder = write_frames(
-        raw / "train" / "standing" / "as frames", numbered_frames(9, 40, 40), "img_%05d.jpg"
-    )
-    (folder / "img_00004.jpg").unlink()
-    write_frames(raw / "val" / "standing" / "as frames", numbered_frames(5, 40, 40), first=0)
-    (raw / "train" / "standing" / "broken.mp4").write_bytes(bytes(range(256)) * 8)
-    (raw / "train" / "standing" / "nothing.webm").touch()
-    write_empty_video(raw / "val" / "standing" / "no frame.avi")
-    return raw
-
-
-@pytest.fixture(scope="module")
-def done(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set as one undisturbed run writes it."""
-    out = tmp_path_factory.mktemp("done") / "out"
-    assert command(raw, out).wait() == 1, "finished, but some videos could not be read"
-    return out
-
-
-def arguments(raw: Path, out: Path, *options: str) -> list[str]:
-    return [
-        "folders",
-        "--raw",
-        str(raw),
-        "--out",
-        str(out),
-        "--size",
-        "24x32",
-        "--workers",
-        "1",
-        "--videos-per-shard",
-        "2",
-        *options,
-    ]
-
-
-def command(raw: Path, out: Path, *options: str, **popen) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "prepare_data.py", *arguments(raw, out, *options)], cwd=ROOT, **popen
-    )
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def wait_for(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
-    while not happened():
-        assert process.poll() is None, "the command ended too early"
-        time.sleep(0.001)
-
-
-def test_what_is_written_is_what_the_videos_show(raw, done):
-    info = open_dataset(done)
-    assert (info.name, info.class_names) == (
-        "tiny_set",
-        ("moving left", "moving right", "standing"),
-    )
-    assert info.splits == {"train": 17, "validation": 9}
-    assert (done / "tiny_set-train.tfrecord-00000-of-00010").is_file()
-    for split, folder in (("train", "train"), ("validation", "val")):
-        reader = open_split(done, split)
-        ids = [reader.index.video_id(record) for record in range(len(reader))]
-        assert len(set(ids)) == len(ids) == info.splits[split]
-        for record, video_id in enumerate(ids):
-            video = decode(raw / folder / video_id, FrameSize(height=24, width=32), 90)
-            assert reader.read_frames(record, range(len(video.frames))) == video.frames
-            assert reader.index.labels["label"][record] == info.class_names.index(
-                video_id.split("/")[0]
-            )
-            expected = encode_example(
-                video.frames,
-                {"label": int(reader.index.labels["label"][record])},
-                video_id,
-                video.fps,
-                24,
-                32,
-            )
-            assert reader.read_record(record) == expected
-    left = ids.index("moving left/3.avi")
-    levels = decoded(reader.read_frames(left, range(13))).mean((1, 2, 3))
-    assert (np.diff(levels) > 0).all()
-
-
-def test_the_index_is_that_of_a_scan(done):
-    for split in ("train", "validation"):
-        shards = sorted(done.glob(f"tiny_set-{split}.tfrecord-*"))
-        built, written = Index.build(shards), Index.load(done / f"{split}.index")
-        assert written.differs_from(shards) == ""
-        assert written.shards == built.shards
-        for column in (
-            "record_offset",
-            "frame_offset",
-            "frame_length",
-            "frame_crc",
-            "fps",
-            "height",
-            "width",
-            "video_id_bytes",
-        ):
-            np.testing.assert_array_equal(getattr(written, column), getattr(built, column))
-
-
-def test_tfds_opens_it(done):
-    builder = tfds.builder_from_directory(done)
-    assert builder.info.features["label"].names == ["moving left", "moving right", "standing"]
-    assert {split: builder.info.splits[split].num_examples for split in builder.info.splits} == {
-        "train": 17,
-        "validation": 9,
-    }
-    reader = open_split(done, "train")
-    example = builder.info.features.deserialize_example_np(reader.read_record(0))
-    assert len(example["frames"]) == example["num_frames"] == reader.index.num_frames[0]
-    assert example["frames"][0].shape == (24, 32, 3)
-
-
-def test_bad_videos_are_listed_and_the_manifest_tells_the_truth(raw, done):
-    lines = dict(line.split("\t") for line in (done / "bad.txt").read_text().splitlines())
-    assert lines == {
-        str(raw / "train/standing/broken.mp4"): "Invalid data found when processing input",
-        str(raw / "train/standing/nothing.webm"): "the file is empty",
-        str(raw / "val/standing/no frame.avi"): "no frame in this file",
-    }
-    manifest = json.loads((done / "manifest.json").read_text())
-    train = manifest["splits"]["train"]
-    assert (train["expected"], train["found"], train["bad"]) == (19, 17, 2)
-    assert [shard["videos"] for shard in train["shards"]] == tfds.builder_from_directory(
-        done
-    ).info.splits["train"].shard_lengths
-    assert train["videos_per_class"] == {
-        "label": {"moving left": 8, "moving right": 8, "standing": 1}
-    }
-    assert train["frames"] == 2 * sum(range(10, 18)) + 8
-    assert (train["frames_per_video"]["min"], train["frames_per_video"]["max"]) == (8, 17)
-    assert train["fps"] == {"10": 8, "25": 8, "unknown": 1}
-    assert train["sources"] == {"h264": 8, "vp8": 8, "img_%05d.jpg from 1": 1}
-    assert train["missing_frame_numbers"] == {"standing/as frames": "4"}
-    assert manifest["options"]["--size"] == "24x32"
-    assert manifest["command"].startswith(f"python prepare_data.py folders --raw {raw}")
-    assert str(done) not in (done / "manifest.json").read_text()
-
-
-def test_killed_anywhere_and_run_again_gives_the_same_bytes(raw, done, tmp_path):
-    out = tmp_path / "out"
-    shards = sorted(path.name for path in done.glob("*.tfrecord-*"))
-    moments = {
-        "a shard half-written": lambda: any(out.glob("*.tfrecord-*.tmp")),
-        "some shards": lambda: (
-            sum((out / ".prepare" / f"{name}.json").is_file() for name in shards) >= 6
-        ),
-        "all but the metadata": lambda: (out / "manifest.json").is_file(),
-    }
-    inodes = {}
-    for moment, happened in moments.items():
-        process = command(raw, out, "--workers", "2")
-        wait_for(process, happened)
-        process.kill()  # the workers, left alone, end by themselves
-        assert process.wait() == -signal.SIGKILL
-        assert not (out / "dataset_info.json").exists(), moment
-        finished = {
-            path.name.removesuffix(".json"): path
-            for path in (out / ".prepare").glob("*.tfrecord-*.json")
-        }
-        for name in finished:
-            inodes.setdefault(name, (out / name).stat().st_ino)
-    assert command(raw, out).wait() == 1
-    assert files(out) == files(done)
-    assert all((out / name).stat().st_ino == inode for name, inode in inodes.items()), (
-        "a finished shard was written again"
-    )
-    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert exit_status(lambda: main(arguments(raw, out))) == 1
-    assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}, (
-        "a finished data set is left alone"
-    )
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_left_overs_of_the_last_moments_are_cleared(raw, done, tmp_path, finished):
-    out = Path(shutil.copytree(done, tmp_path / "out"))
-    for folder in (".metadata.tmp", ".prepare"):
-        (out / folder).mkdir()
-        (out / folder / "tiny_set-train.tfrecord-00000-of-00010").touch()
-    (out / "train.index.host.1.tmp").touch()
-    if not finished:
-        (out / "dataset_info.json").unlink()
-    assert main(arguments(raw, out)) == 1
-    assert files(out) == files(done)
-
-
-def test_sigterm_stops_and_the_next_run_goes_on(raw, done, tmp_path):
-    """Even where a finished shard was damaged in between."""
-    out = tmp_path / "out"
-    process = command(raw, out, stderr=subprocess.PIPE, text=True)
-    wait_for(process, lambda: any((out / ".prepare").glob("*.tfrecord-*.json")))
-    process.terminate()
-    message = process.communicate()[1]
-    assert process.returncode == 75, message
-    assert (
-        message
-        == "stopped: by SIGTERM; the finished shards are kept: run the same command again to go "
-        "on\n"
-    )
-    shard = out / next((out / ".prepare").glob("*.tfrecord-*.json")).name.removesuffix(".json")
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
-    assert exit_status(lambda: main(arguments(raw, out))) == 1
-    assert files(out) == files(done)
-
-
-def test_a_full_disk_is_said_and_survived(raw, done, tmp_path):
-    out = tmp_path / "out"
-    small = (10_000, 10_000)
-    process = command(
-        raw,
-        out,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, small),
-    )
-    message = process.communicate()[1]
-    assert process.returncode == 1
-    assert "File too large" in message
-    assert message.strip().endswith("run the same command again to go on once that is repaired")
-    assert "Traceback" not in message
-    assert exit_status(lambda: main(arguments(raw, out))) == 1
-    assert files(out) == files(done)
-
-
-def test_a_missing_shard_of_a_finished_data_set_is_written_again(raw, done, tmp_path):
-    out = Path(shutil.copytree(done, tmp_path / "out"))
-    (out / "tiny_set-train.tfrecord-00003-of-00010").unlink()
-    assert main(arguments(raw, out)) == 1
-    assert files(out) == files(done)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--size", "48x64"], "--size was 24x32, now 48x64"),
-        (["--quality", "80"], "--quality was 90, now 80"),
-        (["--splits", "train"], "--splits was None, now ['train']"),
-        (["--name", "other"], "--name was tiny_set, now other"),
-    ],
-)
-def test_other_options_on_the_same_folder_are_refused(raw, done, options, said):
-    with pytest.raises(UserError, match="holds the work of another command") as caught:
-        main(arguments(raw, done, *options))
-    assert said in str(caught.value)
-    assert "another --out" in str(caught.value)
-
-
-def test_other_raw_videos_on_the_same_folder_are_refused(raw, done, tmp_path):
-    other = Path(shutil.copytree(raw, tmp_path / "tiny-set"))
-    assert main(arguments(other, done)) == 1, "the same videos in another place are the same"
-    (other / "train" / "standing" / "nothing.webm").write_bytes(b"now there is something")
-    with pytest.raises(
-        UserError,
-        match="19 train, 10 validation, now the same numbers with other names, classes or sizes",
-    ):
-        main(arguments(other, done))
-    (other / "train" / "standing" / "nothing.webm").unlink()
-    with pytest.raises(UserError, match="19 train, 10 validation, now 18 train, 10 validation"):
-        main(arguments(other, done))
+from tests.helpers.prepare_command import arguments, start_command, wait_for
+from tests.helpers.raw_videos import numbered_frames, write_video
 
 
 def test_one_split_and_all_class_ids(raw, tmp_path, capsys):
@@ -342,20 +34,10 @@ def test_one_split_and_all_class_ids(raw, tmp_path, capsys):
     )
 
 
-def test_a_split_without_a_readable_video(tmp_path, capsys):
-    write_video(tmp_path / "raw" / "train" / "a" / "1.mp4", numbered_frames(3, 24, 32))
-    (tmp_path / "raw" / "val" / "a").mkdir(parents=True)
-    (tmp_path / "raw" / "val" / "a" / "1.mp4").touch()
-    assert main(arguments(tmp_path / "raw", tmp_path / "out")) == 1
-    assert "no video of the split validation could be read" in capsys.readouterr().err
-    assert (tmp_path / "out" / "bad.txt").read_text().endswith("\tthe file is empty\n")
-    assert not (tmp_path / "out" / "dataset_info.json").exists()
-
-
-def wrong(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The error line of a command whose input is wrong."""
     try:
-        status = exit_status(lambda: main(arguments))
+        status = exit_status(lambda: main(words))
     except SystemExit as end:  # argparse
         status = end.code
     said = capsys.readouterr().err
@@ -366,51 +48,108 @@ def wrong(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_wrong_input(raw, tmp_path, capsys):
     out = str(tmp_path / "out")
-    assert "--raw nowhere does not exist" in wrong(
+    assert "--raw nowhere does not exist" in usage_error(
         ["folders", "--raw", "nowhere", "--out", out], capsys
     )
     (tmp_path / "videos.tar").touch()
-    assert "is a file; unpack it" in wrong(
+    assert "is a file; unpack it" in usage_error(
         ["folders", "--raw", str(tmp_path / "videos.tar"), "--out", out], capsys
     )
-    assert "write HEIGHTxWIDTH, as 240x320" in wrong(
+    assert "write HEIGHTxWIDTH, as 240x320" in usage_error(
         arguments(raw, tmp_path / "out", "--size", "big"), capsys
     )
-    assert "--quality 101" in wrong(arguments(raw, tmp_path / "out", "--quality", "101"), capsys)
-    assert "--workers" in wrong(arguments(raw, tmp_path / "out", "--workers", "0"), capsys)
-    assert "there is train, validation" in wrong(
+    assert "--quality 101" in usage_error(
+        arguments(raw, tmp_path / "out", "--quality", "101"), capsys
+    )
+    assert "--workers" in usage_error(arguments(raw, tmp_path / "out", "--workers", "0"), capsys)
+    assert "there is train, validation" in usage_error(
         arguments(raw, tmp_path / "out", "--splits", "dev"), capsys
     )
-    assert "--name 1st" in wrong(arguments(raw, tmp_path / "out", "--name", "1st"), capsys)
-    assert "choose a folder outside" in wrong(arguments(raw, raw / "out"), capsys)
-    assert "invalid choice: 'imagenet'" in wrong(["imagenet"], capsys)
-    assert "--raw" in wrong(["folders", "--out", out], capsys)
+    assert "--name 1st" in usage_error(arguments(raw, tmp_path / "out", "--name", "1st"), capsys)
+    assert "choose a folder outside" in usage_error(arguments(raw, raw / "out"), capsys)
+    assert "invalid choice: 'imagenet'" in usage_error(["imagenet"], capsys)
+    assert "--raw" in usage_error(["folders", "--out", out], capsys)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").touch()
-    assert "must be a new or empty folder" in wrong(arguments(raw, tmp_path / "taken"), capsys)
-    assert f"{tmp_path / 'taken'} has thesis.tex" in wrong(
+    assert "must be a new or empty folder" in usage_error(
         arguments(raw, tmp_path / "taken"), capsys
     )
-    assert "cannot be written" in wrong(arguments(raw, tmp_path / "videos.tar" / "out"), capsys)
+    assert f"{tmp_path / 'taken'} has thesis.tex" in usage_error(
+        arguments(raw, tmp_path / "taken"), capsys
+    )
+    assert "cannot be written" in usage_error(
+        arguments(raw, tmp_path / "videos.tar" / "out"), capsys
+    )
     assert not (tmp_path / "out").exists(), "nothing was done"
 
 
 def test_two_runs_at_once_are_refused(raw, tmp_path, capsys):
-    process = command(raw, tmp_path / "out")
+    process = start_command(raw, tmp_path / "out")
     wait_for(process, lambda: (tmp_path / "out" / ".prepare" / "plan.json").is_file())
-    assert "another prepare_data.py is at work" in wrong(arguments(raw, tmp_path / "out"), capsys)
+    assert "another prepare_data.py is at work" in usage_error(
+        arguments(raw, tmp_path / "out"), capsys
+    )
     process.kill()
     process.wait()
 
 
-def test_without_arguments_it_lists_the_data_sets():
-    listed = subprocess.run(
-        [sys.executable, "prepare_data.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ,
-    )
-    assert listed.returncode == 0
-    assert "folders" in listed.stdout
-    assert "one folder a class" in " ".join(listed.stdout.split())
+def test_without_arguments_it_lists_the_data_sets(capsys, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    assert main([]) == 0
+    listed = " ".join(capsys.readouterr().out.split())
+    assert "exit status: 0 done" in listed
+    for name, reader in READERS.items():
+        assert f" {name} {reader.__doc__.splitlines()[0]} " in listed
+
+
+def test_the_first_line_of_a_readers_help_is_a_sentence():
+    for reader in READERS.values():
+        assert reader.__doc__.splitlines()[0].endswith(".")
+        assert reader.__doc__.splitlines()[1] == ""
+
+
+def test_a_reader_is_one_module_and_one_row_of_the_table(tmp_path, capsys, monkeypatch):
+    toy = ModuleType("toy", "Toy videos: all in one folder.\n\n  RAW/<video>.mp4\n")
+    toy.RECIPE = "configs/toy.py:tsn,copies={copies}"
+
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--copies", type=int, default=1, metavar="N")
+
+    def read(raw: Path, options: argparse.Namespace) -> RawDataset:
+        videos = [
+            RawVideo(f"{path.stem} {copy}", path, {"verb": 1}, "train")
+            for path in sorted(raw.iterdir())
+            for copy in range(options.copies)
+        ]
+        return RawDataset("toy", {"verb": ("cut", "pour")}, tuple(videos))
+
+    toy.add_arguments, toy.read = add_arguments, read
+    monkeypatch.setitem(READERS, "toy", toy)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "toy Toy videos: all in one folder." in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit, match="0"):
+        main(["toy", "--help"])
+    assert "\n  RAW/<video>.mp4\n" in capsys.readouterr().out
+
+    write_video(tmp_path / "raw" / "a.mp4", numbered_frames(3, 24, 32))
+    words = [
+        "toy",
+        "--raw",
+        str(tmp_path / "raw"),
+        "--out",
+        str(tmp_path / "out"),
+        "--workers",
+        "1",
+    ]
+    assert main([*words, "--size", "24x32", "--copies", "2"]) == 0
+    assert "--config configs/toy.py:tsn,copies=2 --config.init" in capsys.readouterr().out
+    index = open_split(tmp_path / "out", "train").index
+    assert sorted(map(index.video_id, range(2))) == ["a 0", "a 1"]
+    assert index.labels["verb"].tolist() == [1, 1]
+
+    del toy.RECIPE  # then it trains as own videos do; nothing is prepared again
+    assert main([*words, "--size", "24x32", "--copies", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "--config configs/own_videos.py --config.init" in said
+    assert said.endswith(" --config.data.label=verb --config.data.num_classes=2\n")

@@ -1,13 +1,9 @@
-"""`prepare_data.py verify` finds every kind of damage and `show` writes a page that holds what it
-should.
-"""
+"""`prepare_data.py verify` finds every kind of damage; `show` writes a page of the data set."""
 
 import base64
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,7 +18,7 @@ from aia_jax.prepare.show import write_page
 from aia_jax.prepare.verify import Damage, verify
 from aia_jax.shards.example import encode_example
 from aia_jax.shards.tfrecord import RecordWriter, scan_records
-from tests.helpers.paths import ROOT
+from tests.helpers.prepare_command import arguments
 from tests.helpers.raw_videos import numbered_frames, write_video
 from tests.helpers.tiny_data import jpeg_frames, make_dataset
 
@@ -31,9 +27,7 @@ NAMES = ("moving left", "moving right", "standing <upright>", "turning left")
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four classes in the order of their folders, one video that cannot be read, as the real
-    command writes them.
-    """
+    """Four classes and one video that cannot be read, as the real command writes them."""
     folder = tmp_path_factory.mktemp("tools")
     for number in range(24):
         name = NAMES[number % 4]
@@ -43,21 +37,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fps=(12, 30)[number % 2],
         )
     (folder / "raw" / NAMES[0] / "broken.mp4").write_bytes(b"nothing")
-    words = [
-        "folders",
-        "--raw",
-        str(folder / "raw"),
-        "--out",
-        str(folder / "out"),
-        "--size",
-        "24x32",
-        "--videos-per-shard",
-        "5",
-    ]
-    done = subprocess.run(
-        [sys.executable, "prepare_data.py", *words], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 1, done.stderr
+    words = arguments(folder / "raw", folder / "out", "--videos-per-shard", "5", "--workers", "2")
+    assert main(words) == 1
     return folder / "out"
 
 
@@ -71,9 +52,7 @@ def shard(folder: Path, number: int = 0) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Passes the first record through `change` and writes the shard again, with checksums that are
-    right.
-    """
+    """Changes the first record of a shard and writes it again, with the right checksums."""
     records = [record.data for record in scan_records(path)]
     with RecordWriter(path) as writer:
         for record in [change(records[0]), *records[1:]]:
@@ -259,13 +238,12 @@ def test_the_page(prepared, tmp_path, capsys):
     strips = [picture for picture in page.pictures if picture.shape[1] > 1000]
     pairs = [picture for picture in page.pictures if picture.shape[1] < 1000]
     assert len(strips) == 6 and len(pairs) == 6
-    for clip, mirror in zip(
-        pairs[::2], pairs[1::2], strict=True
-    ):  # the frames keep their order, each is mirrored
+    for clip, mirror in zip(pairs[::2], pairs[1::2], strict=True):
         width = (clip.shape[1] + 4) // 4 - 4
-        for frame in range(4):
-            at = slice(frame * (width + 4), frame * (width + 4) + width)
-            assert np.abs(clip[:, at].astype(int) - mirror[:, at][:, ::-1]).mean() < 4
+        for frame in range(4):  # the frames keep their order, and each is mirrored
+            columns = slice(frame * (width + 4), frame * (width + 4) + width)
+            difference = clip[:, columns].astype(int) - mirror[:, columns][:, ::-1]
+            assert np.abs(difference).mean() < 4
     captions = re.findall(
         r"<b>([^<]*)</b><span class=\"label\">label (\d)</span><span class=\"soft\">mirrored",
         source,

@@ -28,7 +28,7 @@ def reader(tmp_path) -> ShardReader:
 
 
 def test_records_are_named_once(reader, tmp_path):
-    log = DamageLog(tmp_path / "bad_records.txt", reader, limit_share=0.5)
+    log = DamageLog(tmp_path / "bad_records.txt", reader, max_fraction=0.5)
     assert not log.path.exists()
     assert log.add(np.array([[-1, 2], [2, -1]])) == 1
     assert log.add([7, 2]) == 1
@@ -76,7 +76,7 @@ def test_splits_share_a_file_and_count_their_own(reader, tmp_path):
 
 def test_more_than_the_share_stops_the_run(reader, tmp_path):
     path = tmp_path / "bad_records.txt"
-    log = DamageLog(path, reader, limit_share=0.1)  # 1 of 12
+    log = DamageLog(path, reader, max_fraction=0.1)  # 1 of 12
     log.add([2])
     with pytest.raises(DataError) as raised:
         log.add([7])
@@ -86,12 +86,12 @@ def test_more_than_the_share_stops_the_run(reader, tmp_path):
     assert "raise data.damaged_share if you mean it" in message
     assert len(path.read_text().splitlines()) == 3
     with pytest.raises(DataError):  # and again after a restart
-        DamageLog(path, reader, limit_share=0.1).add([2])
-    DamageLog(path, reader, limit_share=2 / 12).add([2])
+        DamageLog(path, reader, max_fraction=0.1).add([2])
+    DamageLog(path, reader, max_fraction=2 / 12).add([2])
 
 
 def test_no_damage_allowed(reader, tmp_path):
-    log = DamageLog(tmp_path / "bad_records.txt", reader, limit_share=0.0)
+    log = DamageLog(tmp_path / "bad_records.txt", reader, max_fraction=0.0)
     log.add([-1])
     with pytest.raises(DataError, match="0% of 12 = 0 allowed, found 1"):
         log.add([2])

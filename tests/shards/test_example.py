@@ -1,6 +1,4 @@
-"""The wire format of tf.train.Example against protobuf's own, which is built here from the
-message's published fields.
-"""
+"""The wire format of tf.train.Example against protobuf, which gets the message's fields here."""
 
 import struct
 
@@ -69,16 +67,16 @@ def parsed_by_protobuf(record: bytes) -> dict:
 
 
 def parsed_by_us(record: bytes) -> dict:
-    """The same through `parse_example`, its places resolved to the bytes there."""
+    """The same through `parse_example`, its offsets resolved to the bytes there."""
     found = {}
     for name, (kind, values) in parse_example(record).items():
         assert all(
-            0 <= place <= place + length <= len(record)
-            for place, length in (values if kind == "bytes" else [])
+            0 <= offset <= offset + length <= len(record)
+            for offset, length in (values if kind == "bytes" else [])
         )
         found[name] = (
             kind,
-            [record[place : place + length] for place, length in values]
+            [record[offset : offset + length] for offset, length in values]
             if kind == "bytes"
             else values,
         )

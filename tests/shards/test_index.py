@@ -1,6 +1,4 @@
-"""The index: made while writing it equals the scan, it survives its file, and it names what it
-describes.
-"""
+"""The index: the one made while writing equals that of a scan, in memory and as a file."""
 
 import pickle
 from dataclasses import fields
@@ -15,8 +13,8 @@ from aia_jax.errors import DataError
 from aia_jax.shards import index as index_module
 from aia_jax.shards.example import encode_example
 from aia_jax.shards.index import Index, IndexFileError
+from aia_jax.shards.index_builder import ShardIndexBuilder
 from aia_jax.shards.index_merge import merge_index_files
-from aia_jax.shards.index_rows import ShardRows
 from aia_jax.shards.tfrecord import RecordWriter, crc32c
 
 videos = st.fixed_dictionaries(
@@ -35,16 +33,16 @@ EACH_FOLDER_TWICE = settings(
 )
 
 
-def write(folder: Path, shards: list[list[bytes]]) -> tuple[list[Path], list[ShardRows]]:
-    """Writes shards, gathering their rows on the way."""
-    paths, rows = [], []
+def write(folder: Path, shards: list[list[bytes]]) -> tuple[list[Path], list[ShardIndexBuilder]]:
+    """Writes shards, building their indices on the way."""
+    paths, builders = [], []
     for number, records in enumerate(shards):
         paths.append(folder / f"shard-{number}")
-        rows.append(ShardRows())
+        builders.append(ShardIndexBuilder())
         with RecordWriter(paths[-1]) as writer:
             for record in records:
-                rows[-1].add(record, writer.write(record))
-    return paths, rows
+                builders[-1].add(record, writer.write(record))
+    return paths, builders
 
 
 def video(frames=(b"x",), label=0, video_id="v", **labels) -> bytes:
@@ -67,7 +65,7 @@ def assert_same(a: Index, b: Index) -> None:
 @EACH_FOLDER_TWICE
 @given(st.lists(st.lists(videos | no_videos, max_size=4), max_size=3))
 def test_rows_gathered_while_writing_equal_the_scan_and_the_file(tmp_path, shards):
-    paths, rows = write(
+    paths, builders = write(
         tmp_path,
         [
             [encode_example(**one) if isinstance(one, dict) else one for one in shard]
@@ -75,7 +73,7 @@ def test_rows_gathered_while_writing_equal_the_scan_and_the_file(tmp_path, shard
         ],
     )
     joined = Index.join(
-        paths, pickle.loads(pickle.dumps(rows))
+        paths, pickle.loads(pickle.dumps(builders))
     )  # as they come from a worker process
     joined.save(tmp_path / "joined.index")
     Index.build(paths).save(tmp_path / "built.index")
@@ -84,7 +82,7 @@ def test_rows_gathered_while_writing_equal_the_scan_and_the_file(tmp_path, shard
     assert_same(loaded, joined)
     assert_same(pickle.loads(pickle.dumps(loaded)), joined)
     assert_same(pickle.loads(pickle.dumps(joined)), joined)
-    assert loaded.differs_from(paths) == ""
+    assert loaded.find_mismatch(paths) == ""
 
 
 def test_columns_say_where_everything_lies(tmp_path):
@@ -141,8 +139,8 @@ def test_every_integer_of_a_record_but_those_of_its_frames_is_a_label(tmp_path):
 
 
 def test_an_index_of_no_records(tmp_path):
-    paths, rows = write(tmp_path, [[]])
-    Index.join(paths, rows).save(tmp_path / "index")
+    paths, builders = write(tmp_path, [[]])
+    Index.join(paths, builders).save(tmp_path / "index")
     loaded = Index.load(tmp_path / "index")
     assert [len(loaded), loaded.labels, loaded.num_frames.tolist(), loaded.damaged.tolist()] == [
         0,
@@ -162,22 +160,22 @@ def test_a_video_id_that_is_not_text_is_kept_and_shown(tmp_path):
 
 
 @EACH_FOLDER_TWICE
-@given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
-def test_any_flipped_bit_of_the_file_is_noticed(tmp_path, place, bit):
-    paths, rows = write(tmp_path, [[video([b"x" * n], n, f"video {n}") for n in range(1, 9)]])
-    Index.join(paths, rows).save(tmp_path / "index")
+@given(offset=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_any_flipped_bit_of_the_file_is_noticed(tmp_path, offset, bit):
+    paths, builders = write(tmp_path, [[video([b"x" * n], n, f"video {n}") for n in range(1, 9)]])
+    Index.join(paths, builders).save(tmp_path / "index")
     content = bytearray((tmp_path / "index").read_bytes())
-    content[place % len(content)] ^= 1 << bit
+    content[offset % len(content)] ^= 1 << bit
     (tmp_path / "index").write_bytes(content)
     with pytest.raises(IndexFileError, match="does not match its checksum"):
         Index.load(tmp_path / "index")
 
 
 def test_a_file_of_another_version_is_refused(tmp_path, monkeypatch):
-    paths, rows = write(tmp_path, [[video()]])
+    paths, builders = write(tmp_path, [[video()]])
     with monkeypatch.context() as patch:
         patch.setattr(index_module, "_VERSION", 2)
-        Index.join(paths, rows).save(tmp_path / "index")
+        Index.join(paths, builders).save(tmp_path / "index")
     with pytest.raises(IndexFileError, match="of version 2, this program reads 1"):
         Index.load(tmp_path / "index")
 
@@ -190,20 +188,20 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 
 def test_a_loaded_index_travels_as_its_path(tmp_path):
-    paths, rows = write(tmp_path, [[video([b"x"] * 1000)]])
-    index = Index.join(paths, rows)
+    paths, builders = write(tmp_path, [[video([b"x"] * 1000)]])
+    index = Index.join(paths, builders)
     index.save(tmp_path / "index")
     loaded = Index.load(tmp_path / "index")
     assert len(pickle.dumps(loaded)) < 1000 < len(pickle.dumps(index))
 
 
 def test_a_worker_that_finds_another_index_says_so(tmp_path):
-    paths, rows = write(tmp_path, [[video(label=1)]])
-    Index.join(paths, rows).save(tmp_path / "index")
+    paths, builders = write(tmp_path, [[video(label=1)]])
+    Index.join(paths, builders).save(tmp_path / "index")
     loaded = Index.load(tmp_path / "index")
     sent = pickle.dumps(loaded)
-    paths, rows = write(tmp_path, [[video(label=2)]])
-    Index.join(paths, rows).save(tmp_path / "index")
+    paths, builders = write(tmp_path, [[video(label=2)]])
+    Index.join(paths, builders).save(tmp_path / "index")
     assert loaded.labels["label"].tolist() == [1]  # who has it open keeps the old one
     with pytest.raises(
         DataError, match="was replaced while a run was using it; start the run again"
@@ -212,22 +210,25 @@ def test_a_worker_that_finds_another_index_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "noticed"), [(0, True), (70_000, True), (199_000, True), (100_000, False)]
+    ("offset", "noticed"), [(0, True), (70_000, True), (199_000, True), (100_000, False)]
 )
-def test_the_fingerprint_covers_both_ends_of_a_shard(tmp_path, place, noticed):
+def test_the_fingerprint_covers_both_ends_of_a_shard(tmp_path, offset, noticed):
     """The middle is left to the checksum of each frame."""
-    paths, rows = write(tmp_path, [[video([bytes(200_000)])]])
-    index = Index.join(paths, rows)
+    paths, builders = write(tmp_path, [[video([bytes(200_000)])]])
+    index = Index.join(paths, builders)
     content = bytearray(paths[0].read_bytes())
-    content[place if place != 70_000 else 65_535] ^= 1
+    content[offset if offset != 70_000 else 65_535] ^= 1
     paths[0].write_bytes(content)
-    assert bool(index.differs_from(paths)) is noticed
-    assert "2 of other names" in index.differs_from([tmp_path / "a", tmp_path / "b"])
+    assert bool(index.find_mismatch(paths)) is noticed
+    assert "2 of other names" in index.find_mismatch([tmp_path / "a", tmp_path / "b"])
 
 
 @pytest.mark.parametrize("second", [{"verb": 1}, {}, {"label": 5, "verb": 2}])
 def test_merged_parts_are_the_joined_index(tmp_path, second):
-    paths, rows = [tmp_path / f"s-{k}" for k in range(3)], [ShardRows() for _ in range(3)]
+    paths, builders = (
+        [tmp_path / f"s-{k}" for k in range(3)],
+        [ShardIndexBuilder() for _ in range(3)],
+    )
     videos = {
         0: [({"label": 3}, 4), ({"label": 0}, 1)],
         1: [],
@@ -239,9 +240,11 @@ def test_merged_parts_are_the_joined_index(tmp_path, second):
                 record = encode_example(
                     [bytes([number]) * 5] * frames, labels, f"é{k}/{number}", 12.5, 24, 32
                 )
-                rows[k].add(record, writer.write(record), "broken" if (k, number) == (2, 1) else "")
-        Index.join([path], [rows[k]]).save(tmp_path / f"{k}.part")
-    Index.join(paths, rows).save(tmp_path / "joined")
+                builders[k].add(
+                    record, writer.write(record), "broken" if (k, number) == (2, 1) else ""
+                )
+        Index.join([path], [builders[k]]).save(tmp_path / f"{k}.part")
+    Index.join(paths, builders).save(tmp_path / "joined")
     merge_index_files([tmp_path / f"{k}.part" for k in range(3)], tmp_path / "merged")
     assert (tmp_path / "merged").read_bytes() == (tmp_path / "joined").read_bytes()
     assert Index.load(tmp_path / "merged").video_id(4) == "é2/2"

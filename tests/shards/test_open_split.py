@@ -1,6 +1,4 @@
-"""Opening a split: every way in which its shards or its index can be missing, cut, damaged or
-another's.
-"""
+"""Opening a split whose shards or index are missing, cut short, damaged or another split's."""
 
 import gzip
 import logging
@@ -47,7 +45,7 @@ def test_a_missing_shard_is_named(dataset):
 def test_a_shard_cut_inside_a_record(dataset, cut, with_index):
     path = shard(dataset, 0)
     os.truncate(path, path.stat().st_size - cut)
-    kept = (dataset / "train.index").read_bytes()
+    original = (dataset / "train.index").read_bytes()
     if not with_index:
         (dataset / "train.index").unlink()
     with pytest.raises(
@@ -58,7 +56,7 @@ def test_a_shard_cut_inside_a_record(dataset, cut, with_index):
         open_split(dataset, "train")
     assert "\n" not in str(error.value)
     if with_index:
-        assert (dataset / "train.index").read_bytes() == kept
+        assert (dataset / "train.index").read_bytes() == original
 
 
 def test_a_shard_cut_inside_a_length(dataset):
@@ -78,7 +76,7 @@ def test_a_shard_cut_between_records(dataset, with_index):
     path = shard(dataset, 0)
     *_, last = scan_records(path)
     os.truncate(path, last.offset - 12)
-    kept = (dataset / "train.index").read_bytes()
+    original = (dataset / "train.index").read_bytes()
     if not with_index:
         (dataset / "train.index").unlink()
     with pytest.raises(
@@ -87,7 +85,7 @@ def test_a_shard_cut_between_records(dataset, with_index):
     ):
         open_split(dataset, "train")
     if with_index:
-        assert (dataset / "train.index").read_bytes() == kept
+        assert (dataset / "train.index").read_bytes() == original
 
 
 def test_an_emptied_shard(dataset):
@@ -119,12 +117,12 @@ def test_a_flipped_byte_in_a_length(dataset, number):
         open_split(dataset, "train")
 
 
-@pytest.mark.parametrize("place", [0, 500, -1, -5])
-def test_a_flipped_byte_in_the_data_makes_one_damaged_row(dataset, place):
+@pytest.mark.parametrize("offset", [0, 500, -1, -5])
+def test_a_flipped_byte_in_the_data_makes_one_damaged_row(dataset, offset):
     records = list(scan_records(shard(dataset, 0)))
     flip_byte(
         shard(dataset, 0),
-        records[2].offset + (place if place >= 0 else len(records[2].data) + 4 + place),
+        records[2].offset + (offset if offset >= 0 else len(records[2].data) + 4 + offset),
     )
     reader = open_split(dataset, "train")
     assert reader.index.damaged.tolist() == [False, False, True, *[False] * 6]
@@ -184,7 +182,7 @@ def test_shards_without_records_are_fine(tmp_path):
 
 def test_a_missing_index_is_made_again(tmp_path, caplog):
     folder = make_dataset(tmp_path)
-    kept = (folder / "train.index").read_bytes()
+    original = (folder / "train.index").read_bytes()
     (folder / "train.index").unlink()
     with caplog.at_level(logging.WARNING):
         open_split(folder, "train")
@@ -193,16 +191,16 @@ def test_a_missing_index_is_made_again(tmp_path, caplog):
         ]
         open_split(folder, "train")
     assert len(caplog.records) == 1
-    assert (folder / "train.index").read_bytes() == kept
+    assert (folder / "train.index").read_bytes() == original
 
 
-@pytest.mark.parametrize("place", [0, 9, 30, 0.5, -5, -1])
-def test_a_flipped_byte_in_the_index_is_noticed(dataset, caplog, place):
+@pytest.mark.parametrize("offset", [0, 9, 30, 0.5, -5, -1])
+def test_a_flipped_byte_in_the_index_is_noticed(dataset, caplog, offset):
     path = dataset / "train.index"
-    kept = path.read_bytes()
-    flip_byte(path, int(len(kept) * place) if isinstance(place, float) else place)
+    original = path.read_bytes()
+    flip_byte(path, int(len(original) * offset) if isinstance(offset, float) else offset)
     reader = open_split(dataset, "train")
-    assert [len(reader), path.read_bytes()] == [9, kept]
+    assert [len(reader), path.read_bytes()] == [9, original]
     assert [record.message.split(";")[0] for record in caplog.records] == [
         f"index {path}: it does not match its checksum"
     ]
@@ -211,19 +209,19 @@ def test_a_flipped_byte_in_the_index_is_noticed(dataset, caplog, place):
 @pytest.mark.parametrize("size", [0, 3, 8, 100])
 def test_a_cut_index_is_noticed(dataset, caplog, size):
     path = dataset / "train.index"
-    kept = path.read_bytes()
+    original = path.read_bytes()
     os.truncate(path, size)
     open_split(dataset, "train")
-    assert path.read_bytes() == kept
+    assert path.read_bytes() == original
     assert len(caplog.records) == 1
 
 
 def test_an_index_of_other_shards_is_made_again(dataset, tmp_path, caplog):
     other = make_dataset(tmp_path / "other", seed=1)
-    kept = (dataset / "train.index").read_bytes()
+    original = (dataset / "train.index").read_bytes()
     (dataset / "train.index").write_bytes((other / "train.index").read_bytes())
     open_split(dataset, "train")
-    assert (dataset / "train.index").read_bytes() == kept
+    assert (dataset / "train.index").read_bytes() == original
     assert "tiny-train.tfrecord-00000-of-00002 is not the file it was made for" in caplog.text
     assert len(caplog.records) == 1
 

@@ -1,6 +1,4 @@
-"""Reading single frames of shards: which bytes, from several threads and processes, and damage met
-on the way.
-"""
+"""Reading single frames: the bytes that are fetched, threads and processes, damaged frames."""
 
 import gc
 import multiprocessing

@@ -1,6 +1,4 @@
-"""The file format of shards: what is written, what a scan finds, and that a file is whole or not
-there.
-"""
+"""The file format of shards: writing, scanning, and files that are whole or absent."""
 
 import os
 import signal
@@ -14,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aia_jax.errors import DataError
-from aia_jax.shards.reader import RecordWriter
-from aia_jax.shards.tfrecord import atomic_file, scan_records
+from aia_jax.shards.tfrecord import RecordWriter, scan_records
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_shards import write_shard
 
@@ -57,10 +54,10 @@ def test_grain_reads_the_records(tmp_path):
 
 def test_write_returns_where_the_data_begins(tmp_path):
     with RecordWriter(tmp_path / "shard") as writer:
-        places = [writer.write(b"x" * n) for n in (3, 0, 9)]
+        offsets = [writer.write(b"x" * n) for n in (3, 0, 9)]
         size = writer.size
     content = (tmp_path / "shard").read_bytes()
-    assert [content[place : place + n] for place, n in zip(places, (3, 0, 9), strict=True)] == [
+    assert [content[offset : offset + n] for offset, n in zip(offsets, (3, 0, 9), strict=True)] == [
         b"xxx",
         b"",
         b"x" * 9,
@@ -115,10 +112,3 @@ with RecordWriter({str(path)!r}) as writer:
     assert [record.data for record in scan_records(path)] == [b"old"]
     write_shard(path, [b"new"])
     assert [file.name for file in tmp_path.iterdir()] == ["shard"]
-
-
-def test_files_get_the_usual_permissions(tmp_path):
-    with atomic_file(tmp_path / "file"):
-        pass
-    (tmp_path / "plain").touch()
-    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -11,9 +11,9 @@ from flax.traverse_util import flatten_dict
 from aia_jax import create_model
 from aia_jax.errors import UserError
 from aia_jax.training.freezing import frozen_rule
+from aia_jax.training.methods.supervised import make_train_step
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState
-from aia_jax.training.step import make_train_step
 from configs import base
 
 MODEL = create_model(3, stem="small", width=4, stage_sizes=(1, 1), attention="C", dropout=0.0)
@@ -75,9 +75,8 @@ def test_partial_bn_is_the_backbones_but_for_the_first():
         for name in paths(variables()["params"])
         if "bn" in name and "/attention/" not in name and not name.startswith("stem/")
     }
-    assert (
-        held == norms and len(held) == 2 * 2 * 4
-    )  # scale and shift of three and the shortcut's, in two blocks
+    # Scale and shift of three and the shortcut's, in two blocks.
+    assert held == norms and len(held) == 2 * 2 * 4
 
 
 @pytest.mark.parametrize(
@@ -100,9 +99,8 @@ def test_frozen_parameters_stay_and_everything_else_moves():
     changed, momentum, metrics = changed_by_training("stem/.* stage1_.*", partial_bn=False)
     names = paths(variables())
     frozen = {name for name in names if name.startswith(("params/stem/", "params/stage1_"))}
-    assert (
-        changed == set(names) - frozen
-    )  # running statistics of all blocks too: a frozen kernel's output still is what it is
+    # Running statistics of all blocks too: a frozen kernel's output still is what it is.
+    assert changed == set(names) - frozen
     for name, leaf in momentum.items():
         assert np.any(leaf != 0) == (f"params/{name}" not in frozen), name
     assert metrics["grad_norm"] > 0

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from aia_jax import create_model
+from aia_jax.training.methods.supervised import make_train_step
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState
-from aia_jax.training.step import make_train_step
 from aia_jax.weights import from_torch
 from tests.golden import recipe
 from tests.helpers.paths import GOLDEN
@@ -88,10 +88,11 @@ def averaged_over(key):
     clips, frames, height, _ = CLIPS
     stage = int(re.search(r"layer(\d)", key)[1]) if "layer" in key else 0
     side = height // 2 if stage == 0 else height // 4 // 2 ** (stage - 1)
+    # What a unit leaves of T, C, H, W.
     axes = {
         "C": (frames, side, side),
         "T": (64 * 2 ** (stage - 1), side, side),
-    }  # what a unit leaves of T, C, H, W
+    }
     axes["H"] = axes["W"] = (frames, 64 * 2 ** (stage - 1), side)
     unit = re.search(r"\.([CTHW])_bn", key)
     return clips * np.prod(axes[unit[1]] if unit else (frames, side, side))

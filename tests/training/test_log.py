@@ -20,6 +20,7 @@ from rich.console import Console
 from aia_jax import config as configs
 from aia_jax import sharding
 from aia_jax.errors import UserError
+from aia_jax.models import model_from_config
 from aia_jax.training import startup
 from aia_jax.training.curves import draw_curves
 from aia_jax.training.log import METRICS_FILE, TENSORBOARD_DIR, NonFiniteLoss, RunLog, read_rows
@@ -332,9 +333,8 @@ def test_the_line_in_a_terminal(width):
     line.message("kept")
     line.close()
     text = screen.getvalue()
-    assert (
-        "kept\n" in text and "epoch 1/10  step 8/1,000  ETA 0:" in text and text.count("\n") == 2
-    )  # one line is redrawn
+    # One line is redrawn.
+    assert "kept\n" in text and "epoch 1/10  step 8/1,000  ETA 0:" in text and text.count("\n") == 2
     if width == 200:
         assert "loss 1.5  LR 0.01  812.3 clips/s  data wait 3%" in text
 
@@ -363,11 +363,12 @@ def test_curves(tmp_path):
 
 def test_the_start_table():
     config = configs.load(
-        ROOT / "configs" / "ssv2_aia_tsn.py",
+        ROOT / "configs" / "ssv2.py:aia_tsn",
         ["train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4"],
     )
     table = startup.start_table(
         config,
+        network=model_from_config(config).describe(),
         found={"train": 168_900, "validation": 24_777},
         classes=174,
         params=23_871_726,
@@ -385,7 +386,8 @@ def test_the_start_table():
         "train: 168,900 videos of 168,913 expected, 13 missing",
         "validation: 24,777 videos of 24,777 expected",
         "174 classes",
-        "TSN with CinST->STinC, ResNet-50",
+        "TSN with CinST->STinC, ResNet-50, float32",
+        "60.3% top-1, 86.4% top-5 (Table II; 8 frames × 1 crop × 1 clip)",
         "23,871,726 parameters, 32.96 G",
         "data 1 × fsdp 1 × time 1",
         "8 clips, 8 a device, in 2 parts; BatchNorm over groups of 4",

@@ -191,3 +191,18 @@ def test_many_uncovered_parameters_are_counted():
 def test_malformed_groups_are_named(group, message):
     with pytest.raises(UserError, match=message):
         optimizer.parse_groups((group,))
+
+
+@pytest.mark.parametrize("sizes", [[(3,)], [(70, 70)], [(), (1,), (3, 3, 3, 2), (64, 64), (5000,)]])
+def test_the_global_norm_equals_optax(sizes):
+    rng = np.random.default_rng(0)
+    gradients = {str(i): rng.normal(size=size).astype("f4") for i, size in enumerate(sizes)}
+    found = jax.jit(global_norm)(gradients)
+    assert found.shape == () and found.dtype == np.float32
+    np.testing.assert_allclose(found, optax.tree.norm(gradients), rtol=1e-6)
+
+
+def test_small_gradients_are_summed_together():
+    """Separate sums of attention's 400 gradients would take a third of a step's compile time."""
+    text = jax.jit(global_norm).lower([np.ones(6, "f4")] * 50).as_text()
+    assert text.count("stablehlo.reduce(") == 1

@@ -1,7 +1,6 @@
-"""Videos and folders of frames, whole and broken, to JPEG frames: every frame, its size, its
-colours.
-"""
+"""Decoding videos and folders of frames: every frame, its size, its colours; broken sources."""
 
+import os
 from pathlib import Path
 
 import av
@@ -10,9 +9,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from aia_jax.errors import UserError
-from aia_jax.video.decode import UnreadableVideo, decode
-from aia_jax.video.frame_folder import FrameNamesError, detect
+from aia_jax.video.decode import UnreadableVideo, cores, decode
 from aia_jax.video.frame_size import FrameSize
 from tests.helpers.raw_videos import (
     decoded,
@@ -71,13 +68,7 @@ def test_stored_size(tmp_path, size, height, width, stored):
     assert (video.height, video.width) == decoded(video.frames).shape[1:3] == stored
 
 
-@pytest.mark.parametrize("text", ["320", "0x0", "short", "8x8", "short9999", "240*320", ""])
-def test_other_sizes_are_refused(text):
-    with pytest.raises(UserError, match="--size"):
-        FrameSize.parse(text)
-
-
-def pillows(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_by_pillow(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(
         Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
     ).astype(float)
@@ -85,14 +76,12 @@ def pillows(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("height", "width"), [(120, 213), (45, 101), (24, 20), (18, 30), (90, 31)])
 def test_stored_frames_equal_pillows(tmp_path, height, width):
-    """The whole way, through a JPEG of quality 100: luma within two levels, colours as near as a
-    detour over RGB comes to them.
-    """
+    """Through a JPEG of quality 100: luma within two levels, colours as near as by way of RGB."""
     rng = np.random.default_rng(0)
     frames = [
-        pillows(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8), height, width).astype(
-            np.uint8
-        )
+        resize_by_pillow(
+            rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8), height, width
+        ).astype(np.uint8)
         for _ in range(3)
     ]
     path = write_video(tmp_path / "clip.mkv", frames, codec="ffv1", color_range=2)
@@ -101,8 +90,8 @@ def test_stored_frames_equal_pillows(tmp_path, height, width):
         for frame, jpeg in zip(container.decode(video=0), video.frames, strict=True):
             luma = np.frombuffer(frame.planes[0], np.uint8).reshape(height, -1)[:, :width]
             stored = simplejpeg.decode_jpeg(jpeg, colorspace="GRAY")[..., 0]
-            assert np.abs(stored - pillows(luma, 24, 32)).max() <= 2
-            wanted = pillows(frame.to_ndarray(format="rgb24"), 24, 32)
+            assert np.abs(stored - resize_by_pillow(luma, 24, 32)).max() <= 2
+            wanted = resize_by_pillow(frame.to_ndarray(format="rgb24"), 24, 32)
             detour = simplejpeg.encode_jpeg(
                 wanted.astype(np.uint8), quality=100, colorsubsampling="420"
             )
@@ -145,16 +134,16 @@ def test_rare_pixel_formats(tmp_path, codec, pix_fmt):
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_a_phones_rotation(tmp_path, rotation):
-    """The stored picture is bright at the top left only; a positive angle turns it
-    counter-clockwise.
-    """
-    lying = np.zeros((48, 64, 3), np.uint8)
-    lying[:16, :16] = 255
+    """Only the top left of the file's pictures is bright; positive angles are counter-clockwise."""
+    landscape = np.zeros((48, 64, 3), np.uint8)
+    landscape[:16, :16] = 255
     turned = remux(
-        write_video(tmp_path / "lying.mp4", [lying] * 3), tmp_path / "turned.mp4", rotation=rotation
+        write_video(tmp_path / "landscape.mp4", [landscape] * 3),
+        tmp_path / "turned.mp4",
+        rotation=rotation,
     )
     pixels = decoded(decode(turned, FrameSize.parse("short24"), 95).frames)[0, ..., 0]
-    expected = np.rot90(pillows(lying, 24, 32)[..., 0], rotation // 90)
+    expected = np.rot90(resize_by_pillow(landscape, 24, 32)[..., 0], rotation // 90)
     assert pixels.shape == expected.shape
     assert np.abs(pixels - expected).mean() < 3
 
@@ -211,8 +200,8 @@ def test_broken_files_say_what_is_wrong(tmp_path):
 def test_flipped_bytes_inside_a_file_are_noticed(tmp_path):
     path = write_video(tmp_path / "clip.mp4", numbered_frames(48, 48, 64))
     content = bytearray(path.read_bytes())
-    for place in range(len(content) // 4, len(content) // 2, 97):
-        content[place] ^= 0xFF
+    for position in range(len(content) // 4, len(content) // 2, 97):
+        content[position] ^= 0xFF
     path.write_bytes(content)
     assert reason(path)
 
@@ -272,15 +261,15 @@ def test_broken_folders_say_what_is_wrong(tmp_path):
     assert "two kinds of frame names" in reason(folder)
 
 
-def test_frame_names():
-    names = detect(["img_10.png", "img_9.png", "img_100.png", "x.txt"])
-    assert (names.pattern, names.files, names.first) == (
-        "img_%d.png",
-        ("img_9.png", "img_10.png", "img_100.png"),
-        9,
-    )
-    assert (names.gaps, names.missing) == (((11, 99),), 89)
-    with pytest.raises(FrameNamesError, match=r"no frame number in the name 'cover\.jpg'"):
-        detect(["00001.jpg", "cover.jpg"])
-    with pytest.raises(FrameNamesError, match="two frames of this folder have the same number"):
-        detect(["1.jpg", "01.jpg"])
+def test_the_cores_of_this_process(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 4, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert cores() == 3
+
+
+def test_without_affinity_all_cores_count(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert cores() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1

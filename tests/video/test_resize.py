@@ -1,4 +1,4 @@
-"""Resampling: Pillow's crop and bilinear resize, on noise, where a wrong filter shows."""
+"""Cropping and resizing equal Pillow's, on noise, where a wrong filter shows."""
 
 import numpy as np
 import pytest

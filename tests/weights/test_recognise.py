@@ -1,4 +1,4 @@
-"""What a state dict is, told by the key lists of the libraries themselves."""
+"""What a state dict is, by the lists of keys of the libraries themselves."""
 
 import json
 
@@ -15,17 +15,18 @@ ONE = np.ones((), "f4")
 
 
 def library(net: str) -> dict[str, np.ndarray]:
-    """A state dict of a library's net; its arrays take no memory."""
+    """A state dict of a library's net; its arrays take no memory.
+
+    The list has the keys of equal blocks once, under "layer1.1-2" for layer1.1 and layer1.2.
+    """
     shapes = {}
-    for where, content in LISTS["nets"][LISTS["same"].get(net, net)].items():
-        layer, _, blocks = where.partition(".")
-        first, _, last = blocks.partition("-")
-        places = (
-            [f"{layer}.{block}." for block in range(int(first), int(last or first) + 1)]
-            if where
-            else [""]
-        )
-        shapes |= {f"{place}{key}": shape for place in places for key, shape in content.items()}
+    for blocks, content in LISTS["nets"][LISTS["same"].get(net, net)].items():
+        layer, _, numbers = blocks.partition(".")
+        first, _, last = numbers.partition("-")
+        prefixes = [""]
+        if blocks:
+            prefixes = [f"{layer}.{block}." for block in range(int(first), int(last or first) + 1)]
+        shapes |= {f"{prefix}{key}": shape for prefix in prefixes for key, shape in content.items()}
     return as_state_dict(shapes)
 
 

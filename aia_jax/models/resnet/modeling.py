@@ -1,50 +1,139 @@
-"""A ResNet over the frames of a clip, with temporal shift and attention in its blocks, and a
-consensus over frames.
+"""A ResNet over the frames of a clip: TSN, TSM, and both with attention in their bottlenecks.
+
+ResNet: He et al. 2016, as torchvision has it. TSN: Wang et al. 2016, every frame for itself and the
+mean of their logits. TSM: Lin et al. 2019, a temporal shift at the start of every bottleneck. AIA:
+Hao et al. 2022, gates inside every bottleneck.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from aia_jax.models.attention.aia import NONE, parse
+from aia_jax.models.attention.expression import Attention, site_of
 from aia_jax.models.batch_norm import BatchNorm
-from aia_jax.models.resnet.bottleneck import STAGE_SIZES, Bottleneck, carries_temporal, he_normal
+from aia_jax.models.fields import FieldError, require
+from aia_jax.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from aia_jax.ops import residual_relu, temporal_shift
 from aia_jax.shapes import Array, Float
 
+STAGE_SIZES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # depth: bottlenecks of each stage
+EXPANSION = 4  # a bottleneck returns four times as many channels as its width
 TEMPORALS = ("tsn", "tsm")
 STEMS = ("imagenet", "small")
-_REMADE = nn.remat(Bottleneck, static_argnums=2)  # argument 2 is `train`
+
+# The paper's networks: without attention, and the combinations of its tables.
+PAPER_ATTENTIONS = (
+    "none", "C", "ST", "C->ST", "ST->C", "C+ST", "CinST", "STinC",
+    "CinST->STinC", "STinC->CinST", "CinST+STinC",
+)  # fmt: skip
+
+# He initialisation by fan-out, as torchvision starts its ResNets.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-class VideoNet(nn.Module):
-    """The network of `create_model`, which explains the fields.
+class ResNet(nn.Module):
+    """A ResNet of bottlenecks over the frames of a clip.
 
     Attributes:
-        partial_bn: in training too, the backbone's BatchNorm uses its running statistics and leaves
-            them as they are, but for the first one (TSN's partial BatchNorm, Wang et al. 2016). The
-            gates' BatchNorm is not concerned.
-        bn_group_size: in training, BatchNorm takes its statistics over groups of so many clips, in
-            the batch's order; 0: over all clips.
-        remat: stages (from 1) whose activations are not kept for the gradient but computed again.
+        num_classes: K of the logits [B, K].
+        num_frames: T that the recipe trains with; nothing in the variables depends on it.
+        depth: 50 or 101: the ResNet whose stages are used if `stage_sizes` is ().
+        temporal: "tsn": frames meet in the mean of their logits only; "tsm": also in a temporal
+            shift in every bottleneck.
+        attention: "none", or an expression such as "CinST->STinC" (aia_jax.models.attention).
+        dropout: rate before the head.
+        width: channels of the first stage's 3x3 convolutions; ResNet's is 64. It doubles with every
+            stage.
+        stage_sizes: bottlenecks of each stage; () takes those of `depth`.
+        stem: "imagenet": 7x7, stride 2, and a max-pool, stride 2; "small": 3x3, stride 1, without a
+            max-pool, for frames of a few dozen pixels.
+        fold_div: the temporal shift moves 1/fold_div of the channels each way.
+        bn_momentum: share of the old running statistics that stays at a step (torch's momentum 0.1
+            is 0.9 here).
+        dtype: of activations. Parameters, batch statistics and logits stay float32.
+        partial_bn: in training too, the backbone's BatchNorm normalises by its running statistics
+            and does not update them, except the first one (TSN's partial BatchNorm, Wang et al.
+            2016). The BatchNorm of attention is not affected.
+        bn_group_size: in training, BatchNorm takes its statistics over groups of this many clips,
+            in the batch's order; 0: over all clips.
+        remat: stages (from 1) whose activations are computed again for the gradient instead of
+            stored.
     """
 
     num_classes: int
     num_frames: int = 8
-    stage_sizes: tuple[int, ...] = STAGE_SIZES[50]
-    width: int = 64
-    stem: str = "imagenet"
+    depth: int = 50
     temporal: str = "tsn"
-    attention: str = NONE
-    fold_div: int = 8
+    attention: str = "none"
     dropout: float = 0.5
+    width: int = 64
+    stage_sizes: tuple[int, ...] = ()
+    stem: str = "imagenet"
+    fold_div: int = 8
     bn_momentum: float = 0.9
     dtype: Any = jnp.float32
     partial_bn: bool = False
     bn_group_size: int = 0
     remat: tuple[int, ...] = ()
 
-    @nn.compact
+    # Of the RGB pixels that it takes, on the scale from 0 to 1.
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Bottlenecks of each stage."""
+        return self.stage_sizes or STAGE_SIZES[self.depth]
+
+    def check(self) -> None:
+        """Checks every field, alone and with the others.
+
+        Raises:
+            FieldError: for the first value with which there is no network.
+        """
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 up to, not including, 1")
+        require(self.width >= 1, "width", self.width, "at least 1")
+        sizes = self.stage_sizes
+        require(all(size >= 1 for size in sizes), "stage_sizes", sizes, "whole numbers from 1")
+        require(self.fold_div >= 2, "fold_div", self.fold_div, "at least 2")
+        require(self.bn_group_size >= 0, "bn_group_size", self.bn_group_size, "at least 0")
+        require(self.temporal in TEMPORALS, "temporal", self.temporal, " or ".join(TEMPORALS))
+        require(self.stem in STEMS, "stem", self.stem, " or ".join(STEMS))
+        depths = " or ".join(map(str, STAGE_SIZES))
+        require(bool(sizes) or self.depth in STAGE_SIZES, "depth", self.depth, depths)
+        try:
+            site_of(self.attention)
+        except ValueError as error:
+            problem = str(error).removeprefix(f"attention={self.attention!r}: ")
+            raise FieldError("attention", f"found {self.attention!r}: {problem}") from error
+        if self.temporal == "tsm" and self.width < self.fold_div:
+            raise FieldError(
+                "fold_div",
+                f"{self.fold_div} leaves nothing to shift in {self.width} channels (width); use at "
+                f"most {self.width}",
+            )
+        count = len(self.stages)
+        stages = range(1, count + 1)
+        expected = f"stages from 1 to {count}"
+        require(all(stage in stages for stage in self.remat), "remat", self.remat, expected)
+
+    def describe(self) -> str:
+        """Names the network for people: "TSM with CinST->STinC, ResNet-50"."""
+        attention = "" if self.attention == "none" else f" with {self.attention}"
+        blocks = "-".join(map(str, self.stage_sizes))
+        depth = f"ResNet with stages of {blocks} blocks" if blocks else f"ResNet-{self.depth}"
+        return f"{self.temporal.upper()}{attention}, {depth}"
+
+    def variants(self) -> list[dict[str, Any]]:
+        """The paper's networks with this backbone, as the fields in which they differ."""
+        return [
+            {"temporal": temporal, "attention": attention}
+            for temporal in TEMPORALS
+            for attention in PAPER_ATTENTIONS
+        ]
+
     def __call__(
         self, clips: Float[Array, "b t h w 3"], train: bool = False
     ) -> Float[Array, "b k"]:
@@ -59,7 +148,26 @@ class VideoNet(nn.Module):
             Logits [B, num_classes], float32 (float64 if `dtype` is): the mean over frames, as TSN's
             consensus.
         """
-        wide = jnp.promote_types(self.dtype, jnp.float32)
+        return self._run(clips, train, head=True)
+
+    def features(
+        self, clips: Float[Array, "b t h w 3"], train: bool = False
+    ) -> Float[Array, "b t h2 w2 c"]:
+        """Computes the last feature map, [B, T, H, W, C], of type `dtype`.
+
+        H and W are a 32nd of the clip's with the stem "imagenet" and four stages. The logits are
+        the head's of its mean over H and W, and their mean over T. Call it as
+        `model.apply(variables, clips, method="features")`; the arguments are those of `__call__`,
+        but `train` needs no dropout key.
+        """
+        return self._run(clips, train, head=False)
+
+    @nn.compact
+    def _run(self, clips: Array, train: bool, head: bool) -> Array:
+        """Computes the last feature map, and with `head` the logits.
+
+        Linen allows one compact method a module, so both public ones are this one.
+        """
         batch, frames = clips.shape[:2]
         x = clips.astype(self.dtype).reshape(batch * frames, *clips.shape[2:])  # [B·T, H, W, 3]
         x = Stem(
@@ -72,15 +180,16 @@ class VideoNet(nn.Module):
         )(x, train)
         x = x.reshape(batch, frames, *x.shape[1:])  # [B, T, H, W, C]
 
-        for stage, blocks in enumerate(self.stage_sizes):
-            bottleneck = _REMADE if train and stage + 1 in self.remat else Bottleneck
+        for stage, blocks in enumerate(self.stages):
+            remat = train and stage + 1 in self.remat
+            bottleneck = _RematBottleneck if remat else Bottleneck
             for block in range(blocks):
-                carries = carries_temporal(block, blocks)
+                temporal = has_temporal_modules(block, blocks)
                 x = bottleneck(
                     width=self.width * 2**stage,
                     stride=2 if block == 0 and stage > 0 else 1,
-                    temporal=self.temporal if carries else "tsn",
-                    attention=self.attention if carries else NONE,
+                    temporal=self.temporal if temporal else "tsn",
+                    attention=self.attention if temporal else "none",
                     fold_div=self.fold_div,
                     bn_momentum=self.bn_momentum,
                     dtype=self.dtype,
@@ -88,18 +197,29 @@ class VideoNet(nn.Module):
                     bn_group_size=self.bn_group_size,
                     name=f"stage{stage + 1}_block{block}",
                 )(x, train)
+        if not head:
+            return x
 
-        x = x.astype(wide).mean((2, 3))  # [B, T, C]
+        head_dtype = jnp.promote_types(self.dtype, jnp.float32)
+        x = x.astype(head_dtype).mean((2, 3))  # [B, T, C]
+        # Linen names this module Dropout_0, and its random numbers follow from the name.
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         logits = nn.Dense(
-            self.num_classes, dtype=wide, kernel_init=nn.initializers.normal(0.001), name="head"
+            self.num_classes,
+            dtype=head_dtype,
+            kernel_init=nn.initializers.normal(0.001),
+            name="head",
         )(x)
         return logits.mean(1)  # [B, num_classes]
 
 
 class Stem(nn.Module):
-    """ImageNet's 7x7 convolution and max-pool (stride 4 in all), or a 3x3 convolution for frames of
-    a few dozen pixels (stride 1).
+    """The first convolution, BatchNorm and ReLU of a ResNet, and its max-pool.
+
+    Attributes:
+        width: channels that it returns.
+        kind: "imagenet": 7x7, stride 2, and a 3x3 max-pool, stride 2. "small": 3x3, stride 1.
+        bn_group_rows: frames over which BatchNorm takes its training statistics; 0: all.
     """
 
     width: int
@@ -133,68 +253,94 @@ class Stem(nn.Module):
         return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.kind == "imagenet" else x
 
 
-def create_model(
-    num_classes: int,
-    num_frames: int = 8,
-    *,
-    depth: int = 50,
-    temporal: str = "tsn",
-    attention: str = NONE,
-    dropout: float = 0.5,
-    dtype: Any = jnp.float32,
-    stem: str = "imagenet",
-    width: int = 64,
-    stage_sizes: tuple[int, ...] = (),
-    fold_div: int = 8,
-    bn_momentum: float = 0.9,
-) -> VideoNet:
-    """Builds the network of a recipe.
+def has_temporal_modules(block: int, blocks: int) -> bool:
+    """Whether block number `block` of a stage of `blocks` has the temporal shift and the attention.
 
-    Args:
-        num_classes: K of the logits [B, K].
-        num_frames: T that the recipe trains with. Nothing in the variables depends on it: clips of
-            another T are fine.
-        depth: 50 or 101, the ResNet whose stages are used.
-        temporal: "tsn" (frames meet in the consensus only) or "tsm" (and in the blocks' temporal
-            shift).
-        attention: "none", or an expression: "C", "ST", "CinST", "STinC", joined by "->" (one after
-            another) and "+" (averaged).
-        dropout: rate before the head.
-        dtype: of activations. Parameters, batch statistics and logits stay float32.
-        stem: "imagenet", or "small" for frames of a few dozen pixels.
-        width: channels of the first stage's bottlenecks; ResNet's is 64.
-        stage_sizes: blocks a stage; overrides `depth`.
-        fold_div: the temporal shift moves 1/fold_div of the channels each way.
-        bn_momentum: share of the old running statistics kept at a step (torch's momentum 0.1 is 0.9
-            here).
-
-    Raises:
-        ValueError: for a value that no network has, naming the ones there are.
+    Every block has, but in a stage of 23 or more every other one, from the first: the reference
+    code does so in ResNet-101.
     """
-    parse(attention)
-    if temporal not in TEMPORALS:
-        raise ValueError(f"temporal={temporal!r} is unknown; use one of {', '.join(TEMPORALS)}")
-    if stem not in STEMS:
-        raise ValueError(f"stem={stem!r} is unknown; use one of {', '.join(STEMS)}")
-    if not stage_sizes and depth not in STAGE_SIZES:
-        raise ValueError(
-            f"depth={depth} is unknown; use one of {', '.join(map(str, STAGE_SIZES))}, or give "
-            "stage_sizes"
+    return blocks < 23 or block % 2 == 0
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut, as torchvision has them; with attention.
+
+    The convolutions see frames, [B·T, H, W, C]; the shift and the attention see clips,
+    [B, T, H, W, C]. Where the attention acts is its site (`site_of`): "after_conv1" on the output
+    of the first convolution's ReLU, "after_conv2" between the second convolution's BatchNorm and
+    ReLU, "after_conv3" on what is added to the shortcut.
+
+    Attributes:
+        width: channels of the first two convolutions; the block returns `4 * width`.
+        stride: spatial stride of the 3x3 convolution and of the shortcut.
+        temporal: "tsm" shifts the input of the first convolution and not the shortcut ("blockres"
+            in TSM's code); "tsn" does nothing.
+        attention: the expression, or "none".
+        fold_div: the shift moves 1/fold_div of the channels each way.
+        frozen_bn: in training too, BatchNorm normalises by its running statistics and does not
+            update them; the BatchNorm of attention does not do so.
+        bn_group_size: clips over which BatchNorm takes its training statistics; 0: all.
+    """
+
+    width: int
+    stride: int = 1
+    temporal: str = "tsn"
+    attention: str = "none"
+    fold_div: int = 8
+    bn_momentum: float = 0.9
+    dtype: Any = None
+    frozen_bn: bool = False
+    bn_group_size: int = 0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h2 w2 c4"]:
+        clips, frames = x.shape[:2]
+        site = site_of(self.attention)
+        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=he_normal)
+        norm = functools.partial(
+            BatchNorm,
+            use_running_average=self.frozen_bn or not train,
+            momentum=self.bn_momentum,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            group_rows=self.bn_group_size * frames,
         )
-    if num_classes < 1:
-        raise ValueError(f"num_classes={num_classes}: a classifier needs at least one class")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout} is a rate from 0 up to, not including, 1")
-    return VideoNet(
-        num_classes=num_classes,
-        num_frames=num_frames,
-        stage_sizes=tuple(stage_sizes) or STAGE_SIZES[depth],
-        width=width,
-        stem=stem,
-        temporal=temporal,
-        attention=attention,
-        fold_div=fold_div,
-        dropout=dropout,
-        bn_momentum=bn_momentum,
-        dtype=dtype,
-    )
+
+        def fold(v: Array) -> Array:  # [B, T, H, W, C] → [B·T, H, W, C]
+            return v.reshape(clips * frames, *v.shape[2:])
+
+        def unfold(v: Array) -> Array:  # [B·T, H, W, C] → [B, T, H, W, C]
+            return v.reshape(clips, frames, *v.shape[1:])
+
+        def attend(v: Array, relu: bool) -> Array:  # [B·T, H, W, C], folded
+            attention = Attention(
+                self.attention, self.bn_momentum, self.bn_group_size, relu, name="attention"
+            )
+            return fold(attention(unfold(v), train))
+
+        y = temporal_shift(x, self.fold_div) if self.temporal == "tsm" else x
+        y = conv(self.width, (1, 1), name="conv1")(fold(y))
+        y = nn.relu(norm(name="bn1")(y))
+        if site == "after_conv1":
+            y = attend(y, relu=False)
+        # Torch pads by one on every side; "SAME" would pad a strided convolution on one side only.
+        y = conv(self.width, (3, 3), strides=self.stride, padding=1, name="conv2")(y)
+        y = norm(name="bn2")(y)
+        # The attention applies the ReLU before `fold`, because XLA for GPUs fuses nothing across a
+        # reshape: a ReLU after it would write its mask to memory.
+        y = attend(y, relu=True) if site == "after_conv2" else nn.relu(y)
+        y = conv(EXPANSION * self.width, (1, 1), name="conv3")(y)
+        y = norm(name="bn3")(y)
+        if site == "after_conv3":
+            y = attend(y, relu=False)
+
+        shortcut = fold(x)
+        if shortcut.shape != y.shape:
+            shortcut = conv(
+                EXPANSION * self.width, (1, 1), strides=self.stride, name="shortcut_conv"
+            )(shortcut)
+            shortcut = norm(name="shortcut_bn")(shortcut)
+        return unfold(residual_relu(y, shortcut))
+
+
+_RematBottleneck = nn.remat(Bottleneck, static_argnums=2)  # argument 2 is `train`

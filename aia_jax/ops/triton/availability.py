@@ -1,4 +1,4 @@
-"""Whether kernels written for NVIDIA GPUs are used, and Pallas' part for them."""
+"""Decides whether Triton kernels are used, and imports Pallas' API for them."""
 
 import contextlib
 import contextvars
@@ -12,56 +12,69 @@ from aia_jax.shapes import Array
 
 try:
     from jax.experimental.pallas import triton
-except ImportError:  # a JAX without it: XLA computes everything
+except ImportError:  # a JAX that has removed the Triton backend: XLA computes everything
     triton = None
 
-# 0: XLA computes everything; 1: kernels are traced without a GPU too, to compile for one
-SWITCH = "AIA_GPU_KERNELS"
-OLDEST = 8.0  # compute capability: Ampere
+# 0: XLA computes everything. 1: kernels are used on machines without a GPU too, to compile for one.
+ENVIRONMENT_VARIABLE = "AIA_GPU_KERNELS"
+MIN_COMPUTE_CAPABILITY = 8.0  # Ampere
+MAX_FRAMES = 32  # of a clip: a program holds all frames of a position in registers
 
-_wanted_here = contextvars.ContextVar("wanted_here", default=True)
+_allowed = contextvars.ContextVar("_allowed", default=True)
+
+
+def is_used(x: Array) -> bool:
+    """Returns whether axis attention of the feature `x` [B, T, H, W, C] runs in kernels.
+
+    Raises:
+        UserError: the environment variable `AIA_GPU_KERNELS` is neither 0 nor 1 nor empty.
+    """
+    return use_gpu_kernels(x) and x.shape[1] <= MAX_FRAMES
 
 
 def use_gpu_kernels(x: Array) -> bool:
-    """Whether what is computed of `x` is traced with kernels: where JAX's default device is an
-    NVIDIA GPU, for float32 and less.
+    """Returns whether operations on `x` are traced with kernels for NVIDIA GPUs.
 
-    Each is traced with XLA's form beside it, which other devices get. Not so the other way round:
-    to trace a kernel takes time, which machines without a GPU would spend for nothing.
+    They are where JAX's default device is such a GPU and `x` has at most 32 bits an element. A
+    traced kernel always has XLA's form beside it, and lowering for another device takes that form.
+    Machines without a GPU trace XLA's form alone, because tracing kernels takes time.
 
     Raises:
-        UserError: the environment variable `SWITCH` is neither 0 nor 1 nor empty.
+        UserError: the environment variable `AIA_GPU_KERNELS` is neither 0 nor 1 nor empty.
     """
-    if not _wanted_here.get():
+    if not _allowed.get():
         return False
-    wanted = os.environ.get(SWITCH, "")
-    if wanted not in ("", "0", "1"):
+    value = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if value not in ("", "0", "1"):
         raise UserError(
-            f"environment variable {SWITCH} is {wanted!r}; 0 leaves all to XLA, 1 uses kernels "
-            "without a GPU too, or unset it"
+            f"environment variable {ENVIRONMENT_VARIABLE} is {value!r}; 0 leaves all to XLA, 1 "
+            "uses kernels without a GPU too, or unset it"
         )
     return (
-        (wanted == "1" or (wanted != "0" and _on_nvidia()))
+        (value == "1" or (value != "0" and _default_device_is_supported()))
         and x.dtype.itemsize <= 4
-        and x.size < 2**31
+        and x.size < 2**31  # offsets are int32
         and triton is not None
     )
 
 
 @contextlib.contextmanager
 def without_gpu_kernels() -> Iterator[None]:
-    """What is traced within is XLA's operations alone, of which JAX promises that later versions
-    can run them.
+    """Traces everything within in XLA's operations alone.
+
+    Exported programs need this: JAX promises that its later versions run XLA's operations, and
+    promises nothing of kernels.
     """
-    token = _wanted_here.set(False)
+    token = _allowed.set(False)
     try:
         yield
     finally:
-        _wanted_here.reset(token)
+        _allowed.reset(token)
 
 
-def _on_nvidia() -> bool:
+def _default_device_is_supported() -> bool:
     if jax.default_backend() != "gpu":
         return False
     device = jax.devices()[0]
-    return "cuda" in device.client.platform_version and float(device.compute_capability) >= OLDEST
+    on_cuda = "cuda" in device.client.platform_version
+    return on_cuda and float(device.compute_capability) >= MIN_COMPUTE_CAPABILITY

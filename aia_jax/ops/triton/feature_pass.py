@@ -1,10 +1,10 @@
-"""One pass over a feature: whatever is computed of it and of planes, element by element, and what
-is summed up of that.
+"""One pass over features: values computed element by element, some written and some reduced.
 
-XLA for GPUs makes a kernel for each reduced axis, reads the feature for each, and fetches planes
-from the second-level cache for every
-element: a plane that lacks T for each of eight frames, one that lacks H for each row. NVIDIA's GPUs
-get one kernel (`gpu_pass_kernel`).
+XLA for GPUs makes a kernel for every reduced axis, and each of these kernels reads the feature
+again. They also fetch planes from the second-level cache for every element: a plane pooled over T
+for each of eight frames, one pooled over H for each row. Here an NVIDIA GPU runs one kernel
+(`feature_pass_kernel.py`). It reads the features once, or twice if it reduces over W and does more
+than that.
 """
 
 from collections.abc import Sequence
@@ -13,73 +13,75 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aia_jax.ops.triton.by_clips import by_clips
-from aia_jax.ops.triton.feature_pass_kernel import MAX_FRAMES, Body, Pass, Reduction, pass_by_kernel
-from aia_jax.ops.xla_fusion import rounded, wide
+from aia_jax.ops.triton.feature_pass_kernel import feature_pass_kernel
+from aia_jax.ops.triton.feature_pass_plan import Body, FeaturePass, Reduction
+from aia_jax.ops.triton.partition import partition_over_clips
+from aia_jax.ops.xla_fusion import at_least_float32, round_to
 from aia_jax.shapes import Array
 
-__all__ = ["MAX_FRAMES", "Reduction", "feature_pass"]
+__all__ = ["Reduction", "feature_pass"]
 
 
 def feature_pass(
     body: Body,
     features: Sequence[Array],
     planes: Sequence[Array],
-    lacking: Sequence[int],
+    plane_axes: Sequence[int],
     reductions: Sequence[Reduction] = (),
     writes: Sequence[tuple[int, Any]] = (),
-    interpret: bool = False,
 ) -> tuple[Array, ...]:
-    """Computes values from features and planes, writes some and reduces some.
+    """Computes values from features and planes, and writes or reduces them.
 
     Args:
-        body: (features, planes, rounded) → values. It is traced on tiles, all float32, planes ready
-            to be broadcast, and computes element by element. `rounded` rounds to the features'
-            dtype: what is pooled, and what is compared with its maximum later.
-        features: [B, T, H, W, C] all, at most `MAX_FRAMES` frames, of float32 or less.
-        planes: float32 or less, a feature's shape without one axis.
-        lacking: of each plane that axis.
-        reductions: what to reduce.
-        writes: (which value, dtype) of what is written in the feature's shape.
-        interpret: run by Pallas' interpreter, on any backend.
+        body: (features, planes, round_to_dtype) → values, element by element. All are float32; a
+            plane has size 1 along the axis over which it was pooled, or its full size.
+            `round_to_dtype` rounds a value to the features' dtype: a value must be rounded where it
+            is pooled, and where it is compared with its maximum later.
+        features: one or more [B, T, H, W, C] of one float dtype of at most 32 bits, at most
+            `MAX_FRAMES` frames.
+        planes: a feature's shape without one axis each, floats of at most 32 bits.
+        plane_axes: that axis of each plane: 1, 2, 3 or 4 for T, H, W or C.
+        reductions: values to reduce along an axis.
+        writes: (index of a value, dtype) of values to write in the feature's shape.
 
     Returns:
-        For each reduction its results, planes of the features' dtype, one after the other; then
-        what is written.
+        The results of each reduction, planes of the features' dtype, then the written values.
     """
-    what = Pass(body, len(features), tuple(lacking), tuple(reductions), tuple(writes))
-    ranks = [4] * sum(reduction.results for reduction in reductions) + [5] * len(writes)
-    kernel = by_clips(lambda *arrays: pass_by_kernel(what, arrays, interpret), ranks)
-    if interpret:
-        return kernel(*features, *planes)
+    spec = FeaturePass(body, len(features), tuple(plane_axes), tuple(reductions), tuple(writes))
+    num_planes = sum(reduction.num_results for reduction in reductions)
+    kernel = partition_over_clips(
+        lambda *operands: feature_pass_kernel(spec, operands), [4] * num_planes + [5] * len(writes)
+    )
     return jax.lax.platform_dependent(
-        *features, *planes, cuda=kernel, default=lambda *arrays: _by_xla(what, arrays)
+        *features, *planes, cuda=kernel, default=lambda *operands: _feature_pass_xla(spec, operands)
     )
 
 
-def _by_xla(what: Pass, arrays: Sequence[Array]) -> tuple[Array, ...]:
-    """The same in XLA's operations: what every kernel is measured by, and what other devices run."""
-    features, planes = arrays[: what.num_features], arrays[what.num_features :]
+def _feature_pass_xla(spec: FeaturePass, operands: Sequence[Array]) -> tuple[Array, ...]:
+    """Computes the same in XLA's operations. Other devices run this, and tests compare with it."""
+    features, planes = operands[: spec.num_features], operands[spec.num_features :]
     dtype = features[0].dtype
     stretched = [
-        jnp.expand_dims(wide(plane), axis) for plane, axis in zip(planes, what.lacking, strict=True)
+        jnp.expand_dims(at_least_float32(plane), axis)
+        for plane, axis in zip(planes, spec.plane_axes, strict=True)
     ]
-    values = what.body(
-        [wide(feature) for feature in features],
+    values = spec.body(
+        [at_least_float32(feature) for feature in features],
         stretched,
-        lambda value: wide(rounded(value, dtype)),
+        lambda value: at_least_float32(round_to(value, dtype)),
     )
     values = [jnp.broadcast_to(value, features[0].shape) for value in values]
     results: list[Array] = []
-    for which, axis, kind in what.reductions:
-        value = values[which]
+    for index, axis, kind in spec.reductions:
+        value = values[index]
         if kind == "sum":
             results.append(value.sum(axis))
             continue
         maximum = value.max(axis)
         results += [maximum, value.mean(axis)]
         if kind == "ties":
-            results.append((value == jnp.expand_dims(maximum, axis)).astype(jnp.float32).sum(axis))
+            ties = value == jnp.expand_dims(maximum, axis)
+            results.append(ties.astype(jnp.float32).sum(axis))
     return *(result.astype(dtype) for result in results), *(
-        values[value].astype(dtype) for value, dtype in what.writes
+        values[index].astype(dtype) for index, dtype in spec.writes
     )

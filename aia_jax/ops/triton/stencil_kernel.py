@@ -1,381 +1,151 @@
-"""The stencil and its gradient as one kernel each, for NVIDIA GPUs.
+"""The stencil as one Pallas kernel, with the sums that batch normalisation needs.
 
-XLA reads padded copies of the planes and takes long to compile 54 taps. Here a program takes some
-positions of a layer [j, k] and walks along i. What it loads of a row serves the three rows around,
-whose sums it carries from row to row.
+XLA for GPUs would read padded copies of the planes, and it takes long to compile 54 taps. Here a
+program takes some positions of a row [j, k] and walks along i. What it loads of one row serves
+three rows of the response, whose sums it carries from row to row.
 
-Each thread has up to four lines of a column, so that the sums of neighbours share loads and
-instructions about them; a column is a number below k times the groups of lines, so that no size
-need be a power of two. For Triton each line is an array of its own, with one element a thread: with
-more, a thread's positions lie side by side for some loads and apart for others, and results would
-move between threads in every row.
+A thread has up to four lines of one column (`stencil_grid.py`). Their sums share loads, and the
+instructions that compute addresses. Threads are numbered by columns, so no size has to be a power
+of two. Each line is an array of its own with one element per thread. In an array with several
+elements per thread Triton would lay them out side by side for some loads and far apart for others,
+and exchange the results between threads in every row.
 
-Arithmetic is half of the instructions, so the kernels are fast when they never wait: all loads of a
-row are issued before its arithmetic (`Positions.once_loaded` has ptxas do so), and the threads' own
-columns of the next row with them; what neighbours need is then in L1.
+Half of the instructions are arithmetic, so the kernel is fast if it never waits for memory. All
+loads of a row are issued before its arithmetic (`Positions.after_all_loads`), and with them those
+of the threads' own columns of the next row; after that the neighbours of these columns are in the
+first-level cache.
 """
 
 import functools
 import itertools
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from aia_jax.ops.triton.availability import triton as plt
-from aia_jax.ops.triton.stencil_positions import TAPS, Lines, Positions, Ref, T, both
+from aia_jax.ops.triton.availability import triton
+from aia_jax.ops.triton.stencil_grid import (
+    TAPS_OWN_COLUMN_FIRST,
+    WARP,
+    Lines,
+    Positions,
+    Ref,
+    as_float32,
+    both,
+    divide_for_stencil,
+    multiply_add,
+    num_rows_operand,
+    program_number,
+)
 from aia_jax.shapes import Array, Float
 
 Plane = Float[Array, "b i j k"]
-Kernel = Float[Array, "3 3 3 2"]
-MultiplyAdd = Callable[[Array, Array, Array], Array]
-CorrelateCarried = tuple[
-    list[Lines], list[Lines], list[Array]
-]  # columns of the next row, rows of the response, sums
-GradientCarried = tuple[
-    Lines, list[list[Lines]], list[list[Lines]], list[Array]
-]  # columns; rows of planes, of their gradient; sums
 
-_PLANES = 2  # maximum and mean
-_BY_COLUMN = sorted(
-    TAPS, key=lambda tap: tap[2] != 1
-)  # first those of what is there first, the threads' own columns
-_WARP = 32
+# Each thread's own column of the next row, of both planes; rows row - 1 and row of the response;
+# sums of the response and of its square, or none.
+Carried = tuple[list[Lines], list[Lines], list[Array]]
 
 
-@functools.partial(jax.jit, static_argnames="interpret")
-def correlate(maximum: Plane, mean: Plane, kernel: Kernel, *, interpret: bool = False) -> Plane:
-    """What `stencil` computes, in float32 of planes of any dtype and a float32 kernel.
+def stencil_kernel(
+    maximum: Plane, mean: Plane, kernel: Float[Array, "3 3 3 2"], with_sums: bool
+) -> tuple[Array, ...]:
+    """Correlates the pair (maximum, mean) with one kernel; beyond the edges planes are zero.
 
     Args:
-        interpret: runs on any backend, slowly.
+        maximum, mean: floats of at most 32 bits.
+        kernel: float32.
+        with_sums: whether sums are returned, too.
+
+    Returns:
+        The response [b, i, j, k], float32; and partial sums [b, n, 2] of it and of its square.
     """
-    return _correlated(maximum, mean, kernel, False, interpret)[0]
-
-
-@functools.partial(jax.jit, static_argnames="interpret")
-def correlate_and_sum(
-    maximum: Plane, mean: Plane, kernel: Kernel, *, interpret: bool = False
-) -> tuple[Plane, Float[Array, "b n 2"]]:
-    """The same, and n partial sums of a clip's response and of its squares; `sums_of_a_clip` says
-    how many.
-    """
-    response, sums = _correlated(maximum, mean, kernel, True, interpret)
-    return response, sums.reshape(*sums_of_a_clip(maximum.shape), 2)
-
-
-def sums_of_a_clip(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Clips, and the partial sums of each that `correlate_and_sum` answers with."""
-    programs = _correlate_programs(shape)
-    return shape[0], programs.of_a_layer * programs.chunks
-
-
-class _Programs(NamedTuple):
-    """How the work on a plane is divided."""
-
-    threads: int  # of a program
-    lines: int  # of a thread, side by side along j
-    rows: int  # of a program, one after the other along i
-    of_a_layer: int
-    chunks: int  # programs along i
-
-
-def _correlate_programs(shape: tuple[int, ...]) -> _Programs:
-    # An H100 has room for 2,112 warps of two lines (up to 128 registers), or 1,584 of four (up to
-    # 168), which are to be several rounds.
-    return _programs(shape, most_threads=4 * _WARP, most_rows=14, busy={4: 3000, 2: 1500, 1: 1500})
-
-
-def _gradient_programs(shape: tuple[int, ...]) -> _Programs:
-    # One warp: it adds up its 54 sums without a barrier. An H100 has room for 1,056 of four lines
-    # (240 registers).
-    return _programs(shape, most_threads=_WARP, most_rows=28, busy={4: 800, 2: 1200, 1: 1500})
-
-
-def _programs(
-    shape: tuple[int, ...], most_threads: int, most_rows: int, busy: dict[int, int]
-) -> _Programs:
-    """As many lines and rows as it takes to share loads, but few enough to keep the GPU busy: rows
-    follow one another.
-
-    Args:
-        busy: by lines of a thread, how many warps do.
-    """
-    batch, i, j, k = shape
-    for lines, warps in busy.items():
-        columns = pl.cdiv(j, lines) * k
-        threads = max(_WARP, min(most_threads, pl.next_power_of_2(columns)))
-        of_a_layer = pl.cdiv(columns, threads)
-        of_a_row = batch * of_a_layer * (threads // _WARP)
-        if of_a_row * pl.cdiv(i, 14) >= warps:
-            break
-    rows = pl.cdiv(i, max(pl.cdiv(i, most_rows), min(i, pl.cdiv(warps, of_a_row))))
-    return _Programs(threads, lines, rows, of_a_layer, pl.cdiv(i, rows))
-
-
-def _correlated(
-    maximum: Plane, mean: Plane, kernel: Kernel, with_sums: bool, interpret: bool
-) -> list[Array]:
     batch, *shape = maximum.shape
-    threads, lines, rows, of_a_layer, chunks = _correlate_programs(maximum.shape)
-    sizes = [maximum.size] + [2 * batch * chunks * of_a_layer] * with_sums
+    division = divide_for_stencil(maximum.shape)
+    num_sums = 2 * batch * division.chunks * division.programs_per_row
     response, *sums = pl.pallas_call(
         functools.partial(
-            _correlate_kernel,
+            _kernel,
             shape=tuple(shape),
-            threads=threads,
-            lines=lines,
-            rows=rows,
-            multiply_add=_multiply_add(interpret),
+            threads=division.threads,
+            lines=division.lines,
+            rows=division.rows,
         ),
-        grid=(of_a_layer, chunks, batch),
-        out_shape=[jax.ShapeDtypeStruct((size,), jnp.float32) for size in sizes],
-        compiler_params=plt.CompilerParams(num_warps=threads // _WARP),
-        interpret=interpret,
+        grid=(division.programs_per_row, division.chunks, batch),
+        out_shape=[
+            jax.ShapeDtypeStruct((size,), jnp.float32)
+            for size in [maximum.size] + [num_sums] * with_sums
+        ],
+        compiler_params=triton.CompilerParams(num_warps=division.threads // WARP),
         name="stencil",
-    )(maximum.reshape(-1), mean.reshape(-1), kernel.reshape(-1), _read_rows(shape[0]))
-    return [response.reshape(maximum.shape), *sums]
+    )(maximum.reshape(-1), mean.reshape(-1), kernel.reshape(-1), num_rows_operand(shape[0]))
+    return response.reshape(maximum.shape), *(each.reshape(batch, -1, 2) for each in sums)
 
 
-@functools.partial(jax.jit, static_argnames=("mean_share", "interpret"))
-def gradient(
-    of_response: Plane,
-    maximum: Plane,
-    mean: Plane,
-    kernel: Kernel,
-    ties: Plane | None = None,
-    mean_share: float = 1.0,
-    *,
-    interpret: bool = False,
-) -> tuple[Plane, Plane, Float[Array, "b 3 3 3 2"]]:
-    """The gradient of maximum, mean and, clip by clip, kernel from that of their correlation; of
-    finite values.
-
-    Planes may be of any dtype; the gradient of both comes in maximum's, that of the kernel, itself
-    float32, in float32.
-
-    Args:
-        ties: what the gradient of maximum is divided by.
-        mean_share: what the gradient of mean is multiplied by.
-        interpret: runs on any backend, slowly.
-    """
-    batch, *shape = maximum.shape
-    threads, lines, rows, of_a_layer, chunks = _gradient_programs(maximum.shape)
-    planes = [of_response, maximum, mean, kernel, _read_rows(shape[0])] + [ties] * (
-        ties is not None
-    )
-    of_plane = jax.ShapeDtypeStruct((maximum.size,), maximum.dtype)
-    of_maximum, of_mean, partial_sums = pl.pallas_call(
-        functools.partial(
-            _gradient_kernel,
-            shape=tuple(shape),
-            threads=threads,
-            lines=lines,
-            rows=rows,
-            mean_share=mean_share,
-            multiply_add=_multiply_add(interpret),
-        ),
-        grid=(of_a_layer, chunks, batch),
-        out_shape=(
-            of_plane,
-            of_plane,
-            jax.ShapeDtypeStruct((batch * chunks * of_a_layer * len(TAPS),), jnp.float32),
-        ),
-        compiler_params=plt.CompilerParams(num_warps=threads // _WARP),
-        interpret=interpret,
-        name="stencil_gradient",
-    )(*(plane.reshape(-1) for plane in planes))
-    of_kernel = partial_sums.reshape(batch, -1, len(TAPS)).sum(1).reshape(batch, *kernel.shape)
-    return of_maximum.reshape(maximum.shape), of_mean.reshape(mean.shape), of_kernel
-
-
-def _read_rows(i: int) -> Array:
-    """i, for kernels to read rather than know, see `Positions`; of one element, as XLA makes no
-    kernel for it.
-    """
-    return jnp.full(1, i, jnp.int32)
-
-
-def _correlate_kernel(
+def _kernel(
     maximum_ref: Ref,
     mean_ref: Ref,
     kernel_ref: Ref,
-    rows_ref: Ref,
+    num_rows_ref: Ref,
     response_ref: Ref,
     *sums_ref: Ref,
     shape: tuple[int, int, int],
     threads: int,
     lines: int,
     rows: int,
-    multiply_add: MultiplyAdd,
 ) -> None:
-    at = Positions(shape, threads, lines, rows, rows_ref)
-    weights = at.weights(kernel_ref, 1)
+    positions = Positions(shape, threads, lines, rows, num_rows_ref)
+    weights = positions.load_weights(kernel_ref, 1)
     zeros = jnp.zeros(threads, jnp.float32)
-    refs = maximum_ref, mean_ref
+    plane_refs = maximum_ref, mean_ref
 
-    def own_columns(row: Array) -> list[list[Array]]:
-        return [at.own_columns(ref, row) for ref in refs]
+    def load_own_columns(row: Array) -> list[Lines]:
+        return [positions.load_own_columns(ref, row) for ref in plane_refs]
 
-    def add_row(row: Array, carried: CorrelateCarried) -> CorrelateCarried:
-        ahead, around, sums = carried
-        # Rows row - 1, row and row + 1 of the response.
-        around = [*around, [zeros] * lines]
-        values = [at.with_neighbours(ref, row, own) for ref, own in zip(refs, ahead, strict=True)]
-        ahead = own_columns(jnp.minimum(row + 1, at.rows - 1))
+    def add_row(row: Array, carried: Carried) -> Carried:
+        own_columns, response_rows, sums = carried
+        response_rows = [*response_rows, [zeros] * lines]  # row - 1, row and row + 1
+        values = [
+            positions.add_neighbours(ref, row, own)
+            for ref, own in zip(plane_refs, own_columns, strict=True)
+        ]
+        own_columns = load_own_columns(jnp.minimum(row + 1, positions.num_rows - 1))
 
-        def with_products() -> list[Lines]:
-            sums = [list(row) for row in around]
-            for (a, b, c, p), line in itertools.product(_BY_COLUMN, range(lines)):
+        def add_products() -> list[Lines]:
+            # This row of the planes is the one after (a = 2) for the response's row - 1.
+            result = [list(response_row) for response_row in response_rows]
+            for (a, b, c, p), line in itertools.product(TAPS_OWN_COLUMN_FIRST, range(lines)):
                 value = values[p][line + b][c].astype(jnp.float32)
-                sums[2 - a][line] = multiply_add(value, weights[a, b, c, p], sums[2 - a][line])
-            return sums
+                result[2 - a][line] = multiply_add(value, weights[a, b, c, p], result[2 - a][line])
+            return result
 
-        around = at.once_loaded(row, with_products, around)
-        return _as_float32(ahead), around[1:], done(row - 1, around[0], row > at.first, sums)
+        response_rows = positions.after_all_loads(row, add_products, response_rows)
+        return (
+            as_float32(own_columns),
+            response_rows[1:],
+            store_row(row - 1, response_rows[0], row > positions.first_row, sums),
+        )
 
-    def done(row: Array, values: list[Array], where: Array, sums: list[Array]) -> list[Array]:
-        """Stores a row of the response, and adds it to the sums that are asked for."""
+    def store_row(row: Array, response: Lines, condition: Array, sums: list[Array]) -> list[Array]:
+        """Stores a row of the response and returns the sums with it, if sums are wanted."""
         sums = list(sums)
-        for line, value in enumerate(values):
-            at.store(response_ref, row, line, value, where)
+        for line, value in enumerate(response):
+            positions.store(response_ref, row, line, value, condition)
             if sums:
-                counted = jnp.where(both(at.exists[line], where), value, 0.0)
-                sums = [sums[0] + counted, multiply_add(counted, counted, sums[1])]
+                value = jnp.where(both(positions.line_exists[line], condition), value, 0.0)
+                sums = [sums[0] + value, multiply_add(value, value, sums[1])]
         return sums
 
-    # The row before the chunk and the one after it count too, where the clip has them.
+    # The loop also reads the rows before and after the program's own, where the clip has them.
     carried = (
-        _as_float32(own_columns(at.start)),
+        as_float32(load_own_columns(positions.first_read)),
         [[zeros] * lines] * 2,
         [zeros] * (2 * len(sums_ref)),
     )
-    _, around, sums = jax.lax.fori_loop(at.start, at.stop, add_row, carried)
-    sums = done(at.end - 1, around[0], at.end == shape[0], sums)
-    for n, total in enumerate(sums):
-        plt.store(sums_ref[0].at[2 * _program() + n], total.sum())
-
-
-def _gradient_kernel(
-    *refs: Ref,
-    shape: tuple[int, int, int],
-    threads: int,
-    lines: int,
-    rows: int,
-    mean_share: float,
-    multiply_add: MultiplyAdd,
-) -> None:
-    (
-        of_response_ref,
-        maximum_ref,
-        mean_ref,
-        kernel_ref,
-        rows_ref,
-        *ties_ref,
-        of_maximum_ref,
-        of_mean_ref,
-        partial_sums_ref,
-    ) = refs
-    at = Positions(shape, threads, lines, rows, rows_ref)
-    weights = at.weights(kernel_ref, -1)  # what a tap takes from the right comes back from the left
-    zeros = jnp.zeros(threads, jnp.float32)
-
-    def own_row(row: Array) -> list[list[Array]]:
-        """Of both planes; other programs' rows are zero, so that each product counts once."""
-        ours = (row >= at.first) & (row < at.end)
-        return [
-            [at.load(ref, row, line, 0, ours) for line in range(lines)]
-            for ref in (maximum_ref, mean_ref)
-        ]
-
-    def shares(row: Array, where: Array) -> list[Array]:
-        """What the gradient of maximum is divided by, if by anything."""
-        return [
-            at.load(ref, row, line, 0, where, other=1.0)
-            for ref in ties_ref
-            for line in range(lines)
-        ]
-
-    def store(row: Array, of_planes: list[Lines], ties: list[Array], where: Array) -> None:
-        for line, (of_maximum, of_mean) in enumerate(zip(*of_planes, strict=True)):
-            if ties:
-                of_maximum = of_maximum / ties[line].astype(jnp.float32)
-            if mean_share != 1.0:
-                of_mean = of_mean * mean_share
-            at.store(of_maximum_ref, row, line, of_maximum, where)
-            at.store(of_mean_ref, row, line, of_mean, where)
-
-    def add_row(row: Array, carried: GradientCarried) -> GradientCarried:
-        ahead, planes, of_planes, of_weights = carried
-        # Rows row - 1, row, row + 1 (and the one ahead) of the planes, and of their gradient.
-        planes = [*planes, own_row(row + 2)]
-        ties = shares(row - 1, row > at.first)
-        of_planes = [*of_planes, [[zeros] * lines] * _PLANES]
-        values = at.with_neighbours(of_response_ref, row, ahead)
-        ahead = at.own_columns(of_response_ref, jnp.minimum(row + 1, at.rows - 1))
-
-        def with_products() -> tuple[list[list[Lines]], list[Array]]:
-            plane_sums = [[list(plane) for plane in row] for row in of_planes]
-            weight_sums = list(of_weights)
-            for (a, b, c, p), line in itertools.product(_BY_COLUMN, range(lines)):
-                n = TAPS.index((a, b, c, p))
-                value = values[line + 2 - b][2 - c].astype(jnp.float32)
-                plane_sums[a][p][line] = multiply_add(
-                    value, weights[a, b, c, p], plane_sums[a][p][line]
-                )
-                weight_sums[n] = multiply_add(
-                    value, planes[a][p][line].astype(jnp.float32), weight_sums[n]
-                )
-            return plane_sums, weight_sums
-
-        of_planes, of_weights = at.once_loaded(row, with_products, (of_planes, of_weights))
-        store(row - 1, of_planes[0], ties, row > at.first)
-        return *_as_float32((ahead, planes[1:])), of_planes[1:], of_weights
-
-    nothing = [[zeros] * lines] * _PLANES
-    rows_of_planes = [nothing, own_row(at.start), own_row(at.start + 1)]
-    carried = (
-        *_as_float32((at.own_columns(of_response_ref, at.start), rows_of_planes)),
-        [nothing, nothing],
-        [zeros] * len(TAPS),
+    _, response_rows, sums = jax.lax.fori_loop(
+        positions.first_read, positions.end_read, add_row, carried
     )
-    _, _, of_planes, of_weights = jax.lax.fori_loop(at.start, at.stop, add_row, carried)
-    last, where = at.end - 1, at.end == shape[0]
-    store(last, of_planes[0], shares(last, where), where)
-    for n, ((_, _, c, _), of_weight) in enumerate(zip(TAPS, of_weights, strict=True)):
-        of_weight = of_weight if c == 1 else jnp.where(at.columns[1 - c], of_weight, 0.0)
-        plt.store(partial_sums_ref.at[_program() * len(TAPS) + n], of_weight.sum())
-
-
-def _as_float32(values: T) -> T:
-    """Of arrays carried from row to row, last: it waits for them."""
-    return jax.tree.map(lambda value: value.astype(jnp.float32), values)
-
-
-def _program() -> Array:
-    """This program's number; those of a clip follow one another."""
-    return (pl.program_id(2) * pl.num_programs(1) + pl.program_id(1)) * pl.num_programs(
-        0
-    ) + pl.program_id(0)
-
-
-def _multiply_add(interpret: bool) -> MultiplyAdd:
-    """a · b + c in one instruction: compiled for Triton, a product and a sum remain two, and these
-    are most of the work.
-    """
-    if interpret:
-        return lambda a, b, c: a * b + c
-
-    def fused(a: Array, b: Array, c: Array) -> Array:
-        result = jax.ShapeDtypeStruct(c.shape, c.dtype)
-        return plt.elementwise_inline_asm(
-            "fma.rn.f32 $0, $1, $2, $3;",
-            args=(a, b, c),
-            constraints="=f,f,f,f",
-            pack=1,
-            result_shape_dtypes=(result,),
-        )[0]
-
-    return fused
+    # The clip's last row has no row after it, so the loop did not store it.
+    last, is_last = positions.end_row - 1, positions.end_row == shape[0]
+    sums = store_row(last, response_rows[0], is_last, sums)
+    for n, each in enumerate(sums):
+        triton.store(sums_ref[0].at[2 * program_number() + n], each.sum())

@@ -1,18 +1,20 @@
-"""Your own videos, listed in a CSV file: path,label[,split][,start,stop], the columns found by
-their names.
+"""Your own videos, listed in a CSV file with the columns path,label[,split][,start,stop].
 
   RAW/videos.csv      path,label,split,start,stop
                       kitchen/cam 1.mp4,pour,train,12.5,15
   RAW/kitchen/cam 1.mp4
 
-A path, relative to RAW or absolute, is that of a video file, of a folder of frames or of a .tar
-archive of frames. A label is a class name, and class ids follow their alphabetical order; or with
---classes FILE (a name a line, in the order of the ids) a name or an id, from
-0. Without it, labels that are all whole numbers are ids too, and the classes are named by them.
-split is train, validation (val) or test; without that column a share of each class becomes the
-split validation (--val-share). start and stop cut a segment out of a longer video: in seconds; in
-folders and archives the numbers of the first and the last frame. Where both are empty, all of it is
-taken.
+The first line names the columns, in any order; other columns are ignored.
+
+path    of a video file, of a folder of frames or of a .tar archive of frames; relative to RAW or
+        absolute
+label   a class name; class ids follow the alphabetical order of the names. With --classes FILE (a
+        name a line, in the order of the ids) a name or an id, from 0. Without it, labels that are
+        all whole numbers are ids too, and the classes are named by them
+split   train, validation (val) or test; without this column a share of each class becomes the split
+        validation (--val-share)
+start,  cut a segment out of a longer video: in seconds; in folders and archives the numbers of the
+stop    first and the last frame. Where both are empty, the whole video is taken
 """
 
 import argparse
@@ -20,10 +22,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import Source, dataset, find, lines, listed, table, whole
-from aia_jax.prepare.item import Part, RawDataset, RawVideo
-from aia_jax.prepare.listing import name_from
-from aia_jax.prepare.splits import SPLITS, add_val_share, check_val_share, with_validation
+from aia_jax.prepare.annotations import parse_int, read_lines, read_table
+from aia_jax.prepare.raw_dataset import (
+    RawDataset,
+    RawVideo,
+    build_dataset,
+    listed_video,
+    name_after,
+)
+from aia_jax.prepare.raw_folder import find_file, find_option_file, find_source
+from aia_jax.prepare.splits import SPLITS, add_val_share, check_val_share, split_off_validation
+from aia_jax.video.segment import Segment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +57,13 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
         UserError: if a file is missing or a row is wrong, or no video is there.
     """
     check_val_share(options.val_share)
-    path = _list(raw, options.csv)
+    path = _find_list(raw, options.csv)
     files = [path]
-    rows = list(table(path, ["path", "label"]))
+    rows = list(read_table(path, ["path", "label"]))
     names = None
     if options.classes:
-        files.append(given_file(raw, options.classes, "--classes"))
-        names = [line for _, line in lines(files[1])]
+        files.append(find_option_file(raw, options.classes, "--classes"))
+        names = [line for _, line in read_lines(files[1])]
     class_ids, names = _class_ids([row["label"] for _, row in rows], names)
 
     def videos() -> Iterator[RawVideo]:
@@ -70,60 +79,36 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
                 raise UserError(
                     f"{where}: found the split {row['split']!r}, expected train, validation or test"
                 )
-            place = raw / row["path"]
-            part = _part(place, row, where)
-            video_id = row["path"] + (f" {part}" if part else "")
-            yield listed(
-                video_id, source_at(place), place, {"label": class_ids[row["label"]]}, split, part
-            )
+            video = raw / row["path"]
+            segment = _segment(video, row, where)
+            video_id = row["path"] + (f" {segment}" if segment else "")
+            label = {"label": class_ids[row["label"]]}
+            yield listed_video(video_id, find_source(video), video, label, split, segment)
 
     found = list(videos())
     if rows and "split" not in rows[0][1]:
-        found = with_validation(found, options.val_share)
-    return dataset(name_from(raw), {"label": names}, found, files, raw)
+        found = split_off_validation(found, options.val_share)
+    return build_dataset(name_after(raw), {"label": names}, found, files, raw)
 
 
-def given_file(raw: Path, name: str, option: str) -> Path:
-    """The file that an option names, seen from the raw folder or else from the current one.
-
-    Raises:
-        UserError: if it is not there.
-    """
-    for path in (raw / name, Path(name)):
-        if path.is_file():
-            return path.resolve()
-    raise UserError(
-        f"{option} {name}: there is no such file, neither in {raw} nor in the current folder"
-    )
-
-
-def source_at(place: Path) -> Source | None:
-    """The video file, archive or folder at a path; None if there is none."""
-    if place.is_dir():
-        return Source(place, 0)
-    return Source(place, place.stat().st_size) if place.is_file() else None
-
-
-def _list(raw: Path, name: str | None) -> Path:
+def _find_list(raw: Path, name: str | None) -> Path:
     if name:
-        return given_file(raw, name, "--csv")
-    there = sorted(raw.glob("*.csv"))
-    if len(there) > 1:
+        return find_option_file(raw, name, "--csv")
+    paths = sorted(raw.glob("*.csv"))
+    if len(paths) > 1:
         raise UserError(
-            f"{raw} has several .csv files ({', '.join(path.name for path in there)}): say which "
+            f"{raw} has several .csv files ({', '.join(path.name for path in paths)}): say which "
             "with --csv"
         )
-    return (
-        there[0]
-        if there
-        else find(raw, ["videos.csv"], what="the list of videos; or name it with --csv")
-    )
+    if paths:
+        return paths[0]
+    return find_file(raw, ["videos.csv"], description="the list of videos; or name it with --csv")
 
 
 def _class_ids(
     labels: Sequence[str], names: Sequence[str] | None
 ) -> tuple[dict[str, int], Sequence[str]]:
-    """Class ids by what a row may say, and the class names."""
+    """Class ids by the labels that a row may have, and the class names."""
     numbers = all(label.isdecimal() for label in labels)
     if names is None:
         names = (
@@ -135,19 +120,20 @@ def _class_ids(
     return {name: k for k, name in enumerate(names)} | by_id, names
 
 
-def _part(place: Path, row: dict[str, str], where: str) -> Part | None:
+def _segment(video: Path, row: dict[str, str], where: str) -> Segment | None:
     start, stop = row.get("start", ""), row.get("stop", "")
     if not start and not stop:
         return None
-    if place.is_dir() or place.suffix.lower() == ".tar":
-        part = Part(whole(start, f"{where}, start"), whole(stop, f"{where}, stop") + 1, "numbers")
+    if video.is_dir() or video.suffix.lower() == ".tar":
+        first, last = parse_int(start, f"{where}, start"), parse_int(stop, f"{where}, stop")
+        segment = Segment(first, last + 1, "numbers")
     else:
         try:
-            part = Part(float(start), float(stop), "seconds")
+            segment = Segment(float(start), float(stop), "seconds")
         except ValueError:
             raise UserError(
                 f"{where}: found {start!r} and {stop!r} as start and stop, expected seconds"
             ) from None
-    if not 0 <= part.start < part.stop:
-        raise UserError(f"{where}: the segment ends before it begins ({part})")
-    return part
+    if not 0 <= segment.start < segment.stop:
+        raise UserError(f"{where}: the segment ends before it begins ({segment})")
+    return segment

@@ -1,9 +1,10 @@
 """Diving48 with the cleaned annotations (V2): MP4 files and three JSON files.
 
   RAW/rgb/_8Vy3dlHg2w_00000.mp4
-  RAW/Diving48_V2_train.json, Diving48_V2_test.json     [{"vid_name": "_8Vy3dlHg2w_00000", "label":
-  0, …}, …] RAW/Diving48_vocab.json                               48 names of four parts, by class
-  id: ["Back", "15som", "05Twis", "FREE"]
+  RAW/Diving48_V2_train.json      [{"vid_name": "_8Vy3dlHg2w_00000", "label": 0, …}, …]
+  RAW/Diving48_V2_test.json
+  RAW/Diving48_vocab.json         48 names of four parts, by class id:
+                                  ["Back", "15som", "05Twis", "FREE"]
 
 The JSON files may also lie in RAW/annotations. The official test split becomes the split
 "validation": there is no other, and the paper reports on it. The first annotations
@@ -15,23 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import (
-    dataset,
-    find,
-    folder_of,
-    listed,
-    read_json,
-    sources_below,
-    whole,
-)
-from aia_jax.prepare.item import RawDataset, RawVideo
+from aia_jax.prepare.annotations import parse_int, read_json
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
+from aia_jax.prepare.raw_folder import find_file, find_sources, first_folder
 
+RECIPE = "configs/diving48.py:tsn"
 _FOLDERS = ("annotations", "labels")
-_WHAT = "of Diving48's annotations, version 2"
+_DESCRIPTION = "of Diving48's annotations, version 2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """This reader has no options of its own."""
+    """Adds nothing: this reader has no options of its own."""
 
 
 def read(raw: Path, options: argparse.Namespace) -> RawDataset:
@@ -42,15 +37,15 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
             there.
     """
     vocabulary, train, test = (
-        find(raw, [f"Diving48_{name}.json"], _FOLDERS, what=_WHAT)
+        find_file(raw, [f"Diving48_{name}.json"], _FOLDERS, description=_DESCRIPTION)
         for name in ("vocab", "V2_train", "V2_test")
     )
     names = [
         " ".join(map(str, parts)) if isinstance(parts, list) else str(parts)
         for parts in read_json(vocabulary, list)
     ]
-    folder = folder_of(raw, ["rgb", "videos"])
-    sources = sources_below(folder, depth=1)
+    folder = first_folder(raw, ["rgb", "videos"])
+    sources = find_sources(folder, depth=1)
 
     def videos(path: Path, split: str) -> Iterator[RawVideo]:
         for number, item in enumerate(read_json(path, list)):
@@ -60,8 +55,10 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
                     f"{where}: found {str(item)[:80]}, expected an object with 'vid_name' and "
                     "'label'"
                 )
-            name, label = str(item["vid_name"]), whole(item["label"], where, 0, len(names))
-            yield listed(name, sources.get(name), folder / f"{name}.mp4", {"label": label}, split)
+            name, label = str(item["vid_name"]), parse_int(item["label"], where, 0, len(names))
+            yield listed_video(
+                name, sources.get(name), folder / f"{name}.mp4", {"label": label}, split
+            )
 
     found = [*videos(train, "train"), *videos(test, "validation")]
-    return dataset("diving48", {"label": names}, found, [vocabulary, train, test], raw)
+    return build_dataset("diving48", {"label": names}, found, [vocabulary, train, test], raw)

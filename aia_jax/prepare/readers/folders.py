@@ -1,9 +1,8 @@
-"""Your own videos: one folder a class, and in it a video file, or a folder of frames, for each
-video.
+"""Your own videos, one folder a class: in it a video file or a folder of frames for each video.
 
-  RAW/<class>/<video>            a share of each class becomes the split "validation" (--val-share)
-  RAW/train/<class>/<video>      with the folders train, val (or validation), test: these are the
-  splits RAW/val/<class>/<video>
+  RAW/<class>/<video>          a share of each class becomes the split "validation" (--val-share)
+  RAW/train/<class>/<video>    or with the folders train, val (or validation) and test, which are
+  RAW/val/<class>/<video>      the splits then
 
 A video is a file that FFmpeg reads (.mp4, .webm, .avi, .mkv, .mov, …) or a folder of numbered .jpg
 or .png frames. Class ids follow the alphabetical order of the class folders' names, all splits
@@ -17,16 +16,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.item import RawDataset, RawVideo
-from aia_jax.prepare.listing import VIDEOS, contents, folders_in, name_from, some
-from aia_jax.prepare.splits import SPLITS, add_val_share, check_val_share, with_validation
-from aia_jax.video.frame_folder import PICTURES
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, name_after
+from aia_jax.prepare.raw_folder import (
+    VIDEO_SUFFIXES,
+    abbreviate,
+    describe_folder,
+    subfolders,
+    visible_entries,
+)
+from aia_jax.prepare.splits import SPLITS, add_val_share, check_val_share, split_off_validation
+from aia_jax.video.frame_folder import PICTURE_SUFFIXES
 
 _LAYOUT = "RAW/<class>/<video file or folder of frames>, or RAW/{train,val,test}/<class>/…"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that only this reader has."""
+    """Adds `--val-share`."""
     add_val_share(parser, "without split folders")
 
 
@@ -43,26 +48,28 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     """
     check_val_share(options.val_share)
     roots = _split_roots(raw)
-    class_folders = {split: folders_in(root) for split, root in roots.items()}
+    class_folders = {split: subfolders(root) for split, root in roots.items()}
     for split, root in roots.items():
         if not class_folders[split]:
-            raise UserError(f"no class folders in {root}: looked for {_LAYOUT}; {contents(root)}")
+            raise UserError(
+                f"no class folders in {root}: looked for {_LAYOUT}; {describe_folder(root)}"
+            )
     names = sorted({folder.name for folders in class_folders.values() for folder in folders})
     _check_names(raw, names)
     class_ids = {name: k for k, name in enumerate(names)}
     videos, left_out = [], Counter()
     for split, folders in class_folders.items():
         for folder in folders:
-            videos += _videos_of_class(folder, split, class_ids[folder.name], left_out)
+            videos += _list_class(folder, split, class_ids[folder.name], left_out)
     if not videos:
         raise UserError(
-            f"{raw} has class folders ({some(names)}), but no videos in them: looked for "
-            f"{_LAYOUT}; {contents(folder)}"
+            f"{raw} has class folders ({abbreviate(names)}), but no videos in them: looked for "
+            f"{_LAYOUT}; {describe_folder(folder)}"
         )
     if "" in roots:
-        videos = with_validation(videos, options.val_share)
+        videos = split_off_validation(videos, options.val_share)
     return RawDataset(
-        name_from(raw),
+        name_after(raw),
         {"label": tuple(names)},
         tuple(videos),
         tuple(_remarks(videos, names, left_out)),
@@ -70,18 +77,19 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
 
 
 def _split_roots(raw: Path) -> dict[str, Path]:
-    """The folder that holds the class folders of each split; under "" the raw folder itself if
-    there are no split folders.
+    """The folder with the class folders of each split.
+
+    Without split folders, the raw folder itself under the key "".
     """
-    folders = folders_in(raw)
+    folders = subfolders(raw)
     splits = [folder for folder in folders if folder.name.lower() in SPLITS]
     others = [folder.name for folder in folders if folder not in splits]
-    if not splits or (others and not any(map(_holds_folders_of_videos, splits))):
+    if not splits or (others and not any(map(_has_class_folders, splits))):
         return {"": raw}  # a class may well be called "train"
     if others:
         raise UserError(
-            f"{raw} has the split folders {some([folder.name for folder in splits])} and beside "
-            f"them {some(others)}: "
+            f"{raw} has the split folders {abbreviate([folder.name for folder in splits])} and "
+            f"beside them {abbreviate(others)}: "
             "move away what is no split, or, if all are classes, rename those"
         )
     roots = {}
@@ -96,46 +104,45 @@ def _split_roots(raw: Path) -> dict[str, Path]:
     return roots
 
 
-def _holds_folders_of_videos(folder: Path) -> bool:
+def _has_class_folders(folder: Path) -> bool:
     return any(
-        path.suffix.lower() in VIDEOS for inner in folders_in(folder) for path in inner.iterdir()
+        path.suffix.lower() in VIDEO_SUFFIXES
+        for inner in subfolders(folder)
+        for path in inner.iterdir()
     )
 
 
-def _videos_of_class(folder: Path, split: str, label: int, left_out: Counter) -> list[RawVideo]:
+def _list_class(folder: Path, split: str, label: int, left_out: Counter) -> list[RawVideo]:
+    """The videos of a class folder; counts its other files in `left_out` by suffix."""
     videos, checked = [], False
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            suffix = Path(entry.name).suffix.lower()
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                if not checked:
-                    _check_depth(Path(entry.path))
-                    checked = True
-                size = 0
-            elif suffix in VIDEOS:
-                size = (
-                    entry.stat().st_size if entry.is_file() else 0
-                )  # a broken link is listed, and found unreadable later
-            else:
-                left_out[suffix or "no suffix"] += 1
-                continue
-            video_id = os.fsencode(f"{folder.name}/{entry.name}").decode(errors="backslashreplace")
-            videos.append(RawVideo(video_id, Path(entry.path), {"label": label}, split, size))
+    for entry in visible_entries(folder):
+        suffix = Path(entry.name).suffix.lower()
+        if entry.is_dir():
+            if not checked:  # one is enough: it is about the layout
+                _check_depth(Path(entry.path))
+                checked = True
+            size = 0
+        elif suffix in VIDEO_SUFFIXES:
+            # A broken link is listed too; decoding it reports it as unreadable.
+            size = entry.stat().st_size if entry.is_file() else 0
+        else:
+            left_out[suffix or "no suffix"] += 1
+            continue
+        video_id = os.fsencode(f"{folder.name}/{entry.name}").decode(errors="backslashreplace")
+        videos.append(RawVideo(video_id, Path(entry.path), {"label": label}, split, size))
     return sorted(videos, key=lambda video: video.video_id)
 
 
 def _check_depth(folder: Path) -> None:
-    """A folder where a video's frames are expected, but with videos or folders inside, means that
-    another root was meant.
+    """Raises an error if a folder in a class folder cannot be the frames of one video.
+
+    With videos or folders inside it is a class folder itself, so the user meant another root.
     """
     suffixes = {path.suffix.lower() for path in folder.iterdir()}
-    if not suffixes & PICTURES and (suffixes & VIDEOS or folders_in(folder)):
+    if not suffixes & PICTURE_SUFFIXES and (suffixes & VIDEO_SUFFIXES or subfolders(folder)):
         raise UserError(
-            f"{folder} is expected to hold the frames of one video, but {contents(folder)}: the "
-            f"layout is {_LAYOUT}; "
-            f"did you mean --raw {folder.parent}?"
+            f"{folder} is expected to hold the frames of one video, but {describe_folder(folder)}: "
+            f"the layout is {_LAYOUT}; did you mean --raw {folder.parent}?"
         )
 
 
@@ -145,7 +152,8 @@ def _remarks(videos: Sequence[RawVideo], names: Sequence[str], left_out: Counter
         yield f"files in class folders that are no videos, left out: {kinds}"
     empty = set(range(len(names))) - {video.labels["label"] for video in videos}
     if empty:
-        yield f"class folders without videos, still counted as classes: {some([names[k] for k in sorted(empty)])}"
+        shown = abbreviate([names[k] for k in sorted(empty)])
+        yield f"class folders without videos, still counted as classes: {shown}"
 
 
 def _check_names(raw: Path, names: Sequence[str]) -> None:

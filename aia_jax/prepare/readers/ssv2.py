@@ -17,25 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import (
-    dataset,
-    find,
-    find_optional,
-    folder_of,
-    lines,
-    listed,
-    numbered_names,
-    read_json,
-    sources_below,
+from aia_jax.prepare.annotations import number_classes, read_json, read_lines
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
+from aia_jax.prepare.raw_folder import (
+    find_file,
+    find_optional_file,
+    find_sources,
+    first_folder,
 )
-from aia_jax.prepare.item import RawDataset, RawVideo
 
+RECIPE = "configs/ssv2.py:tsn"
 _FOLDERS = ("labels", "annotations")
-_WHAT = "of Something-Something V2's labels"
+_DESCRIPTION = "of Something-Something V2's labels"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """This reader has no options of its own."""
+    """Adds nothing: this reader has no options of its own."""
 
 
 def read(raw: Path, options: argparse.Namespace) -> RawDataset:
@@ -46,25 +43,30 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
             there.
     """
     labels, train, validation = (
-        find(raw, [f"something-something-v2-{name}.json", f"{name}.json"], _FOLDERS, what=_WHAT)
+        find_file(
+            raw,
+            [f"something-something-v2-{name}.json", f"{name}.json"],
+            _FOLDERS,
+            description=_DESCRIPTION,
+        )
         for name in ("labels", "train", "validation")
     )
-    answers = find_optional(
+    answers = find_optional_file(
         raw, ["test-answers.csv", "something-something-v2-test-answers.csv"], _FOLDERS
     )
-    names = numbered_names(
+    names = number_classes(
         labels, ((k, name, f"{labels}, {name!r}") for name, k in read_json(labels, dict).items()), 0
     )
     class_ids = {name: k for k, name in enumerate(names)}
-    folder = folder_of(raw, ["20bn-something-something-v2"])
-    sources = sources_below(folder, depth=1)
+    folder = first_folder(raw, ["20bn-something-something-v2"])
+    sources = find_sources(folder, depth=1)
 
     def video(video_id: str, name: str, split: str, where: str) -> RawVideo:
         if name not in class_ids:
             raise UserError(
                 f"{where}: there is no class {name!r} in {labels}; are the two of one download?"
             )
-        return listed(
+        return listed_video(
             video_id,
             sources.get(video_id),
             folder / f"{video_id}.webm",
@@ -85,11 +87,11 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     found = [*videos(train, "train"), *videos(validation, "validation")]
     files = [labels, train, validation]
     if answers:
-        for number, line in lines(answers):
+        for number, line in read_lines(answers):
             video_id, _, name = line.partition(";")
             found.append(video(video_id, name, "test", f"{answers}, line {number}"))
         files.append(answers)
-    return dataset("ssv2", {"label": names}, found, files, raw)
+    return build_dataset("ssv2", {"label": names}, found, files, raw)
 
 
 def _field(item: Any, key: str, where: str) -> str:

@@ -1,9 +1,9 @@
 """UCF101: AVI files in class folders, and one of the three official splits (--split).
 
   RAW/UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi
-  RAW/ucfTrainTestlist/classInd.txt              "1 ApplyEyeMakeup": 101 classes, ids from 1
-  RAW/ucfTrainTestlist/trainlist01.txt           "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"
-  RAW/ucfTrainTestlist/testlist01.txt            "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
+  RAW/ucfTrainTestlist/classInd.txt        "1 ApplyEyeMakeup": 101 classes, ids from 1
+  RAW/ucfTrainTestlist/trainlist01.txt     "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1"
+  RAW/ucfTrainTestlist/testlist01.txt      "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
 
 Class ids here count from 0, so they are the official ones less 1. The official test split becomes
 the split "validation". Split 1 has 9,537 and 3,783 videos.
@@ -14,19 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import (
-    dataset,
-    find,
-    folder_of,
-    lines,
-    listed,
-    numbered_names,
-    sources_below,
-)
-from aia_jax.prepare.item import RawDataset, RawVideo
+from aia_jax.prepare.annotations import number_classes, read_lines
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
+from aia_jax.prepare.raw_folder import find_file, find_sources, first_folder
 
+RECIPE = "configs/ucf101.py:tsn,split={split}"
 _FOLDERS = ("ucfTrainTestlist", "UCF101TrainTestSplits-RecognitionTask", "annotations", "splits")
-_WHAT = "of UCF101's train/test splits for action recognition"
+_DESCRIPTION = "of UCF101's train/test splits for action recognition"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read(raw: Path, options: argparse.Namespace) -> RawDataset:
-    """Lists the videos of one of the official splits; the class is that of the path, which both
-    lists have.
+    """Lists the videos of one of the official splits.
+
+    The class is that of the path: the training list has class ids too, the test list has not.
 
     Args:
         raw: the folder.
@@ -51,19 +46,21 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     Raises:
         UserError: if a list is missing or a line of it is wrong, or no video is there.
     """
-    wanted = ("classInd", f"trainlist{options.split:02d}", f"testlist{options.split:02d}")
-    classes, train, test = (find(raw, [f"{name}.txt"], _FOLDERS, what=_WHAT) for name in wanted)
+    stems = ("classInd", f"trainlist{options.split:02d}", f"testlist{options.split:02d}")
+    classes, train, test = (
+        find_file(raw, [f"{name}.txt"], _FOLDERS, description=_DESCRIPTION) for name in stems
+    )
     pairs = (
         (line.partition(" ")[0], line.partition(" ")[2].strip(), f"{classes}, line {number}")
-        for number, line in lines(classes)
+        for number, line in read_lines(classes)
     )
-    names = numbered_names(classes, pairs, 1)
+    names = number_classes(classes, pairs, 1)
     class_ids = {name: k for k, name in enumerate(names)}
-    folder = folder_of(raw, ["UCF-101", "UCF101", "videos"])
-    sources = sources_below(folder, depth=2)
+    folder = first_folder(raw, ["UCF-101", "UCF101", "videos"])
+    sources = find_sources(folder, depth=2)
 
     def videos(path: Path, split: str) -> Iterator[RawVideo]:
-        for number, line in lines(path):
+        for number, line in read_lines(path):
             name, _, label = line.partition(" ")
             class_name = name.partition("/")[0]
             if class_name not in class_ids or label.strip() not in (
@@ -75,11 +72,11 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
                     "class's id or nothing"
                 )
             video = Path(name).stem
-            yield listed(
+            yield listed_video(
                 video, sources.get(video), folder / name, {"label": class_ids[class_name]}, split
             )
 
     found = [*videos(train, "train"), *videos(test, "validation")]
-    return dataset(
+    return build_dataset(
         f"ucf101_split{options.split}", {"label": names}, found, [classes, train, test], raw
     )

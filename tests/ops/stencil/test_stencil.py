@@ -1,6 +1,4 @@
-"""The stencil, in all forms that some backend uses, against XLA's own 3-D convolution: values and
-gradients.
-"""
+"""The stencil in XLA's forms against XLA's own 3-D convolution: values and gradients."""
 
 import os
 import subprocess
@@ -11,15 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from aia_jax.ops import stencil
-from aia_jax.ops.stencil.convolution import ROWS, banded
-from aia_jax.ops.stencil.stencil import gradient_by_taps
+from aia_jax.ops.stencil.convolution import MAX_ROWS, correlate_by_convolution
+from aia_jax.ops.stencil.taps import stencil_by_taps, stencil_gradient_by_taps
+from tests.helpers.quick_jit import quick_jit
 
 
-def convolved(maximum, mean, kernel):
+def convolve(maximum, mean, kernel):
     pair = jnp.stack([maximum, mean], -1)
     return jax.lax.conv_general_dilated(
         pair,
@@ -31,47 +28,48 @@ def convolved(maximum, mean, kernel):
     )[..., 0]
 
 
-@settings(max_examples=12, deadline=None)
-@given(shape=st.tuples(st.integers(1, 2), st.integers(1, 18), st.integers(1, 5), st.integers(1, 5)))
-def test_stencil_equals_a_convolution(shape):
+def by_convolution(maximum, mean, kernel):
+    return correlate_by_convolution((maximum, mean), kernel[..., None])[0]
+
+
+# Sides of one, sides shorter than a tap's reach, more rows than the convolution's form takes.
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 2, 5), (1, 8, 4, 1), (2, 11, 5, 3)])
+@pytest.mark.parametrize("form", [stencil, stencil_by_taps, by_convolution])
+def test_every_form_equals_a_convolution(shape, form):
     rng = np.random.default_rng(0)
     maximum, mean = rng.normal(size=(2, *shape)).astype("f4")
     kernel = rng.normal(size=(3, 3, 3, 2)).astype("f4")
-    expected = convolved(maximum, mean, kernel)
-    np.testing.assert_allclose(jax.jit(stencil)(maximum, mean, kernel), expected, atol=2e-5)
-    if shape[1] <= ROWS:
-        np.testing.assert_allclose(
-            jax.jit(banded)((maximum, mean), kernel[..., None])[0], expected, atol=2e-5
-        )
+    ours = quick_jit(form)(maximum, mean, kernel)
+    np.testing.assert_allclose(ours, convolve(maximum, mean, kernel), atol=2e-5)
 
 
-@pytest.mark.parametrize("length", [3, 7, 8, 19])
-def test_stencil_gradients_equal_the_convolution_s(length):
+# Rows that fill a group and rows that do not, in one group and in several.
+@pytest.mark.parametrize("rows", [3, 8, 19])
+def test_gradients_equal_the_convolution_s(rows):
     rng = np.random.default_rng(1)
-    maximum, mean, weights = rng.normal(size=(3, 2, length, 4, 5)).astype("f4")
+    maximum, mean, weights = rng.normal(size=(3, 2, rows, 4, 5)).astype("f4")
     kernel = rng.normal(size=(3, 3, 3, 2)).astype("f4")
 
-    def value_and_gradient(function):
+    def value_and_gradients(function):
         value, gradient = jax.vjp(function, maximum, mean, kernel)
         return value, gradient(jnp.asarray(weights))
 
-    expected, theirs = value_and_gradient(convolved)
-    value, here = jax.jit(lambda: value_and_gradient(stencil))()
-    np.testing.assert_allclose(
-        value, expected, atol=2e-5
-    )  # the form of a forward pass with a gradient to come
-    elsewhere = jax.jit(gradient_by_taps)(
-        weights, maximum, mean, kernel
-    )  # of backends other than CPUs
-    for ours in (here, elsewhere):
+    expected, theirs = quick_jit(lambda: value_and_gradients(convolve))()
+    value, on_cpus = quick_jit(lambda: value_and_gradients(stencil))()
+    np.testing.assert_allclose(value, expected, atol=2e-5)  # the form of training
+    by_taps = quick_jit(stencil_gradient_by_taps)(weights, maximum, mean, kernel)
+    for ours in (on_cpus, by_taps):
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(a, b, atol=6e-5)
 
 
-@pytest.mark.parametrize(("rows", "convolutions", "taps"), [(ROWS, 3, 0), (ROWS + 1, 1, 54 + 54)])
-def test_a_cpu_s_training_step_has_no_taps_for_small_planes(rows, convolutions, taps):
-    """They would be half of what a step takes to compile; large planes are faster with them. Of the
-    kernel's gradient there are none.
+@pytest.mark.parametrize(
+    ("rows", "convolutions", "taps"), [(MAX_ROWS, 3, 0), (MAX_ROWS + 1, 1, 54 + 54)]
+)
+def test_training_on_cpus_has_no_taps_for_planes_of_few_rows(rows, convolutions, taps):
+    """They would be half of what a step takes to compile; planes of many rows are faster with them.
+
+    The kernel's gradient has none for any plane.
     """
     operands = *jnp.ones((2, 2, rows, 4, 5)), jnp.ones((3, 3, 3, 2))
     text = (
@@ -81,24 +79,28 @@ def test_a_cpu_s_training_step_has_no_taps_for_small_planes(rows, convolutions, 
     assert taps <= text.count("stablehlo.multiply") < taps + 10
 
 
-def test_on_other_backends_no_clip_leaves_its_device():
+def test_the_gradient_by_taps_exchanges_nothing_between_devices_but_one_sum():
     """The kernel's gradient sums over clips: on a mesh each device sums its own, and one sum over
     devices follows.
     """
     program = """
         import re, jax, numpy as np
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        from aia_jax.ops.stencil.stencil import gradient_by_taps
+        from aia_jax.ops.stencil.taps import stencil_gradient_by_taps as gradient
         rng = np.random.default_rng(0)
-        gradient, maximum, mean = rng.normal(size=(3, 4, 3, 5, 6)).astype("f4")
+        dy, maximum, mean = rng.normal(size=(3, 4, 3, 5, 6)).astype("f4")
         kernel = rng.normal(size=(3, 3, 3, 2)).astype("f4")
         mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
         rows, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
-        step = jax.jit(gradient_by_taps, in_shardings=(rows, rows, rows, whole), out_shardings=(rows, rows, whole))
-        compiled = step.lower(gradient, maximum, mean, kernel).compile()
-        print(re.findall(r"(all-gather|all-to-all|collective-permute|all-reduce)(?:-start)?\\(", compiled.as_text()))
-        placed = [jax.device_put(v, rows) for v in (gradient, maximum, mean)]
-        for a, b in zip(compiled(*placed, jax.device_put(kernel, whole)), jax.jit(gradient_by_taps)(gradient, maximum, mean, kernel)):
+        step = jax.jit(
+            gradient, in_shardings=(rows, rows, rows, whole), out_shardings=(rows, rows, whole)
+        )
+        compiled = step.lower(dy, maximum, mean, kernel).compile()
+        exchanges = r"(all-gather|all-to-all|collective-permute|all-reduce)(?:-start)?\\("
+        print(re.findall(exchanges, compiled.as_text()))
+        placed = [jax.device_put(v, rows) for v in (dy, maximum, mean)]
+        placed.append(jax.device_put(kernel, whole))
+        for a, b in zip(compiled(*placed), jax.jit(gradient)(dy, maximum, mean, kernel)):
             np.testing.assert_allclose(a, b, atol=2e-5)
     """
     environment = os.environ | {

@@ -1,6 +1,4 @@
-"""Which videos, classes and splits the reader of class folders finds, and what it says when it
-finds none.
-"""
+"""The reader of class folders: its videos, classes, splits, and what it says if it finds none."""
 
 import argparse
 import os
@@ -10,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.item import RawDataset
+from aia_jax.prepare.raw_dataset import RawDataset
 from aia_jax.prepare.readers import folders
-from aia_jax.prepare.shard import assign
 from tests.helpers.raw_videos import numbered_frames, write_frames
 
 
@@ -111,9 +108,9 @@ def test_the_validation_share_depends_on_ids_alone(tmp_path):
         {
             name[2:]
             for name, split in splits.items()
-            if split == "validation" and name.startswith(of)
+            if split == "validation" and name.startswith(prefix)
         }
-        for of in ("a/", "b/")
+        for prefix in ("a/", "b/")
     ]
     assert chosen[0] != chosen[1], "not the same places in every class"
 
@@ -147,25 +144,9 @@ def test_names_that_are_not_utf8(tmp_path):
     assert [video.video_id for video in read(raw, 0.0).videos] == ["a/1.mp4", "a/\\xff.mp4"]
 
 
-def test_empty_classes_keep_their_ids_and_are_told(tmp_path):
+def test_empty_classes_keep_their_ids_and_are_named(tmp_path):
     raw = touch(tmp_path, "a/1.mp4", "c/1.mp4")
     (raw / "b").mkdir()
     found = read(raw)
     assert found.class_names["label"] == ("a", "b", "c")
     assert found.remarks == ("class folders without videos, still counted as classes: b",)
-
-
-def test_shards_mix_the_classes_and_are_even(tmp_path):
-    videos = read(
-        touch(tmp_path, *(f"{name}/{number}.mp4" for name in "abcd" for number in range(60))), 0.0
-    ).videos
-    assert [len(shard) for shard in assign(videos, 50)] == [48] * 5
-    assert [len(shard) for shard in assign(videos)] == [16] * 15
-    assert [len(shard) for shard in assign(videos[:7])] == [7]
-    assert max(len(shard) for shard in assign(videos * 50)) <= 256
-    shards = assign(videos, 50)
-    assert sorted(video.video_id for shard in shards for video in shard) == sorted(
-        video.video_id for video in videos
-    )
-    assert all({video.labels["label"] for video in shard} == {0, 1, 2, 3} for shard in shards)
-    assert shards == assign(list(reversed(videos)), 50)

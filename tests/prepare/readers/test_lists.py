@@ -1,6 +1,4 @@
-"""Videos listed in a CSV file or in list files: paths, labels, splits, stretches of longer videos,
-and what is wrong in a row.
-"""
+"""The readers of CSV files and of list files: paths, labels, splits, segments, wrong rows."""
 
 import numpy as np
 import pytest
@@ -8,26 +6,34 @@ import pytest
 from aia_jax.prepare.readers import csv_file, lists
 from aia_jax.shards.dataset_info import open_dataset
 from aia_jax.shards.reader import open_split
-from tests.helpers.raw_sets import clip, error, prepared, read, records, table, text
+from tests.helpers.raw_sets import (
+    prepare_set,
+    read,
+    read_error,
+    records,
+    write_clip,
+    write_lines,
+    write_table,
+)
 from tests.helpers.raw_videos import decoded, numbered_frames, write_frames
 
 
 def test_csv(tmp_path):
     raw = tmp_path / "My Videos"
-    clip(raw / "küche" / "cam 1, größe.mp4", 24, height=48, width=24)
+    write_clip(raw / "küche" / "cam 1, größe.mp4", 24, height=48, width=24)
     write_frames(raw / "frames", numbered_frames(9, 24, 32), first=0)
     rows = [
         ["küche/cam 1, größe.mp4", "pour", "train", 0.5, 1.0],
         ["küche/cam 1, größe.mp4", "cut", "train", 1, 1.5],
     ]
-    table(
+    write_table(
         raw / "videos.csv",
         "path,label,split,start,stop",
         *rows,
         ["frames", "pour", "Val", 2, 4],
         ["frames", "wash", "val", "", ""],
     )
-    prepared(csv_file, raw, tmp_path / "out")
+    prepare_set(csv_file, raw, tmp_path / "out")
     assert open_dataset(tmp_path / "out").name == "my_videos"
     assert records(tmp_path / "out", "train", "label") == {
         "küche/cam 1, größe.mp4 seconds 0.5 to 1": ("pour", 6),
@@ -42,25 +48,25 @@ def test_csv(tmp_path):
 def test_csv_of_ids_without_splits(tmp_path):
     for number in range(6):
         (tmp_path / f"{number}.mp4").write_bytes(b"video")
-    table(tmp_path / "list.csv", "label,path", *([2 * (k % 2), f"{k}.mp4"] for k in range(6)))
+    write_table(tmp_path / "list.csv", "label,path", *([2 * (k % 2), f"{k}.mp4"] for k in range(6)))
     found = read(csv_file, tmp_path, "--val-share", "0.3")
     assert found.class_names == {"label": ("0", "1", "2")}
     assert sorted((video.labels["label"], video.split) for video in found.videos) == [
         *[(0, "train")] * 2, (0, "validation"), *[(2, "train")] * 2, (2, "validation")
     ]  # fmt: skip
-    text(tmp_path / "names.txt", "links", "Mitte", "rechts")
+    write_lines(tmp_path / "names.txt", "links", "Mitte", "rechts")
     assert read(csv_file, tmp_path, "--classes", "names.txt").class_names["label"] == (
         "links",
         "Mitte",
         "rechts",
     )
-    text(tmp_path / "names.txt", "links", "Mitte")
+    write_lines(tmp_path / "names.txt", "links", "Mitte")
     assert (
         "list.csv, line 3: found the label '2', expected one of the 2 classes or its id"
-        in error(csv_file, tmp_path, "--classes", "names.txt")
+        in read_error(csv_file, tmp_path, "--classes", "names.txt")
     )
-    table(tmp_path / "other.csv", "path,label", ["0.mp4", "a"])
-    assert "several .csv files (list.csv, other.csv): say which with --csv" in error(
+    write_table(tmp_path / "other.csv", "path,label", ["0.mp4", "a"])
+    assert "several .csv files (list.csv, other.csv): say which with --csv" in read_error(
         csv_file, tmp_path
     )
     assert read(csv_file, tmp_path, "--csv", "other.csv").class_names["label"] == ("a",)
@@ -81,8 +87,8 @@ def test_csv_of_ids_without_splits(tmp_path):
 )
 def test_wrong_csv_rows(tmp_path, rows, said):
     (tmp_path / "1.mp4").write_bytes(b"video")
-    text(tmp_path / "videos.csv", "path,label,split,start,stop", *rows)
-    assert said in error(csv_file, tmp_path)
+    write_lines(tmp_path / "videos.csv", "path,label,split,start,stop", *rows)
+    assert said in read_error(csv_file, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +98,10 @@ def test_lists_with_frames(tmp_path, first, given):
     raw = tmp_path / "raw"
     frames = numbered_frames(12, 24, 32)
     write_frames(raw / "a 3 clip", frames, "img_%05d.jpg", first)
-    clip(raw / "b.mp4", 5)
-    text(raw / "train.txt", "a 3 clip 10 1", "b.mp4 5 0")
-    text(tmp_path / "val.txt", "b.mp4 5 0")
-    prepared(
+    write_clip(raw / "b.mp4", 5)
+    write_lines(raw / "train.txt", "a 3 clip 10 1", "b.mp4 5 0")
+    write_lines(tmp_path / "val.txt", "b.mp4 5 0")
+    prepare_set(
         lists,
         raw,
         tmp_path / "out",
@@ -116,23 +122,23 @@ def test_lists_without_frames(tmp_path):
     """A name that ends in a number is no number of frames."""
     for name in ("walk 1", "walk 2"):
         write_frames(tmp_path / name, numbered_frames(2, 24, 32))
-    text(tmp_path / "train.txt", "walk 1 0", "walk 2 1")
-    text(tmp_path / "classes.txt", "slow", "fast")
+    write_lines(tmp_path / "train.txt", "walk 1 0", "walk 2 1")
+    write_lines(tmp_path / "classes.txt", "slow", "fast")
     found = read(lists, tmp_path, "--train-list", "train.txt", "--classes", "classes.txt")
-    assert [(video.video_id, video.labels["label"], video.part) for video in found.videos] == [
+    assert [(video.video_id, video.labels["label"], video.segment) for video in found.videos] == [
         ("walk 1", 0, None),
         ("walk 2", 1, None),
     ]
     assert found.class_names["label"] == ("slow", "fast")
-    assert "no list: give at least --train-list" in error(lists, tmp_path)
-    assert "--train-list nowhere.txt: there is no such file" in error(
+    assert "no list: give at least --train-list" in read_error(lists, tmp_path)
+    assert "--train-list nowhere.txt: there is no such file" in read_error(
         lists, tmp_path, "--train-list", "nowhere.txt"
     )
-    text(tmp_path / "train.txt", "walk 1 0", "walk 2 two")
-    assert "train.txt, line 2, LABEL: found 'two', expected a whole number" in error(
+    write_lines(tmp_path / "train.txt", "walk 1 0", "walk 2 two")
+    assert "train.txt, line 2, LABEL: found 'two', expected a whole number" in read_error(
         lists, tmp_path, "--train-list", "train.txt"
     )
-    text(tmp_path / "train.txt", "walk 1 7")
-    assert "walk 1 has the label 7" in error(
+    write_lines(tmp_path / "train.txt", "walk 1 7")
+    assert "walk 1 has the label 7" in read_error(
         lists, tmp_path, "--train-list", "train.txt", "--classes", "classes.txt"
     )

@@ -1,27 +1,23 @@
-"""Every reader of a published data set on a tiny raw tree in its official layout: from the files as
-shipped to a first batch.
-"""
+"""The readers of published data sets, each on a tiny raw folder in its official layout."""
 
 import json
-import signal
 import tarfile
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from aia_jax.data.augment import TrainTransform
+from aia_jax.data.augment import TrainTransform, flip_pairs
 from aia_jax.data.pipeline import train_batches
 from aia_jax.data.plan import BatchPlan
 from aia_jax.errors import UserError
 from aia_jax.prepare.command import main
 from aia_jax.prepare.readers import diving48, egtea, epic55, kinetics400, ssv1, ssv2, ucf101
-from aia_jax.shards.dataset_info import flip_pairs, open_dataset
+from aia_jax.shards.dataset_info import open_dataset
 from aia_jax.shards.reader import open_split
 from tests.helpers.raw_sets import (
     TEMPLATES,
     epic_row,
-    error,
     make_diving48,
     make_egtea,
     make_epic55,
@@ -29,17 +25,18 @@ from tests.helpers.raw_sets import (
     make_ssv1,
     make_ssv2,
     make_ucf101,
-    prepared,
+    prepare_set,
     read,
+    read_error,
     records,
-    table,
-    text,
+    write_lines,
+    write_table,
 )
 from tests.helpers.raw_videos import decoded, numbered_frames, write_frames, write_video
 
 
 def test_ssv1(tmp_path):
-    manifest = prepared(ssv1, make_ssv1(tmp_path / "raw"), tmp_path / "out")
+    manifest = prepare_set(ssv1, make_ssv1(tmp_path / "raw"), tmp_path / "out")
     info = open_dataset(tmp_path / "out")
     assert (info.name, list(info.class_names)) == ("ssv1", TEMPLATES), "in the order of the file"
     assert flip_pairs(info.class_names).partner.tolist() == [2, 1, 0]
@@ -53,7 +50,7 @@ def test_ssv1(tmp_path):
 
 @pytest.mark.parametrize("newer", [False, True])
 def test_ssv2(tmp_path, newer):
-    prepared(ssv2, make_ssv2(tmp_path / "raw", newer), tmp_path / "out")
+    prepare_set(ssv2, make_ssv2(tmp_path / "raw", newer), tmp_path / "out")
     info = open_dataset(tmp_path / "out")
     assert (info.name, list(info.class_names)) == ("ssv2", sorted(TEMPLATES)), (
         "in the order of the indices"
@@ -73,15 +70,16 @@ def test_ssv2_of_two_downloads_or_with_broken_files(tmp_path):
     raw = make_ssv2(tmp_path, newer=True)
     labels = raw / "labels" / "labels.json"
     labels.write_text(json.dumps({"Holding something": "0", "Other": "2"}))
-    assert "the class numbers go to 2, but 1 is missing" in error(ssv2, raw)
+    assert "the class numbers go to 2, but 1 is missing" in read_error(ssv2, raw)
     labels.write_text(json.dumps({"Holding something": "0"}))
-    assert "train.json, entry 0: there is no class 'Pushing something from right to left'" in error(
-        ssv2, raw
+    assert (
+        "train.json, entry 0: there is no class 'Pushing something from right to left'"
+        in read_error(ssv2, raw)
     )
     labels.write_text("{")
-    assert "labels.json, line 1: not JSON" in error(ssv2, raw)
+    assert "labels.json, line 1: not JSON" in read_error(ssv2, raw)
     labels.write_text("[]")
-    assert "found a list, expected a dict" in error(ssv2, raw)
+    assert "found a list, expected a dict" in read_error(ssv2, raw)
 
 
 def test_the_command_counts_what_is_missing(tmp_path, capsys):
@@ -89,22 +87,17 @@ def test_the_command_counts_what_is_missing(tmp_path, capsys):
     (raw / "20bn-something-something-v2" / "9.webm").unlink()
     (raw / "20bn-something-something-v2" / "1420.webm").unlink()
     arguments = ["ssv2", "--raw", str(raw), "--out", str(out), "--size", "24x32", "--workers", "1"]
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with pytest.raises(
-            UserError,
-            match=r"all listed videos of the split test are missing; .* --splits train validation",
-        ):
-            main(arguments)
-        assert main([*arguments, "--splits", "train", "validation"]) == 1
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+    with pytest.raises(
+        UserError,
+        match=r"all listed videos of the split test are missing; .* --splits train validation",
+    ):
+        main(arguments)
+    assert main([*arguments, "--splits", "train", "validation"]) == 1
     said = capsys.readouterr()
     assert "found 2 of 3 videos (2 train, 1 validation); classes: 3" in said.out
     assert "note: missing of the split train: 1 of 2 listed videos" in said.out
     assert (
-        "next: python train.py --config configs/ssv2_tsn.py --config.init_from=WEIGHTS "
+        "next: python train.py --config configs/ssv2.py:tsn --config.init_from=WEIGHTS "
         f"--config.data.dir={out}\n" in said.out
     )
     assert said.err == f"error: 1 of 3 videos are missing: see {out / 'bad.txt'}\n"
@@ -112,7 +105,7 @@ def test_the_command_counts_what_is_missing(tmp_path, capsys):
 
 
 def test_diving48(tmp_path):
-    prepared(diving48, make_diving48(tmp_path / "raw"), tmp_path / "out")
+    prepare_set(diving48, make_diving48(tmp_path / "raw"), tmp_path / "out")
     assert records(tmp_path / "out", "train", "label") == {
         "_8Vy3dlHg2w_00000": ("Inward 25som NoTwis TUCK", 5),
         "Y-z_00001": ("Back 15som 05Twis FREE", 6),
@@ -123,14 +116,14 @@ def test_diving48(tmp_path):
     (tmp_path / "raw" / "Diving48_V2_train.json").write_text(
         json.dumps([{"vid_name": "a", "label": 3}])
     )
-    assert "Diving48_V2_train.json, entry 0: found 3, expected 0 to 2" in error(
+    assert "Diving48_V2_train.json, entry 0: found 3, expected 0 to 2" in read_error(
         diving48, tmp_path / "raw"
     )
 
 
 def test_egtea(tmp_path):
     raw = make_egtea(tmp_path / "raw")
-    prepared(egtea, raw, tmp_path / "out")
+    prepare_set(egtea, raw, tmp_path / "out")
     info = open_dataset(tmp_path / "out")
     assert (info.name, info.class_names) == (
         "egtea_split1",
@@ -148,11 +141,11 @@ def test_egtea(tmp_path):
         "P1-R2-X-5",
         {"label": 2},
     )
-    assert "no train_split3.txt" in error(egtea, raw, "--split", "3")
-    text(raw / "train_split1.txt", "P1-R2-X-5 0 1 1")
-    assert "train_split1.txt, line 1: found 0, expected 1 to 3" in error(egtea, raw)
-    text(raw / "action_idx.txt", "Open fridge 1", "Cut tomato 1")
-    assert "action_idx.txt, line 2: class 1 is there twice" in error(egtea, raw)
+    assert "no train_split3.txt" in read_error(egtea, raw, "--split", "3")
+    write_lines(raw / "train_split1.txt", "P1-R2-X-5 0 1 1")
+    assert "train_split1.txt, line 1: found 0, expected 1 to 3" in read_error(egtea, raw)
+    write_lines(raw / "action_idx.txt", "Open fridge 1", "Cut tomato 1")
+    assert "action_idx.txt, line 2: class 1 is there twice" in read_error(egtea, raw)
 
 
 def test_epic55(tmp_path):
@@ -183,7 +176,7 @@ def test_epic55(tmp_path):
     (raw / "EPIC_KITCHENS_2018/videos/train/P26/P26_10.mp4").rename(
         raw / "EPIC_KITCHENS_2018/videos/train/P26/P26_10.MP4"
     )
-    manifest = prepared(epic55, raw, tmp_path / "out")
+    manifest = prepare_set(epic55, raw, tmp_path / "out")
     verbs, nouns = (open_dataset(tmp_path / "out", label).class_names for label in ("verb", "noun"))
     assert (len(verbs), len(nouns), verbs[124], nouns[8]) == (125, 352, "verb:124", "noun:8")
     assert records(tmp_path / "out", "train", "verb", "noun") == {
@@ -241,11 +234,11 @@ def test_epic55(tmp_path):
 def test_epic55_with_wrong_files(tmp_path):
     raw = make_epic55(tmp_path, [epic_row(0, "P01_01", 0, 1, 125, 0)])
     write_frames(raw / "P01" / "P01_01", numbered_frames(3, 24, 32))
-    assert "line 2, verb_class: found 125, expected 0 to 124" in error(epic55, raw)
+    assert "line 2, verb_class: found 125, expected 0 to 124" in read_error(epic55, raw)
     make_epic55(raw, [epic_row(0, "P01_01", 2, 1, 0, 0)])
-    assert "the segment ends before it begins" in error(epic55, raw)
-    table(raw / "EPIC_train_action_labels.csv", "uid,video_id", [0, "P01_01"])
-    assert "no column participant_id, start_timestamp" in error(epic55, raw)
+    assert "the segment ends before it begins" in read_error(epic55, raw)
+    write_table(raw / "EPIC_train_action_labels.csv", "uid,video_id", [0, "P01_01"])
+    assert "no column participant_id, start_timestamp" in read_error(epic55, raw)
     make_epic55(raw, [epic_row(0, "P01_01", 0, 1, 3, 0)])
     (raw / "EPIC_verb_classes.csv").unlink()
     found = read(epic55, raw)
@@ -256,7 +249,7 @@ def test_epic55_with_wrong_files(tmp_path):
 def test_kinetics400(tmp_path):
     raw = make_kinetics400(tmp_path / "raw")
     (raw / "train" / "bbb_000000_000010.mp4").write_bytes(b"an error page")
-    manifest = prepared(kinetics400, raw, tmp_path / "out")
+    manifest = prepare_set(kinetics400, raw, tmp_path / "out")
     assert open_dataset(tmp_path / "out").class_names == ("abseiling", "eating cake", "zumba")
     assert records(tmp_path / "out", "train", "label") == {"-a_B_000010_000020": ("zumba", 5)}
     assert records(tmp_path / "out", "validation", "label") == {
@@ -275,7 +268,7 @@ def test_kinetics400(tmp_path):
 
 def test_ucf101_up_to_the_first_batch(tmp_path):
     raw = make_ucf101(tmp_path / "raw")
-    prepared(ucf101, raw, tmp_path / "out")
+    prepare_set(ucf101, raw, tmp_path / "out")
     assert open_dataset(tmp_path / "out").name == "ucf101_split1"
     assert set(records(tmp_path / "out", "train", "label").values()) == {
         ("ApplyEyeMakeup", 4),
@@ -296,8 +289,10 @@ def test_ucf101_up_to_the_first_batch(tmp_path):
     assert sorted(batch["labels"].tolist()) == [0, 1]
     levels = batch["clips"].mean((2, 3, 4))
     assert (np.diff(levels, axis=1) > 0).all(), "the frames get brighter, as in the videos"
-    text(raw / "ucfTrainTestlist" / "testlist01.txt", "Fencing/v_Fencing_g01_c01.avi")
-    assert "testlist01.txt, line 1: found 'Fencing/v_Fencing_g01_c01.avi'" in error(ucf101, raw)
+    write_lines(raw / "ucfTrainTestlist" / "testlist01.txt", "Fencing/v_Fencing_g01_c01.avi")
+    assert "testlist01.txt, line 1: found 'Fencing/v_Fencing_g01_c01.avi'" in read_error(
+        ucf101, raw
+    )
 
 
 MAKERS = {
@@ -312,8 +307,8 @@ MAKERS = {
 @pytest.mark.parametrize("reader", [ssv1, ssv2, diving48, egtea, epic55, kinetics400, ucf101])
 def test_the_wrong_root_folder(tmp_path, reader):
     """The message says which file was looked for, and what the folder has."""
-    text(tmp_path / "thesis.tex", "")
-    said = error(reader, tmp_path)
+    write_lines(tmp_path / "thesis.tex", "")
+    said = read_error(reader, tmp_path)
     assert any(
         name in said
         for name in ("labels", "Diving48_vocab.json", "action_idx.txt", "train.csv", "classInd.txt")
@@ -324,20 +319,20 @@ def test_the_wrong_root_folder(tmp_path, reader):
 @pytest.mark.parametrize("reader", MAKERS)
 def test_a_root_folder_one_too_high_and_videos_elsewhere(tmp_path, reader):
     raw = MAKERS[reader](tmp_path / "inner")
-    assert f"did you mean --raw {raw}?" in error(reader, tmp_path)
+    assert f"did you mean --raw {raw}?" in read_error(reader, tmp_path)
     for path in raw.rglob("*"):
         if path.suffix in (".mp4", ".avi", ".jpg"):
             path.unlink()
     for folder in (raw / "20bn-something-something-v1").glob("*"):
         folder.rmdir()
-    said = error(reader, raw)
+    said = read_error(reader, raw)
     assert "listed videos is there: looked for" in said
     assert "give --raw the folder that holds them" in said
 
 
 def test_annotations_that_are_not_text(tmp_path):
     raw = make_egtea(tmp_path)
-    text(raw / "action_idx.txt", "Öffnen 1", encoding="latin-1")
-    assert "action_idx.txt: not UTF-8 text" in error(egtea, raw)
-    text(raw / "action_idx.txt", "Öffnen 1", "Schälen 2", "Fünf 3", encoding="utf-8-sig")
+    write_lines(raw / "action_idx.txt", "Öffnen 1", encoding="latin-1")
+    assert "action_idx.txt: not UTF-8 text" in read_error(egtea, raw)
+    write_lines(raw / "action_idx.txt", "Öffnen 1", "Schälen 2", "Fünf 3", encoding="utf-8-sig")
     assert read(egtea, raw).class_names["label"][0] == "Öffnen"

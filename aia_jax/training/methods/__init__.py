@@ -1,0 +1,48 @@
+"""Ways to train: each says what a step does and what it keeps beside the model.
+
+A method is one file here and one row in `METHODS`; `config.train.method` names it. The file offers
+`make_method(config, model, tx, frozen) -> Method`:
+
+* `config` is the run's whole config. A method with settings of its own has a section in
+  configs/base.py.
+* `model` is the network in its form for training, `tx` the optimiser of its parameters
+  (`make_optimizer`), `frozen` the rule of what is not trained (`frozen_rule`).
+
+A method with a second network or optimiser keeps them in `TrainState.method_state`, where they are
+sharded, saved and restored with the rest. A method whose teacher is what gets evaluated keeps the
+teacher in `TrainState.ema`: validation, checkpoints, eval.py and exports take that by themselves.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import optax
+from ml_collections import ConfigDict
+
+from aia_jax.errors import UserError
+from aia_jax.training.freezing import Frozen
+from aia_jax.training.methods import supervised
+from aia_jax.training.step import Method
+
+MakeMethod = Callable[[ConfigDict, nn.Module, optax.GradientTransformation, Frozen], Method]
+
+METHODS: Mapping[str, MakeMethod] = {
+    "supervised": supervised.make_method,
+}
+
+__all__ = ["METHODS", "Method", "make_method"]
+
+
+def make_method(
+    config: ConfigDict, model: nn.Module, tx: optax.GradientTransformation, frozen: Frozen
+) -> Method:
+    """The method that `config.train.method` names.
+
+    Raises:
+        UserError: there is no such method; lists those there are.
+    """
+    name: Any = config.train.method
+    if name not in METHODS:
+        raise UserError(f"config key train.method: found {name!r}, expected {' or '.join(METHODS)}")
+    return METHODS[name](config, model, tx, frozen)

@@ -1,0 +1,100 @@
+"""Supervised training: cross-entropy of a clip's logits and its label. Keeps nothing of its own."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from aia_jax.models.preprocess import preprocessing
+from aia_jax.shapes import Array, PyTree
+from aia_jax.training import metrics
+from aia_jax.training.freezing import Frozen, nothing_frozen
+from aia_jax.training.state import TrainState
+from aia_jax.training.step import (
+    Batch,
+    Method,
+    Metrics,
+    accumulated_gradients,
+    apply_gradients,
+    step_key,
+)
+
+
+def make_method(
+    config: ConfigDict, model: nn.Module, tx: optax.GradientTransformation, frozen: Frozen
+) -> Method:
+    """The method of a recipe: `config.train` has its settings."""
+    train = config.train
+
+    def create(variables: PyTree, key: Array) -> TrainState:
+        return TrainState.create(variables, tx, ema=train.ema_decay > 0)
+
+    step = make_train_step(
+        model,
+        tx,
+        accumulate=train.accumulate,
+        label_smoothing=train.label_smoothing,
+        ema_decay=train.ema_decay,
+        frozen=frozen,
+    )
+    return Method(create, step)
+
+
+def make_train_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    label_smoothing: float = 0.0,
+    ema_decay: float = 0.0,
+    frozen: Frozen = nothing_frozen,
+    preprocess: Callable[[Array], Array] | None = None,
+) -> Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]:
+    """Builds `train_step(state, batch, key) -> (state, metrics)`; jit it with `donate_argnums=0`.
+
+    Args:
+        model: called as `model.apply(variables, clips, train=True, rngs={"dropout": …},
+            mutable=["batch_stats"])`.
+        tx: the optimiser, of `make_optimizer`.
+        accumulate: micro-batches a step, see `accumulated_gradients`.
+        label_smoothing: share of the target that is spread over all classes.
+        ema_decay: of the moving average, see `apply_gradients`.
+        frozen: of `frozen_rule`, the optimiser's too: no gradient is computed for what it holds,
+            and grad_norm leaves it out.
+        preprocess: from the batch's pixels to what the model takes; None takes the model's own.
+
+    Returns:
+        The step of `Method`. "labels" may also be soft targets, float [B, K].
+    """
+    preprocess = preprocess or preprocessing(model)
+
+    def loss(
+        params: PyTree, batch_stats: PyTree, batch: Batch, key: Array
+    ) -> tuple[Array, tuple[PyTree, Metrics]]:
+        params = jax.tree.map(
+            lambda p, held: jax.lax.stop_gradient(p) if held else p, params, frozen(params)
+        )
+        # [B, K].
+        logits, mutated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            preprocess(batch["clips"]),
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        losses = metrics.cross_entropy(logits, batch["labels"], label_smoothing)
+        means = metrics.batch_means(losses, logits, batch["labels"])
+        return means["loss"], (mutated.get("batch_stats", {}), means)
+
+    gradients = accumulated_gradients(loss, accumulate)
+
+    def train_step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Metrics]:
+        grads, batch_stats, means = gradients(
+            state.params, state.batch_stats, batch, step_key(key, state)
+        )
+        state, grad_norm = apply_gradients(state, tx, grads, batch_stats, ema_decay)
+        return state, {**means, "grad_norm": grad_norm}
+
+    return train_step

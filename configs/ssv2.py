@@ -1,0 +1,49 @@
+"""Something-Something V2: ResNet-50, 8 frames, 224 pixels.
+
+    python train.py --config configs/ssv2.py:aia_tsm --config.init_from=WEIGHTS
+
+WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50.
+
+What follows the colon is the network, one of those listed below; without it aia_tsm is taken.
+
+The numbers below are what the paper reports on the validation videos; they are not measurements of
+this code. For TSM the paper has no number with 1 clip, as `eval.py` tests;
+`--config.eval.protocol=twice` tests with 2.
+
+Meant for: the paper's 4 GPUs (2080 Ti or 3090) with 8 clips each; here any mesh whose devices
+divide the batch of 32. For other batches `--config.train.batch_size` scales the learning rate with
+it; on TPUs and recent GPUs add `--config.model.compute_dtype=bfloat16`.
+
+Data: 174 classes, 168,913 training and 24,777 validation videos. data/ssv2 is written by
+
+    python prepare_data.py ssv2 --raw DIR --out data/ssv2 --splits train validation
+
+Frames: 240×320 pixels, as the reference code and the paper have them, so `--size 240x320`, the
+default.
+"""
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from configs.networks import Argument
+from configs.paper import Reported
+
+PAPER: Mapping[str, Reported] = {
+    "tsn": Reported(30.0, 60.5, "II", crops=1, clips=1),
+    "tsm": Reported(61.7, 87.4, "II", crops=1, clips=2),
+    "aia_tsn": Reported(60.3, 86.4, "II", crops=1, clips=1),
+    "aia_tsm": Reported(61.7, 87.2, "II", crops=1, clips=1),
+}
+ARGUMENT = Argument()
+CHOICES = ARGUMENT.describe(PAPER)
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    config = ARGUMENT.parse(argument).start_config(PAPER)
+    config.data.name = "ssv2"
+    config.data.dir = "data/ssv2"
+    config.data.num_classes = 174
+    config.data.expected.train = 168_913
+    config.data.expected.validation = 24_777
+    return config
