@@ -1,4 +1,4 @@
-"""Tests a trained model on a split: every video once, by the recipe's frames and crops of testing.
+"""Tests a trained model on a split: every video once, frames and crops as the recipe says.
 
     python eval.py --config configs/ssv2_aia_tsm.py --workdir runs/ssv2_aia_tsm
 
@@ -22,7 +22,8 @@ from aia_jax.compile_cache import compiler_options, use_compile_cache
 from aia_jax.data.pipeline import eval_batches
 from aia_jax.data.prefetch import prefetch_to_mesh
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
-from aia_jax.evaluation.evaluate import evaluate, make_eval_step
+from aia_jax.evaluation.evaluate import evaluate
+from aia_jax.evaluation.step import make_eval_step
 from aia_jax.files import write_text
 from aia_jax.models import model_from_config
 from aia_jax.shards.damage_log import FILE_NAME, DamageLog

@@ -24,7 +24,8 @@ from aia_jax.data.pipeline import eval_batches, train_batches
 from aia_jax.data.plan import BatchPlan, training_records
 from aia_jax.data.prefetch import prefetch_to_mesh
 from aia_jax.errors import RunFailed, Stopped, exit_status
-from aia_jax.evaluation.evaluate import evaluate, make_eval_step
+from aia_jax.evaluation.evaluate import evaluate
+from aia_jax.evaluation.step import make_eval_step
 from aia_jax.models import training_model
 from aia_jax.shards.damage_log import FILE_NAME, DamageLog
 from aia_jax.shards.dataset_info import check_against_config, open_dataset

@@ -84,9 +84,10 @@ def count(model: nn.Module, clip_shape: tuple[int, int, int, int] = (8, 224, 224
 
     clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
     with nn.intercept_methods(record):
+        # A new function is never cached.
         variables = jax.eval_shape(
             lambda key, clips: model.init(key, clips), jax.random.key(0), clips
-        )  # a new function is never cached
+        )
     return Complexity(
         params=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         norm_elements=sum(normed.values()),

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from aia_jax import complexity, create_model
-from aia_jax.evaluation.evaluate import make_eval_step
+from aia_jax.evaluation.step import make_eval_step
 from aia_jax.training.methods.supervised import make_train_step
 from aia_jax.training.state import TrainState
 from benchmarks import gpu_jobs, gpu_trace

@@ -134,10 +134,11 @@ def test_every_recipe_has_its_number_of_parameters():
     assert recipes == {recipe.partition(",")[0] for recipe in CONFIG_PARAMETERS}
     built = {recipe: configs.load(CONFIGS / recipe) for recipe in CONFIG_PARAMETERS}
     models = {name: model_from_config(config) for name, config in built.items()}
+    # Recipes share them.
     counted = {
         model: parameters(model)
         for model in {model.clone(num_classes=1) for model in models.values()}
-    }  # recipes share them
+    }
 
     def total(model):
         with_one_class, a_class = counted[model.clone(num_classes=1)]

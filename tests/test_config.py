@@ -1,13 +1,10 @@
 """Recipes, overrides, and the one line that every mistake gets."""
 
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import convert_torch_weights
 from aia_jax import complexity, create_model
@@ -16,11 +13,6 @@ from aia_jax.errors import UserError, exit_status
 from aia_jax.training.optimizer import assign_groups, parse_groups
 from tests.helpers.paths import ROOT
 
-RECIPES = sorted(
-    path
-    for path in (ROOT / "configs").glob("*.py")
-    if "def get_config(argument" in path.read_text()
-)
 SSV1_TSN = ROOT / "configs" / "ssv1.py:tsn"
 
 
@@ -335,57 +327,3 @@ def test_a_command_that_works_on_no_run_takes_no_workdir(command, tmp_path, caps
         command.main(["--config", str(SSV1_TSN), *needed, "--workdir", "x"])
     assert stop.value.code == 2
     assert "unrecognized arguments: --workdir x" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_json_keeps_everything(path):
-    config = configs.load(path)
-    again = configs.from_json(configs.to_json(config))
-    assert again == config and again.is_locked
-    assert {key: type(value) for key, value in flat(again).items()} == {
-        key: type(value) for key, value in flat(config).items()
-    }
-
-
-def test_a_config_of_an_older_version_gets_the_fields_that_it_lacks():
-    config = configs.load(SSV1_TSN, ["model.depth=101", "train.epochs=3"])
-    saved = json.loads(configs.to_json(config))
-    del saved["model"]["name"], saved["model"]["fold_div"]
-    del saved["train"]["method"], saved["train"]["remat"], saved["paper"], saved["profile"]
-    found = configs.from_json(json.dumps(saved))
-    assert found.is_locked
-    with config.unlocked():
-        config.paper = ""
-    assert found == config
-
-
-def test_a_config_of_a_newer_version_keeps_the_fields_that_are_unknown_here():
-    saved = json.loads(configs.to_json(configs.load(SSV1_TSN)))
-    saved["model"] = {"name": "later", "size": "B"}
-    saved["train"]["later"] = [1]
-    found = configs.from_json(json.dumps(saved))
-    assert found.model.to_dict() == {"name": "later", "size": "B"}
-    assert found.train.later == (1,)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    lr=st.floats(1e-300, 1e300),
-    milestones=st.lists(st.integers(1, 10**6), unique=True).map(sorted),
-    scales=st.lists(st.floats(0.01, 1), min_size=1),
-    seed=st.integers(0, 2**63),
-    text=st.text(),
-)
-def test_json_and_overrides_keep_any_value(lr, milestones, scales, seed, text):
-    given_values = {
-        "optim.lr": lr,
-        "optim.milestones": tuple(milestones),
-        "data.scales": tuple(scales),
-        "seed": seed,
-        "data.name": text,
-    }
-    config = configs.load(SSV1_TSN, [f"{key}={value}" for key, value in given_values.items()])
-    again = configs.from_json(configs.to_json(config))
-    assert again == config
-    for key, value in given_values.items():
-        assert again[key] == value and type(again[key]) is type(value)

@@ -106,9 +106,8 @@ def draw_panel(
         )
         # Not by pyplot, which keeps global state and looks for a display.
         canvas = FigureCanvasAgg(figure)
-        axes = figure.add_axes(
-            (0, 0, 1, 1), xlim=(0, width), ylim=(height, 0)
-        )  # a unit is a pixel, from the top left
+        # A unit is a pixel, from the top left.
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()
         points = 72 / _DPI  # of a pixel
 

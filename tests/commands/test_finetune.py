@@ -16,8 +16,8 @@ from flax.traverse_util import flatten_dict
 
 import eval as eval_command
 import train as train_command
-from aia_jax import config as configs
 from aia_jax import compile_cache
+from aia_jax import config as configs
 from aia_jax.checkpoints.trained_run import open_run
 from aia_jax.errors import UserError, exit_status
 from aia_jax.evaluation.predict import Classifier

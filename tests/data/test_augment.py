@@ -73,9 +73,8 @@ def test_test_crops():
 
 def test_a_frame_stored_in_another_size_is_cropped_at_the_same_position():
     grid = np.stack(np.meshgrid(np.linspace(0, 255, 640), np.linspace(0, 255, 480)), axis=-1)
-    stored = (
-        np.concatenate([grid, grid[..., :1]], axis=-1).round().astype(np.uint8)
-    )  # pixels say where they are
+    # Pixels say where they are.
+    stored = np.concatenate([grid, grid[..., :1]], axis=-1).round().astype(np.uint8)
     resized = stored.reshape(240, 2, 320, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
     once, twice = np.zeros((2, 1, 224, 224, 3), np.uint8)
     for box in (Box(224, 224, 48, 8), Box(180, 210, 35, 14), Box(240, 240, 80, 0)):
@@ -98,9 +97,8 @@ def test_every_crop_of_a_frame_stored_in_another_size_can_be_cut(stored, recipe,
 
 def test_a_crop_at_the_edge_that_rounds_beyond_it():
     out = np.zeros((1, 24, 24, 3), np.uint8)
-    crop_frames(
-        [np.full((36, 36, 3), 77, np.uint8)], Box(24, 24, 4, 4), (28, 28), out
-    )  # 4·36/28 + 24·36/28 > 36
+    # 4·36/28 + 24·36/28 > 36.
+    crop_frames([np.full((36, 36, 3), 77, np.uint8)], Box(24, 24, 4, 4), (28, 28), out)
     assert np.all(out == 77)
 
 

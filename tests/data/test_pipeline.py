@@ -439,6 +439,5 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     state = Path(f"/proc/{pid}/stat")
-    return not (
-        state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z"
-    )  # an orphan that nobody has reaped yet
+    # An orphan that nobody has reaped yet.
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")

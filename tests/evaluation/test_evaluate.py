@@ -1,13 +1,13 @@
 """The evaluation step: what counts, and what does not."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from aia_jax.evaluation.evaluate import make_eval_step
+from aia_jax.evaluation.step import make_eval_step
 from aia_jax.training import metrics
+from tests.helpers.quick_jit import quick_jit
 from tests.helpers.tiny_net import TinyNet, make_batch, make_state
 
 
@@ -15,7 +15,7 @@ def test_padding_rows_count_nothing_even_when_they_are_nan():
     model, tx = TinyNet(), optax.sgd(0.1)
     variables = make_state(model, tx).eval_variables()
     batch = {**make_batch(5), "weights": jnp.ones(5)}
-    eval_step = jax.jit(make_eval_step(model))
+    eval_step = quick_jit(make_eval_step(model))
     sums = eval_step(variables, batch)
     padded = {name: jnp.concatenate([rows, rows[:2]]) for name, rows in batch.items()} | {
         "weights": jnp.asarray([1.0] * 5 + [0.0] * 2)

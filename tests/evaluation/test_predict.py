@@ -282,9 +282,8 @@ def test_frames_that_a_file_hides_are_not_counted(trained, tmp_path):
     assert found.count == whole.count and found.seen[-1] < whole.count
     shown = np.stack([simplejpeg.decode_jpeg(whole.frames[frame]) for frame in found.seen])
     assert found.views.shape == (6, 4, 12, 12, 3)
-    np.testing.assert_array_equal(
-        found.views[5][0], shown[0][3:15, 6:18]
-    )  # the second clip begins with the first frame
+    # The second clip begins with the first frame.
+    np.testing.assert_array_equal(found.views[5][0], shown[0][3:15, 6:18])
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 32), (200, 90), (900, 1700)])
@@ -296,13 +295,11 @@ def test_an_overlay_shows_the_video_of_any_shape(tmp_path, height, width, name):
     overlay.write_overlay(tmp_path / name, prediction, classes)
     with av.open(str(tmp_path / name)) as container:
         shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert len(shown) == (
-        2 if name.endswith("gif") else 4
-    )  # 30 frames a second are too many for a GIF
+    # 30 frames a second are too many for a GIF.
+    assert len(shown) == (2 if name.endswith("gif") else 4)
     middle = shown[-1].shape[1] // 2
-    assert (
-        shown[-1][10, middle].mean() > shown[0][10, middle].mean() + 20
-    )  # the picture brightens; the panel stays
+    # The picture brightens; the panel stays.
+    assert shown[-1][10, middle].mean() > shown[0][10, middle].mean() + 20
     assert np.abs(shown[0][-40:].astype(int) - shown[-1][-40:]).mean() < 3
 
 

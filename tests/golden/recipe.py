@@ -17,9 +17,8 @@ def tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
         return rng.normal(0, 0.1, shape).astype("f4")
     if leaf == "running_var":
         return rng.uniform(0.5, 1.5, shape).astype("f4")
-    if (
-        len(shape) == 1 and leaf == "weight"
-    ):  # BatchNorm scale; small on the residual branch keeps activations tame
+    # BatchNorm scale; small on the residual branch keeps activations tame.
+    if len(shape) == 1 and leaf == "weight":
         low, high = (0.2, 0.4) if ".bn3." in key else (0.5, 1.5)
         return rng.uniform(low, high, shape).astype("f4")
     if leaf == "bias":

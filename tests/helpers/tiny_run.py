@@ -16,12 +16,13 @@ from aia_jax.errors import exit_status
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_data import make_dataset
 
+# What a row of metrics.jsonl has from the clock.
 CLOCK = (
     "clips_per_s",
     "steps_per_s",
     "data_wait",
     "device_idle",
-)  # what a row of metrics.jsonl has from the clock
+)
 
 RECIPE = '''
 """A one-block network on a few frames of noise."""

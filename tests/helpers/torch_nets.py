@@ -157,9 +157,8 @@ class ResNet(nn.Module):
         for stage, blocks in enumerate(stage_sizes):
             layer = nn.ModuleList()
             for i in range(blocks):
-                carries = (
-                    blocks < 23 or i % 2 == 0
-                )  # the reference spares every second block of a long stage
+                # The reference spares every second block of a long stage.
+                carries = blocks < 23 or i % 2 == 0
                 layer.append(
                     Bottleneck(
                         inputs,

@@ -72,9 +72,8 @@ def test_rows_gathered_while_writing_equal_the_scan_and_the_file(tmp_path, shard
             for shard in shards
         ],
     )
-    joined = Index.join(
-        paths, pickle.loads(pickle.dumps(builders))
-    )  # as they come from a worker process
+    # As they come from a worker process.
+    joined = Index.join(paths, pickle.loads(pickle.dumps(builders)))
     joined.save(tmp_path / "joined.index")
     Index.build(paths).save(tmp_path / "built.index")
     assert (tmp_path / "joined.index").read_bytes() == (tmp_path / "built.index").read_bytes()
@@ -151,9 +150,8 @@ def test_an_index_of_no_records(tmp_path):
 
 
 def test_a_video_id_that_is_not_text_is_kept_and_shown(tmp_path):
-    paths, _ = write(
-        tmp_path, [[video(video_id="caf\udce9.avi")]]
-    )  # a Latin-1 file name, as Python hands it out
+    # A Latin-1 file name, as Python hands it out.
+    paths, _ = write(tmp_path, [[video(video_id="caf\udce9.avi")]])
     index = Index.build(paths)
     assert index.video_id_bytes.tobytes() == b"caf\xe9.avi"
     assert index.video_id(0) == "caf\\xe9.avi"

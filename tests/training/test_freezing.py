@@ -15,6 +15,7 @@ from aia_jax.training.methods.supervised import make_train_step
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState
 from configs import base
+from tests.helpers.quick_jit import quick_jit
 
 MODEL = create_model(3, stem="small", width=4, stage_sizes=(1, 1), attention="C", dropout=0.0)
 BATCH = {
@@ -46,7 +47,7 @@ def changed_by_training(patterns, partial_bn):
     """Names of the variables that a step changes, the momentum after it, and its metrics."""
     frozen = frozen_rule(patterns, partial_bn)
     tx, _ = make_optimizer(base.get_config().optim, 10, 2, frozen)
-    step = jax.jit(make_train_step(MODEL.clone(partial_bn=partial_bn), tx, frozen=frozen))
+    step = quick_jit(make_train_step(MODEL.clone(partial_bn=partial_bn), tx, frozen=frozen))
     before = variables()
     state = TrainState.create(before, tx)
     state, metrics = step(state, BATCH, jax.random.key(0))

@@ -1,12 +1,11 @@
-"""The optimiser against torch.optim.SGD, its schedule at the borders, and the errors of wrong
-groups.
-"""
+"""The optimiser against torch.optim.SGD, its schedule, the norm, and wrong groups."""
 
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 
@@ -197,12 +196,12 @@ def test_malformed_groups_are_named(group, message):
 def test_the_global_norm_equals_optax(sizes):
     rng = np.random.default_rng(0)
     gradients = {str(i): rng.normal(size=size).astype("f4") for i, size in enumerate(sizes)}
-    found = jax.jit(global_norm)(gradients)
+    found = jax.jit(optimizer.global_norm)(gradients)
     assert found.shape == () and found.dtype == np.float32
     np.testing.assert_allclose(found, optax.tree.norm(gradients), rtol=1e-6)
 
 
 def test_small_gradients_are_summed_together():
     """Separate sums of attention's 400 gradients would take a third of a step's compile time."""
-    text = jax.jit(global_norm).lower([np.ones(6, "f4")] * 50).as_text()
+    text = jax.jit(optimizer.global_norm).lower([np.ones(6, "f4")] * 50).as_text()
     assert text.count("stablehlo.reduce(") == 1

@@ -188,9 +188,10 @@ def test_broken_files_say_what_is_wrong(tmp_path):
     (tmp_path / "text.avi").write_text("not a video")
     assert reason(tmp_path / "half.mp4") == "Invalid data found when processing input"
     assert "the file's header promises 4.0 s" in reason(tmp_path / "half.webm")
+    # As the decoder finds it.
     assert any(
         word in reason(tmp_path / "half.avi") for word in ("damaged", "cut off", "Invalid data")
-    )  # as the decoder finds it
+    )
     assert reason(tmp_path / "nothing.mp4") == "the file is empty"
     assert reason(tmp_path / "text.avi") == "Invalid data found when processing input"
     assert reason(write_empty_video(tmp_path / "none.avi")) == "no frame in this file"

@@ -8,7 +8,7 @@ import numpy as np
 
 from aia_jax import create_model
 from aia_jax.demo.synthetic import CLASSES, PAIRS, draw_scene, render
-from aia_jax.evaluation.evaluate import make_eval_step
+from aia_jax.evaluation.step import make_eval_step
 from aia_jax.training.methods.supervised import make_train_step
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState

@@ -18,14 +18,14 @@ from typing import Any
 
 import flax.linen as nn
 import optax
-from ml_collections import ConfigDict
 
 from aia_jax.errors import UserError
 from aia_jax.training.freezing import Frozen
 from aia_jax.training.methods import supervised
 from aia_jax.training.step import Method
 
-MakeMethod = Callable[[ConfigDict, nn.Module, optax.GradientTransformation, Frozen], Method]
+# The config is a ConfigDict; it is Any here so that steps can be built without ml_collections.
+MakeMethod = Callable[[Any, nn.Module, optax.GradientTransformation, Frozen], Method]
 
 METHODS: Mapping[str, MakeMethod] = {
     "supervised": supervised.make_method,
@@ -35,7 +35,7 @@ __all__ = ["METHODS", "Method", "make_method"]
 
 
 def make_method(
-    config: ConfigDict, model: nn.Module, tx: optax.GradientTransformation, frozen: Frozen
+    config: Any, model: nn.Module, tx: optax.GradientTransformation, frozen: Frozen
 ) -> Method:
     """The method that `config.train.method` names.
 

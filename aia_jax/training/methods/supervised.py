@@ -1,11 +1,11 @@
 """Supervised training: cross-entropy of a clip's logits and its label. Keeps nothing of its own."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import optax
-from ml_collections import ConfigDict
 
 from aia_jax.models.preprocess import preprocessing
 from aia_jax.shapes import Array, PyTree
@@ -23,7 +23,7 @@ from aia_jax.training.step import (
 
 
 def make_method(
-    config: ConfigDict, model: nn.Module, tx: optax.GradientTransformation, frozen: Frozen
+    config: Any, model: nn.Module, tx: optax.GradientTransformation, frozen: Frozen
 ) -> Method:
     """The method of a recipe: `config.train` has its settings."""
     train = config.train

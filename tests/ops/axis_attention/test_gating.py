@@ -62,16 +62,18 @@ def test_pools_and_their_gradients_equal_jax_reductions(axes, gate_axes):
 def test_gates_and_their_gradients_equal_the_broadcast_product(gate_axes):
     x, gates = feature_and_gates(gate_axes)
     weights = np.random.default_rng(3).normal(size=x.shape).astype("f4")
-    np.testing.assert_allclose(
-        apply_gates(x, gates, gate_axes), refined(x, gates, gate_axes), atol=1e-6
-    )
-    ours = jax.grad(lambda x, gates: jnp.vdot(apply_gates(x, gates, gate_axes), weights), (0, 1))(
-        x, gates
-    )
-    plain = jax.grad(lambda x, gates: jnp.vdot(refined(x, gates, gate_axes), weights), (0, 1))(
-        x, gates
-    )
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+
+    def product_and_gradients(function):
+        def loss(x, gates):
+            y = function(x, gates, gate_axes)
+            return jnp.vdot(y, weights), y
+
+        return quick_jit(jax.grad(loss, (0, 1), has_aux=True))(x, gates)
+
+    gradients, product = product_and_gradients(apply_gates)
+    expected_gradients, expected = product_and_gradients(refined)
+    np.testing.assert_allclose(product, expected, atol=1e-6)
+    for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 

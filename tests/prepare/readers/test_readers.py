@@ -201,19 +201,21 @@ def test_epic55(tmp_path):
         "classes (verb) without videos, which keep their ids: 122" in remark
         for remark in manifest["remarks"]
     )
+    # Frame numbers and time stamps cut the same frames.
     for split, record_id in (
         ("train", "P01_01_0"),
         ("validation", "P26_10_3"),
-    ):  # frame numbers and time stamps cut the same frames
+    ):
         reader = open_split(tmp_path / "out", split)
         record = next(k for k in range(len(reader)) if reader.index.video_id(k) == record_id)
         levels = decoded(reader.read_frames(record, range(10))).mean((1, 2, 3))
         np.testing.assert_allclose(levels, [pixels.mean() for pixels in frames[5:15]], atol=3)
     reader = open_split(tmp_path / "out", "train")
+    # Each is a run of its own on the same records.
     for label, names in (
         ("verb", verbs),
         ("noun", nouns),
-    ):  # each is a run of its own on the same records
+    ):
         transform = TrainTransform(2, 16, flip_pairs(names).partner, resize=(24, 32))
         batches = train_batches(
             reader,

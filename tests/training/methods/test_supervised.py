@@ -14,6 +14,7 @@ import pytest
 from aia_jax.errors import UserError
 from aia_jax.training.methods.supervised import make_train_step
 from tests.helpers.paths import ROOT
+from tests.helpers.quick_jit import quick_jit
 from tests.helpers.tiny_net import CLASSES, TinyNet, make_batch, make_state
 
 
@@ -28,9 +29,9 @@ def test_accumulation_is_the_mean_of_gradients_with_statistics_handed_on():
     """
     model, tx = TinyNet(), optax.sgd(1.0)
     state, batch, key = make_state(model, tx), make_batch(6), jax.random.key(1)
-    new, both = jax.jit(make_train_step(model, tx, accumulate=2))(state, batch, key)
+    new, both = quick_jit(make_train_step(model, tx, accumulate=2))(state, batch, key)
 
-    step = jax.jit(make_train_step(model, tx))
+    step = quick_jit(make_train_step(model, tx))
     even, odd = ({name: rows[start::2] for name, rows in batch.items()} for start in (0, 1))
     first, first_metrics = step(state, even, key)
     second, second_metrics = step(state.replace(batch_stats=first.batch_stats), odd, key)
@@ -50,8 +51,8 @@ def test_accumulation_is_the_mean_of_gradients_with_statistics_handed_on():
 def test_accumulation_without_batch_norm_equals_one_large_batch():
     model, tx = TinyNet(batch_norm=False), optax.sgd(1.0)
     state, batch, key = make_state(model, tx), make_batch(6), jax.random.key(1)
-    whole, _ = jax.jit(make_train_step(model, tx))(state, batch, key)
-    split, _ = jax.jit(make_train_step(model, tx, accumulate=3))(state, batch, key)
+    whole, _ = quick_jit(make_train_step(model, tx))(state, batch, key)
+    split, _ = quick_jit(make_train_step(model, tx, accumulate=3))(state, batch, key)
     assert_trees_close(split.params, whole.params, rtol=1e-5, atol=1e-6)
 
 
@@ -67,7 +68,7 @@ def test_a_batch_that_cannot_be_split_is_an_error():
 
 def test_randomness_comes_from_the_key_and_the_step_only():
     model, tx = TinyNet(dropout=0.5, batch_norm=False), optax.sgd(0.0)
-    step = jax.jit(make_train_step(model, tx))
+    step = quick_jit(make_train_step(model, tx))
     state, batch = make_state(model, tx), make_batch(8)
 
     def loss(state, seed):
@@ -81,7 +82,7 @@ def test_randomness_comes_from_the_key_and_the_step_only():
 def test_moving_average_follows_parameters_and_statistics_and_is_what_evaluation_uses():
     model, tx = TinyNet(), optax.sgd(0.1)
     state = make_state(model, tx, ema=True)
-    step = jax.jit(make_train_step(model, tx, ema_decay=0.75), donate_argnums=0)
+    step = quick_jit(make_train_step(model, tx, ema_decay=0.75), donate_argnums=0)
     expected = jax.tree.map(np.array, {"params": state.params, "batch_stats": state.batch_stats})
     for seed in range(3):
         state, _ = step(state, make_batch(4, seed), jax.random.key(0))
@@ -98,7 +99,7 @@ def test_a_loss_that_is_not_finite_is_reported():
     model, tx = TinyNet(batch_norm=False), optax.sgd(0.1)
     state = make_state(model, tx)
     state = state.replace(params=jax.tree.map(lambda p: p * jnp.nan, state.params))
-    _, outcome = jax.jit(make_train_step(model, tx))(state, make_batch(4), jax.random.key(0))
+    _, outcome = quick_jit(make_train_step(model, tx))(state, make_batch(4), jax.random.key(0))
     assert np.isnan(outcome["loss"])
     assert outcome["top1"] == 0
 
@@ -155,7 +156,7 @@ def test_soft_targets_of_one_class_each_give_the_step_of_the_labels():
     state, batch, key = make_state(model, tx), make_batch(4), jax.random.key(1)
     soft = batch | {"labels": jax.nn.one_hot(batch["labels"], CLASSES)}
     for accumulate in (1, 2):
-        step = jax.jit(make_train_step(model, tx, accumulate=accumulate))
+        step = quick_jit(make_train_step(model, tx, accumulate=accumulate))
         (of_labels, numbers), (of_shares, soft_numbers) = (
             step(state, batch, key),
             step(state, soft, key),
