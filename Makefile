@@ -19,9 +19,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python -m aia_jax.demo
 
-# Two processes, a file at a time, take two thirds of what one takes on two cores.
+# Two processes, a file at a time, take two thirds of what one takes on two cores. The order of files
+# is that of tests/conftest.py.
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -113,9 +113,8 @@ def main(argv: list[str] | None = None) -> None:
     startup.make_workdir(workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if options.resume_from is not None:
-        aside = checkpoints.rewind(options.resume_from)
-        aside = ", ".join(map(str, aside)) or "nothing"
-        print(f"going back to step {options.resume_from}; set aside: {aside}")
+        later = ", ".join(map(str, checkpoints.rewind(options.resume_from))) or "nothing"
+        print(f"going back to step {options.resume_from}; set aside: {later}")
     weights_report = None
     if checkpoints.steps():
         clips = jax.ShapeDtypeStruct((1, *clip_shape), "float32")
@@ -297,11 +296,9 @@ def main(argv: list[str] | None = None) -> None:
         except NonFiniteLoss as bad:
             videos = map(train_reader.index.video_id, plan.records(bad.step - 1))
             good = checkpoints.steps()
-            last = (
-                f"the last good checkpoint is step {good[-1]}"
-                if good
-                else "there is no checkpoint yet"
-            )
+            last = "there is no checkpoint yet"
+            if good:
+                last = f"the last good checkpoint is step {good[-1]}"
             raise RunFailed(
                 f"{bad}: its batch held {', '.join(videos)}; {last} in {checkpoints.directory}; "
                 "try a lower --config.optim.lr, or look at these videos"

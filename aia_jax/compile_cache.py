@@ -1,6 +1,4 @@
-"""JAX's persistent compilation cache: a program that this machine has compiled before is read from
-a folder instead.
-"""
+"""JAX's persistent compilation cache: a program compiled before is read from a folder."""
 
 import functools
 import os
@@ -11,8 +9,9 @@ import jax.numpy as jnp
 
 
 def use_compile_cache(folder: str) -> str:
-    """Switches the cache on. Call it before anything large is compiled: what was compiled before is
-    not kept.
+    """Switches the cache on.
+
+    Call it before anything large is compiled: a program that was compiled earlier is not stored.
 
     An entry's key is the whole program, the versions and flags of the compiler and the devices; a
     damaged entry is passed over with a warning. So results do not depend on the folder, several
@@ -25,8 +24,8 @@ def use_compile_cache(folder: str) -> str:
             switches the cache off.
 
     Returns:
-        For the eye: the folder, or that the cache is off and why. A folder that cannot be written
-            is no error.
+        A text for people: the folder, or that the cache is off and why. A folder that cannot be
+        written is no error.
     """
     if not folder:
         jax.config.update("jax_enable_compilation_cache", False)
@@ -48,14 +47,15 @@ def use_compile_cache(folder: str) -> str:
 
 # Left to itself XLA (jaxlib 0.10 and 0.11) gives convolutions and reductions to YNNPACK. Reductions
 # gain by it, convolutions lose against Eigen's: a forward pass of ResNet-50 takes 1.4 times as long
-# on two cores, a training step 1.8 times: docs/experiments.md, "Convolutions: by Eigen".
+# on two cores, a training step 1.8 times (docs/experiments.md, "Convolutions: by Eigen").
 _CONVOLUTIONS_BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
 @functools.cache
 def compiler_options() -> dict[str, str]:
-    """`compiler_options` for the `jax.jit` of a step: nothing but on CPUs, and nothing where this
-    jaxlib does not know the option.
+    """The `compiler_options` for the `jax.jit` of a step.
+
+    They are empty on all backends but CPUs, and where this jaxlib does not know the option.
     """
     if jax.default_backend() != "cpu":
         return {}

@@ -45,9 +45,9 @@ class Complexity:
 
     @property
     def paper_flops(self) -> int:
-        """What the paper prints as FLOPs: these MACs and two operations for each normalised number.
+        """What the paper prints as FLOPs: `macs`, and two operations for each of `norm_elements`.
 
-        Batch normalisation's elements, that is; 32.88G is plain ResNet-50.
+        Plain ResNet-50 has 32.88G.
         """
         return self.macs + 2 * self.norm_elements
 
@@ -60,7 +60,7 @@ def count(model: nn.Module, clip_shape: tuple[int, int, int, int] = (8, 224, 224
         clip_shape: [T, H, W, 3].
     """
     counts = dict.fromkeys(("conv_macs", "dense_macs", "gate_macs"), 0)
-    # By the module's path, because our BatchNorm's call is recorded and Flax's inside it.
+    # Keyed by path, because a BatchNorm is recorded twice: our own call, and Flax's inside it.
     normed: dict[tuple[str, ...], int] = {}
 
     def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
@@ -84,7 +84,7 @@ def count(model: nn.Module, clip_shape: tuple[int, int, int, int] = (8, 224, 224
 
     clips = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
     with nn.intercept_methods(record):
-        # A new function is never cached.
+        # The lambda is a new function, so `eval_shape` cannot answer from its cache.
         variables = jax.eval_shape(
             lambda key, clips: model.init(key, clips), jax.random.key(0), clips
         )

@@ -72,15 +72,15 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def name(path: str | Path) -> str:
-    """The config's name, by which its default workdir is called.
+    """The config's name, after which its default workdir is called.
 
-    It is the file's stem and the argument, of letters, digits, "_" and "-": "egtea_tsm_split2" for
-    "configs/egtea.py:tsm,split=2".
+    It is the file's stem and the argument's words, in which anything but letters, digits and "-"
+    becomes "_": "egtea_tsm_split2" for "configs/egtea.py:tsm,split=2".
     """
     file, argument = _split_argument(str(path))
-    words = [file.stem, *(argument or "").replace("=", "").split(",")]
+    words = (argument or "").replace("=", "").split(",")
     words = [re.sub(r"[^\w-]+", "_", word).strip("_") for word in words]
-    return "_".join(filter(None, words))
+    return "_".join([file.stem, *filter(None, words)])
 
 
 def to_json(config: ConfigDict) -> str:
@@ -169,7 +169,7 @@ def parse(
 
 
 def _epilog(arguments: Sequence[str]) -> str:
-    """The end of `--help`. If help is asked for beside a recipe, what the recipe says of itself."""
+    """The end of `--help`, with what the recipe says of itself if help is asked for beside one."""
     epilog = textwrap.fill(
         f"{_PREFIX}KEY=VALUE sets a field of the recipe, such as {_PREFIX}train.batch_size=16; "
         "configs/base.py has them all.",
@@ -199,8 +199,10 @@ def _describe_recipe(path: str) -> str:
 
 
 def _take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits `--config.key=value` and `--config.key value` off the other arguments, as "key=value"
-    each.
+    """Splits `--config.key=value` and `--config.key value` off the other arguments.
+
+    Returns:
+        The other arguments, and each override as "key=value".
     """
     others, overrides = [], []
     rest = iter(argv)
@@ -253,7 +255,7 @@ def _run_recipe(path: str, base: ConfigDict) -> ConfigDict:
             raise UserError(f"config file {file}: get_config() {problem}{hint}") from None
         try:
             config = module.get_config(*arguments)
-        except UserError as error:  # of the argument, which knows nothing of the file
+        except UserError as error:  # about the argument; it does not name the file
             raise UserError(f"--config {path}: {error}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(

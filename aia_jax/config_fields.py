@@ -20,11 +20,10 @@ def leaves(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
     """Every field of a config by its dotted key, such as "train.epochs"."""
     found = {}
     for key, value in config.items():
-        found |= (
-            leaves(value, f"{prefix}{key}.")
-            if isinstance(value, ConfigDict)
-            else {prefix + key: value}
-        )
+        if isinstance(value, ConfigDict):
+            found |= leaves(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
     return found
 
 
@@ -97,9 +96,9 @@ def check_network(name: Any) -> None:
 
 
 def switch_network(config: ConfigDict, name: str) -> None:
-    """Changes the network of a recipe, and leaves to the new one what the recipe has chosen.
+    """Changes the network of a recipe, and keeps the fields that the recipe has chosen.
 
-    A field whose value is not the old network's default stays as it is.
+    They are the fields whose values are not the old network's defaults.
 
     Raises:
         UserError: for a network that does not exist, or if the new network lacks such a field.
@@ -204,9 +203,9 @@ def as_type(value: Any, like: Any, key: str) -> Any:
 
 
 def _parse(text: str, like: Any) -> Any:
-    """The value that a text spells if the field is like `like`.
+    """Reads a text as a value of the type of `like`.
 
-    The text itself where it spells none, for `as_type` to refuse.
+    Returns the text itself if it is no such value; `as_type` then refuses it.
     """
     if isinstance(like, str):
         return text
@@ -224,13 +223,10 @@ def _parse(text: str, like: Any) -> Any:
 
 def _type_name(like: Any) -> str:
     if isinstance(like, tuple):
-        numbers = all(isinstance(item, (int, float)) for item in like)
+        if not all(isinstance(item, (int, float)) for item in like):
+            return f"a tuple such as {like!r}"
         kind = "numbers" if any(isinstance(item, float) for item in like) else "whole numbers"
-        return (
-            f"{kind} with commas between them, such as {','.join(map(str, like)) or '1,2'}"
-            if numbers
-            else f"a tuple such as {like!r}"
-        )
+        return f"{kind} with commas between them, such as {','.join(map(str, like)) or '1,2'}"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[
         type(like)
     ]

@@ -9,8 +9,9 @@ EXIT_STOPPED = 75  # saved before the end; the same command goes on (EX_TEMPFAIL
 
 
 class UserError(ValueError):
-    """The user's input is wrong: one line that names what was found, what was expected and what to
-    do.
+    """The user's input is wrong.
+
+    The text is one line that names what was found, what was expected and what to do.
     """
 
 
@@ -19,14 +20,16 @@ class DataError(UserError):
 
 
 class RunFailed(RuntimeError):
-    """A run cannot go on though its input looked right: one line that names the step, the reason
-    and the last good checkpoint.
+    """A run cannot go on though its input looked right.
+
+    The text is one line that names the step, the reason and the last good checkpoint.
     """
 
 
 class Stopped(Exception):
-    """The run was asked to stop (SIGTERM, preemption) and has saved; the same command goes on from
-    there.
+    """The run was asked to stop (SIGTERM, preemption) and has saved.
+
+    The same command goes on from there.
     """
 
 

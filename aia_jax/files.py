@@ -1,6 +1,7 @@
 """Writes files so that a reader finds the old content or the new one, never a part of it."""
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -63,9 +64,19 @@ def write_text(path: str | Path, text: str, errors: str = "strict") -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Brings the names in `folder` to the disk: without it, a power failure may undo a rename."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Brings the names in `folder` to the disk, so that a power failure does not undo a rename.
+
+    Some network and FUSE file systems cannot do that, and a folder may be writable but not
+    readable. The names are in place then all the same, and no error is raised.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
+            raise
     finally:
         os.close(descriptor)

@@ -1,6 +1,4 @@
-"""Names for shape annotations: jaxtyping's where it is installed, inert ones where only jax, flax
-and numpy are.
-"""
+"""Names for shape annotations: jaxtyping's where it is installed, else inert ones."""
 
 from typing import Any
 

@@ -122,11 +122,9 @@ def make_mesh(sizes: ConfigDict | Mapping[str, int], devices: Sequence[Any] | No
     data = count // others if sizes["data"] == -1 else sizes["data"]
     if data * others != count:
         product = " × ".join(f"mesh.{axis}={sizes[axis]}" for axis in AXES)
-        remedy = (
-            f"mesh.data=-1 or {count // others}"
-            if count % others == 0
-            else f"a mesh.fsdp × mesh.time that divides {count}"
-        )
+        remedy = f"a mesh.fsdp × mesh.time that divides {count}"
+        if count % others == 0:
+            remedy = f"mesh.data=-1 or {count // others}"
         raise UserError(
             f"{product} does not lay out {count} device{'s' * (count > 1)}; use {remedy}"
         )
@@ -207,7 +205,7 @@ def state_shardings(mesh: Mesh, state: PyTree, min_size: int = _MIN_SPLIT_SIZE) 
     shapes, and so the same shardings.
 
     Args:
-        mesh: of `make_mesh`.
+        mesh: from `make_mesh`.
         state: arrays or their shapes (`jax.eval_shape`).
         min_size: leaves with fewer elements stay whole.
 

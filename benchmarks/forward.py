@@ -87,8 +87,7 @@ def main():
         ratio, least = turns.median_ratio(times, seconds["TSN"]), min(times) / min(seconds["TSN"])
         print(
             f"{name:24} {1e3 * statistics.median(times):10.1f} {1e3 * min(times):10.1f} "
-            f"{ratio:7.3f} {least:9.3f} "
-            f"{facts[name]['compiling']:10.1f}"
+            f"{ratio:7.3f} {least:9.3f} {facts[name]['compiling']:10.1f}"
         )
         if name != "TSN":
             results.write(

@@ -60,11 +60,9 @@ def run_side(program: str, settings: dict) -> list[dict]:
                 print(describe(rows[-1]), flush=True)
         limit.cancel()
     if child.returncode:
-        ended = (
-            "was ended for time"
-            if time.time() > settings["deadline"]
-            else f"failed with status {child.returncode}"
-        )
+        ended = f"failed with status {child.returncode}"
+        if time.time() > settings["deadline"]:
+            ended = "was ended for time"
         print(f"{program} {ended}; what it measured before is kept", flush=True)
     return rows
 
@@ -74,9 +72,8 @@ def describe(row: dict) -> str:
     if "network" not in row:
         return row.get("note") or f"{row['device']}, {row['versions']}"
     job = f"{row.get('variant', 'jax')}: {row['network']}, {row['mode']}, batch {row['batch']}"
-    return (
-        f"{job}: {row.get('failed') or format(row['batch'] / row['seconds'], '.1f') + ' clips/s'}"
-    )
+    result = row.get("failed") or f"{row['batch'] / row['seconds']:.1f} clips/s"
+    return f"{job}: {result}"
 
 
 def format_table(rows: list[dict], peak_tflops: float | None) -> list[str]:
@@ -144,19 +141,15 @@ def format_profiles(rows: list[dict]) -> list[str]:
             continue
         job = f"\n{row['network']}, {row['mode']}, batch {row['batch']}:"
         if not row.get("kernels"):
-            reason = (
-                f"the profile failed: {row['profile_failed']}"
-                if "profile_failed" in row
-                else "no kernels in the trace"
-            )
+            reason = "no kernels in the trace"
+            if "profile_failed" in row:
+                reason = f"the profile failed: {row['profile_failed']}"
             lines.append(f"{job} {reason}")
             continue
         total = row["kernel_seconds"]
-        graphs = (
-            f"{1e3 * row['seconds_without_graphs']:.2f} ms without CUDA graphs, "
-            if "seconds_without_graphs" in row
-            else ""
-        )
+        graphs = ""
+        if "seconds_without_graphs" in row:
+            graphs = f"{1e3 * row['seconds_without_graphs']:.2f} ms without CUDA graphs, "
         lines.append(
             f"{job} {1e3 * row['seconds']:.2f} ms a step, {graphs}{1e3 * total:.2f} ms of kernels"
         )

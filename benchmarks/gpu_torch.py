@@ -78,7 +78,7 @@ def measure(network, mode, batch, variant, settings):
 
 
 def is_out_of_memory(error):
-    """By the message, which Inductor repeats where it wraps the error in one of its own."""
+    """Tells by the message, because Inductor wraps the error in one of its own."""
     return "out of memory" in str(error)
 
 

@@ -198,12 +198,11 @@ def main() -> None:
                 )
                 found.append((ours[0] / plain[0], ours, plain))
             ratio, ours, plain = sorted(found)[len(found) // 2]
+            ratios = ", ".join(f"{one[0]:.2f}" for one in sorted(found))
             print(
                 f"{workers} workers: {ours[0]:.0f} clips per CPU-second ({ours[1]:.0f}/s "
-                "wall-clock), "
-                f"plain {plain[0]:.0f} ({plain[1]:.0f}/s): "
-                f"ratio {ratio:.2f} (median of "
-                f"{', '.join(f'{one[0]:.2f}' for one in sorted(found))})"
+                f"wall-clock), plain {plain[0]:.0f} ({plain[1]:.0f}/s): ratio {ratio:.2f} "
+                f"(median of {ratios})"
             )
             results.write(
                 args.json,

@@ -100,9 +100,8 @@ def main():
         calls = {}
         for name, (function, operands) in list_passes(x).items():
             if name == "copy" or options.only in name:
-                function = (
-                    with_gradient(function) if options.gradient and name != "copy" else function
-                )
+                if options.gradient and name != "copy":
+                    function = with_gradient(function)
                 compiled = (
                     jax.jit(function, compiler_options=compiler_options())
                     .lower(*operands)

@@ -25,8 +25,6 @@ def write(file: Path | None, name: str, value: str, against: str, ratio: float) 
         ratio: of the two, as the program's docstring defines it.
     """
     if file is not None:
+        line = json.dumps({"what": name, "value": value, "against": against, "ratio": ratio})
         with file.open("a") as out:
-            out.write(
-                json.dumps({"what": name, "value": value, "against": against, "ratio": ratio})
-                + "\n"
-            )
+            out.write(line + "\n")

@@ -115,9 +115,8 @@ def get_config() -> ConfigDict:
 
     # A trace into the run's folder, for TensorBoard's profile plug-in or ui.perfetto.dev.
     config.profile = ConfigDict()
-    config.profile.start = (
-        0  # first traced step; some hundred steps in, a run is at its speed; 0: none
-    )
+    # First traced step; 0: none is traced. After some hundred steps a run is at its speed.
+    config.profile.start = 0
     config.profile.stop = 0  # last traced step; a few steps are enough, the files grow fast
 
     config.log = ConfigDict()

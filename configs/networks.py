@@ -85,8 +85,8 @@ class Argument:
         """Reads an argument.
 
         Args:
-            text: a network and options in any order, with commas between them; "" or what is left
-                out takes the defaults.
+            text: a network and options in any order, with commas between them. Each that is left
+                out takes its default; "" leaves out all.
 
         Raises:
             UserError: (a ValueError) for an unknown network, option or value, and for one that

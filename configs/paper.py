@@ -23,7 +23,7 @@ class Reported(NamedTuple):
     split: str = ""  # the split in the paper's words, where its table names one
 
     def __str__(self) -> str:
-        """Such as "61.7% top-1, 87.2% top-5 (Table II; 8 frames × 1 crop × 1 clip)"."""
+        """A text such as "61.7% top-1, 87.2% top-5 (Table II; 8 frames × 1 crop × 1 clip)"."""
         accuracy = f"{self.top1:.1f}% top-1"
         if self.top5 is not None:
             accuracy += f", {self.top5:.1f}% top-5"

@@ -4,7 +4,7 @@
 
 WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50.
 
-What follows the colon is the network, one of those listed below; without it aia_tsm is taken.
+The network follows the colon: one of those listed below. Without it aia_tsm is taken.
 
 The numbers below are what the paper reports on the validation videos, with one centre crop of one
 clip, as `eval.py` tests; they are not measurements of this code. For TSM the paper's Table II also

@@ -23,6 +23,14 @@ install_import_hook("aia_jax", "beartype.beartype")
 # In this process tests look at what is compiled.
 jax.config.update("jax_enable_compilation_cache", False)
 
+# The longest files start first, so that at the end no process works on one of them alone.
+LONGEST_FILES = ("test_golden_training.py", "test_train.py", "test_compile_cache.py")
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs_go_with_their_module():

@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it too
-# Files without a digest: the list itself, and what Orbax writes after it and nothing here reads.
+# Files without a digest: the list itself, and two that Orbax writes later and nothing here reads.
 _WITHOUT_DIGEST = {SUMS, "_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
@@ -66,7 +66,7 @@ def _shard_sums(data: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ..
 
     Args:
         data: the shard.
-        index: what it is of the whole array, a slice for each axis.
+        index: where the shard lies in the whole array, a slice for each axis.
         shape: of the whole array.
     """
     itemsize = data.dtype.itemsize

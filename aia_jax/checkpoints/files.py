@@ -109,7 +109,7 @@ def check_model(directory: Path | str, step: int, weights: Any, expected: Any) -
     """Compares the weights of a step with the variables that a model has.
 
     Args:
-        weights: of `load_weights`.
+        weights: from `load_weights`.
         expected: {"params", "batch_stats"} of the model: arrays or their shapes.
 
     Raises:
@@ -241,7 +241,7 @@ def _check_same_model(folder: Path, targets: Mapping[str, Any], saved: Mapping[s
     Args:
         folder: of the step, for the error message.
         targets: path → leaf that is expected.
-        saved: of `_read_leaves`.
+        saved: from `_read_leaves`.
     """
     expected = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in targets.items()}
     found = {path: f"{leaf['dtype']}{leaf['shape']}" for path, leaf in saved.items()}

@@ -115,8 +115,8 @@ class Checkpoints:
     ) -> bool:
         """Starts to save a step; returns when the state may be donated.
 
-        Writing goes on in the background. The step appears when all of it is on the disk. Then the
-        steps are deleted that are neither among the latest nor the best.
+        Writing goes on in the background. The step appears when all of it is on the disk. Then all
+        steps are deleted except the latest ones and the best one.
 
         Args:
             step: its number.
@@ -256,7 +256,7 @@ class Checkpoints:
     def _failed(self, error: Exception) -> SaveFailed:
         """The error of the save under way; forgets that step."""
         self._scores.pop(self._saving, None)
-        # Orbax has already removed the steps from its list that this save would have replaced.
+        # Orbax has already taken off its list the steps that this save would have replaced.
         self._manager.reload()
         steps = self.steps()
         remaining = "there is no earlier one"

@@ -33,7 +33,7 @@ class TrainedRun:
     Attributes:
         workdir: the run's folder.
         step: of the checkpoint.
-        config: with which the run was trained.
+        config: the config with which the run was trained.
         class_names: by label.
         metrics: of the validation at that step; empty if there was none.
         model: the network.

@@ -82,7 +82,7 @@ def three_crops(height: int, width: int, size: int) -> tuple[Box, Box, Box]:
     """The three test crops along the longer side, squares as `center_crop`'s.
 
     Returns:
-        Left, right and centre; of a frame that is higher than wide top, bottom and centre.
+        Left, right and centre; for a frame that is higher than wide, top, bottom and centre.
     """
     center = center_crop(height, width, size)
     if width >= height:

@@ -51,7 +51,7 @@ def train_batches(
         host_index: which contiguous block of every global batch is made here.
         host_count: how many hosts share a global batch.
         workers: processes that make batches; 0 makes them in this process.
-        threads: that make rows, in each of these processes.
+        threads: of each of these processes, which make its rows.
         prefetch: finished batches that wait, for each process; 0 (without workers only) makes each
             batch when it is asked for.
 

@@ -15,7 +15,7 @@ from aia_jax.sharding import batch_shardings, host_block
 HOST_KEYS = ("records", "damaged")  # bookkeeping, which stays in this host's memory
 
 _POLL = 0.1  # seconds after which a waiting thread looks again whether it shall stop
-_CLOSE_SECONDS = 30.0  # that `close` waits for the thread, which finishes its batch first
+_CLOSE_SECONDS = 30.0  # `close` waits this long for the thread, which finishes its batch first
 
 _END = object()
 
@@ -94,12 +94,12 @@ def prefetch_to_mesh(
     Args:
         batches: dicts of arrays, each the host's contiguous block of a global batch
             (`sharding.host_block`); closed at the end if it can be.
-        mesh: of `sharding.make_mesh`; `sharding.batch_shardings` says where each array lies.
+        mesh: from `sharding.make_mesh`; `sharding.batch_shardings` says where each array lies.
         size: batches that wait on the devices, at least 1; one more may be on its way.
 
     Returns:
-        An iterator of dicts of `jax.Array`, with the keys in `HOST_KEYS` left as NumPy arrays. What
-        `batches` raises, it raises.
+        An iterator of dicts of `jax.Array`, with the keys in `HOST_KEYS` left as NumPy arrays. It
+        raises what `batches` raises.
 
     Raises:
         UserError: if no batch may wait.
@@ -128,8 +128,8 @@ def _produce(
     ready: queue.Queue,
     stop: threading.Event,
 ) -> None:
-    # This is no method: a thread that held the MeshPrefetch would keep it alive, so one that is
-    # dropped would never stop.
+    # This is not a method: the thread would then keep the MeshPrefetch alive, and would never stop
+    # after the last other reference to it is gone.
     error = None
     try:
         for batch in batches:

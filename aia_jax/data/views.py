@@ -20,8 +20,8 @@ class Views:
 
     Attributes:
         clips: 1 (the segments' centres), 2 (and their starts) or 10 (dense).
-        crops: of each clip: 1 (centre) or 3 (left, right, centre; of a frame that is higher than
-            wide top, bottom, centre).
+        crops: of each clip: 1 (centre) or 3 (left, right, centre; for a frame that is higher than
+            wide, top, bottom, centre).
     """
 
     clips: int = 1

@@ -28,7 +28,7 @@ class RowMaker(Protocol):
     clip_shape: tuple[int, ...]
 
     def new_fields(self, count: int) -> Batch:
-        """The arrays beside the clips for `count` rows, their first axis; not filled yet."""
+        """Makes the arrays beside the clips, of `count` rows along the first axis, to be filled."""
 
     def fill_row(self, step: int, row: int, slot: int, clip: np.ndarray, fields: Batch) -> None:
         """Makes one row.
@@ -38,7 +38,7 @@ class RowMaker(Protocol):
             row: which row of it.
             slot: the entry of each of the `fields` to fill.
             clip: uint8 [*clip_shape], overwritten.
-            fields: of `new_fields`.
+            fields: from `new_fields`.
         """
 
 
@@ -52,7 +52,7 @@ def iterate_blocks(
         block: the rows of each global batch that are this host's.
         steps: numbers of the global batches.
         workers: processes that make blocks; 0 makes them in this process.
-        threads: that make rows, in each of these processes.
+        threads: of each of these processes, which make its rows.
         prefetch: finished blocks that wait, for each process; 0 (without workers only) makes each
             block when it is asked for.
 

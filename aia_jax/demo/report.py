@@ -134,9 +134,8 @@ def write_report(
     strip_rows = [
         max(len(group) for group in strips[start : start + 2]) for start in range(0, len(strips), 2)
     ]
-    strips_height = sum(rows * _STRIP + _GROUP_GAP for rows in strip_rows) + (
-        0.35 if strip_rows else 0
-    )
+    strips_height = sum(rows * _STRIP + _GROUP_GAP for rows in strip_rows)
+    strips_height += 0.35 if strip_rows else 0
     summary_lines = textwrap.wrap(summary, 150)
     small_lines = [
         part
@@ -149,7 +148,7 @@ def write_report(
 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, facecolor="white")
-        # Not by pyplot, which keeps global state and looks for a display.
+        # Without pyplot, which keeps global state and looks for a display.
         canvas = FigureCanvasAgg(figure)
         sections = list(figure.subfigures(len(heights), 1, height_ratios=heights, hspace=0))
         _draw_head(sections[0], head, title, summary_lines)

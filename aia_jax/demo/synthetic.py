@@ -89,10 +89,8 @@ def draw_scene(pair: int, rng: np.random.Generator) -> Scene:
         moment = rng.uniform(0.3, 0.7) * frames
         opacity = np.clip((np.arange(frames) - moment) / fade + 0.5, 0, 1)
         radius = radius * 1.3
-    colour = (
-        np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 0.7), rng.uniform(0.85, 1)))
-        * 255
-    )
+    rgb = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 0.7), rng.uniform(0.85, 1))
+    colour = np.array(rgb) * 255
     return Scene(
         str(rng.choice(["disc", "square", "triangle"])),
         colour,
@@ -149,9 +147,9 @@ def _encoder() -> tuple[str, dict[str, str]]:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
-    """Writes an .mp4 file, in which every frame is coded by itself.
+    """Writes an .mp4 file in which every frame is coded by itself.
 
-    So a frame's pixels do not depend on its position in the video.
+    This way a frame's pixels do not depend on its position in the video.
 
     Args:
         path: the file. A process that is killed leaves a part of it.
@@ -222,7 +220,7 @@ def make(out: Path, seed: int, counts: dict[str, int]) -> bool:
             )
         if finished:
             return False
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(p.suffix != ".tmp" for p in out.iterdir())):
         raise UserError(
             f"{out} holds something that this command did not write; give a new folder as --out"
         )

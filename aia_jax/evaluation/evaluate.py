@@ -42,9 +42,9 @@ def evaluate(
     """Evaluates all batches.
 
     Args:
-        eval_step: of `make_eval_step`, jitted.
+        eval_step: from `make_eval_step`, jitted.
         variables: {"params", "batch_stats"}.
-        batches: of `eval_batches`, on the mesh; closed at the end.
+        batches: from `eval_batches`, on the mesh; closed at the end.
         expected: videos of the split.
         damage: takes the ids of damaged videos.
         stop: called after each batch; True ends the evaluation.

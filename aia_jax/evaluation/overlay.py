@@ -104,7 +104,7 @@ def draw_panel(
         figure = Figure(
             figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=np.array(_BACKGROUND) / 255
         )
-        # Not by pyplot, which keeps global state and looks for a display.
+        # Without pyplot, which keeps global state and looks for a display.
         canvas = FigureCanvasAgg(figure)
         # A unit is a pixel, from the top left.
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))

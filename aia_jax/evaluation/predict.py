@@ -38,7 +38,7 @@ class Prediction:
         count: frames of the video.
         seen: numbers of the frames that the network saw, ascending, from 0.
         fps: frames a second; 0 where not known.
-        seconds: that decoding and cropping took.
+        seconds: how long decoding and cropping took.
     """
 
     source: Path
@@ -105,14 +105,14 @@ def find_sources(names: Iterable[str]) -> list[Path]:
 def find_frame_format(run: TrainedRun, size: str | None = None) -> FrameFormat:
     """How the frames of the run's training data were stored.
 
-    The manifest of the data says so; where there is none, the recipe's `data.resize`.
+    The data's manifest says it; without a manifest, the recipe's `data.resize` does.
 
     Args:
         run: the trained run.
         size: the frames' size if the user gives it, as prepare_data.py takes it.
 
     Raises:
-        UserError: neither user, manifest nor recipe gives a size, or `size` is none.
+        UserError: neither user, manifest nor recipe gives a size, or `size` cannot be parsed.
     """
     found = read_manifest(run)
     options = found[0].get("options", {}) if found else {}
@@ -126,8 +126,8 @@ def find_frame_format(run: TrainedRun, size: str | None = None) -> FrameFormat:
         return FrameFormat(FrameSize(height=height, width=width), quality)
     raise UserError(
         f"the recipe of {run.workdir} has no data.resize and its data folder {run.config.data.dir} "
-        "has no manifest of this data set: "
-        "say with --size at which size the frames were stored, as 240x320 or short256"
+        "has no manifest of this data set: say with --size at which size the frames were stored, "
+        "as 240x320 or short256"
     )
 
 
@@ -143,7 +143,7 @@ def read_views(
         run: says how many frames a clip has, and their size.
         views: the clips and crops to make.
         frame_format: in which training frames were stored.
-        threads: that decode.
+        threads: how many threads decode a file; 0: one a core.
 
     Raises:
         UnreadableVideo: the source cannot be read to its end.
@@ -151,8 +151,8 @@ def read_views(
     started = time.perf_counter()
     data = run.config.data
     count, video = estimated_count(source), None
-    # The estimate counts packets. Some hold no frame or several, which only decoding shows: then
-    # the views are those of other frames, and the video is read again.
+    # The estimate counts packets. Some hold no frame or several, which only decoding shows. The
+    # views then take other frames, so the video is read again.
     while video is None or video.count != count:
         count = video.count if video else count
         seen, inverse = np.unique(views.frames(count, data.num_frames), return_inverse=True)

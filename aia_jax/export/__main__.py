@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> None:
     card, facts = write_card(out, card_facts(run, out.name, bytes(content), PLATFORMS))
     print(
         f"wrote {out}: step {run.step} of {run.workdir}, {len(content) / 1e6:.1f} MB, lowered in "
-        f"{seconds:.1f} s; "
-        f"{card} says what it is and how to load it, {facts} says the same to programs"
+        f"{seconds:.1f} s; {card} says what it is and how to load it, {facts} says the same to "
+        "programs"
     )
 
 

@@ -89,7 +89,7 @@ def write_card(export: Path, facts: Mapping[str, Any]) -> tuple[Path, Path]:
 
     Args:
         export: the export's file; the card has its name with other endings.
-        facts: of `card_facts`.
+        facts: from `card_facts`.
 
     Returns:
         The paths of page and JSON.

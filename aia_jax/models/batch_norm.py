@@ -17,8 +17,8 @@ class BatchNorm(nn.BatchNorm):
     variance, where the reference takes those of the first GPU's group only. Variables are those of
     `nn.BatchNorm`.
 
-    On a mesh, devices only exchange sums over rows of a group that lies on several of them. The
-    running statistics need sums over all devices, but nothing else in the step waits for them.
+    On a mesh, devices exchange sums only for a group whose rows lie on several of them. The running
+    statistics need sums over all devices, but nothing else in the step waits for them.
 
     Attributes:
         group_rows: rows of a group; 0: all rows are one group.

@@ -1,4 +1,4 @@
-"""The fields of a network: what its class declares, and what of it a config may set."""
+"""The fields of a network: those that its class declares, and which of them a config may set."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 class FieldError(ValueError):
-    """A field of a network has a value with which there is no network.
+    """A field of a network has a value that no network can have.
 
     Attributes:
         field: the field's name in a config.
@@ -46,7 +46,7 @@ def value_text(value: Any) -> str:
 
 
 def config_fields(module: type[nn.Module]) -> dict[str, Any]:
-    """Every field that a config has of a network, with its default.
+    """Every field of a network that a config may set, with its default.
 
     The names are those of the class, with one exception. A module's `dtype` is a NumPy type, which
     neither JSON nor a command line can hold, so a config has its name and calls it `compute_dtype`.

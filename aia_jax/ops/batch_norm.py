@@ -66,7 +66,7 @@ def normalize_by_statistics(
 ) -> Float[Array, "n ... c"]:
     """Normalises each channel by given statistics: what batch normalisation does in evaluation.
 
-    The operations and their order are those of Flax's `BatchNorm`, so the bits are, too.
+    The operations and their order are those of Flax's `BatchNorm`, so the results have its bits.
 
     Args:
         x: any float dtype.
@@ -128,9 +128,9 @@ def _sum_each_row(*arrays: Array) -> tuple[Array, ...]:
 
 
 def _sum_each_row_fused(*arrays: Array) -> tuple[Array, ...]:
-    """Does the same to arrays of a single channel, [n, …, 1], on CPUs.
+    """Does what `_sum_each_row` does, for arrays of a single channel, [n, …, 1], on CPUs.
 
-    There XLA hands a sum of products to a library that takes three times as long.
+    Without it XLA hands a sum of products to a library that takes three times as long there.
     """
     return tuple(rows[:, None] for rows in sum_rows(*(array[..., 0] for array in arrays)))
 
@@ -201,15 +201,15 @@ def _input_gradient(
 ) -> Array:
     """dx = slope · (dy - mean(dy) - normalised x · mean(dy · normalised x)).
 
-    The last two terms are written as one line in x, `line` · x + `offset`.
+    The last two terms are written as a linear function of x, `x_factor` · x + `offset`.
     """
     inverse = jax.lax.rsqrt(variance + epsilon)
     count = x.size // x.shape[-1] // len(mean)
-    slope, line = inverse * scale, -inverse * inverse * scale * dscale / count
-    offset = -slope * dbias / count - line * mean
+    slope, x_factor = inverse * scale, -inverse * inverse * scale * dscale / count
+    offset = -slope * dbias / count - x_factor * mean
     dx = (
         at_least_float32(dy) * _stretch(slope, x)
-        + at_least_float32(x) * _stretch(line, x)
+        + at_least_float32(x) * _stretch(x_factor, x)
         + _stretch(offset, x)
     )
     return dx.astype(x.dtype)

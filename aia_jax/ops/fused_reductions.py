@@ -133,8 +133,8 @@ def _reduce(arrays: Arrays, axis: int, reduction: _Reduction) -> Arrays:
 
 def _combine(a: Arrays, b: Arrays) -> Arrays:
     """Combines (maximum, sum) or (maximum, sum, ties) of two halves."""
-    # A comparison and a choice are one instruction; `jnp.maximum` is four, as it has to hand on a
-    # NaN. The sum hands it on here.
+    # A comparison and a choice are one instruction; `jnp.maximum` is four, because it propagates a
+    # NaN. Here the sum propagates it.
     maximum = jnp.where(b[0] > a[0], b[0], a[0])
     ties = (
         jnp.where(a[0] == maximum, a_ties, 0) + jnp.where(b[0] == maximum, b_ties, 0)

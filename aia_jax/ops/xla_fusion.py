@@ -16,9 +16,9 @@ def materialize(function: Callable[..., Any], *operands: Any) -> Any:
     XLA likes to fuse a producer into each of its readers, which then recompute it. A small result
     with many readers (a pooled plane, the 54 taps of a stencil) multiplies both the work and the
     time to compile. The CPU backend removes optimization barriers before it fuses, so they do not
-    help there. A call that must not be inlined does: nothing is fused with its inside. XLA's passes
-    also treat equal calls within one trace as one computation (docs/experiments.md, "Stencil: a
-    barrier to keep the 54 taps out of their readers").
+    help there. A call that must not be inlined helps, because nothing is fused with its inside.
+    XLA's passes also treat equal calls within one trace as one computation (docs/experiments.md,
+    "Stencil: a barrier to keep the 54 taps out of their readers").
     """
     jitted = jax.jit(function)
 

@@ -12,7 +12,7 @@ _CONNECT_SECONDS = 10  # for the scheduler's first answer
 
 
 class ClusterPool:
-    """The workers of a Dask cluster, with the interface of `pool.LocalPool`. A context manager.
+    """The workers of a Dask cluster, with the interface of `pool.LocalPool`.
 
     All machines see the raw videos and the output folder under the same paths and have this project
     installed. If a worker dies, Dask gives its shard to another worker.

@@ -126,10 +126,10 @@ def format_manifest(
     Nothing in it depends on when or how fast the data set was made, or on how many runs it took.
 
     Args:
-        plan: of `make_plan`.
+        plan: from `make_plan`.
         dataset: what the reader found.
         command: a command line that makes the data set again.
-        splits: of `summarize_split`, by name.
+        splits: from `summarize_split`, by name.
     """
     manifest = {
         **plan,

@@ -27,7 +27,7 @@ class PreparationError(Exception):
 class LocalPool:
     """Worker processes on this machine.
 
-    A context manager. If an exception leaves the block, the workers are ended at once.
+    Use it in a `with` block. If an exception leaves the block, the workers are ended at once.
     """
 
     def __init__(self, workers: int):
@@ -126,7 +126,7 @@ def _error(future: Future) -> BaseException | None:
 class ProgressReport:
     """Shows on stderr the videos done, the rate, the megabytes and the time that is left.
 
-    A bar on a terminal, elsewhere a line now and then. A context manager.
+    It is a bar on a terminal, elsewhere a line now and then. Use it in a `with` block.
     """
 
     def __init__(self, total: int, verb: str = "preparing"):
@@ -179,7 +179,7 @@ class _Counters:
             self._values[1] += num_bytes
 
     def read(self) -> tuple[int, int]:
-        """(videos, bytes)"""
+        """Returns the videos and the bytes."""
         with self._values.get_lock():
             return self._values[0], self._values[1]
 

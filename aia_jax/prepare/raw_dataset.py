@@ -135,8 +135,8 @@ def build_dataset(
         nearest = next((folder for folder in videos[0].source.parents if folder.is_dir()), raw)
         raise UserError(
             f"none of the {len(videos):,} listed videos is there: looked for {videos[0].source} "
-            f"and so on; {describe_folder(nearest)}; "
-            "unpack the videos there, or give --raw the folder that holds them"
+            f"and so on; {describe_folder(nearest)}; unpack the videos there, or give --raw the "
+            "folder that holds them"
         )
     remarks = [
         *remarks,

@@ -96,8 +96,8 @@ def find_sources(root: Path, depth: int, folders: bool = True) -> dict[str, Sour
         folders: whether the folders at that depth count as folders of frames.
 
     Returns:
-        Files by their names without suffix, folders by their names. Of two with one name, the first
-        in alphabetical order.
+        Files by their names without suffix, folders by their names. Of two with one name, it has
+        the first in alphabetical order.
     """
     found: dict[str, Source] = {}
     for entry in visible_entries(root):

@@ -137,7 +137,7 @@ def _clip(
 ) -> str:
     """A film strip with its class, or mirrored with the class `mirror_label`.
 
-    If the record is damaged, a warning instead; it is added to `damaged` too.
+    If the record is damaged, it is a warning, and the damage is added to `damaged`.
     """
     index = reader.index
     label = int(index.labels[info.label_feature][record])

@@ -43,7 +43,7 @@ def prepare(
 
     Args:
         dataset: what a reader found.
-        plan: of `manifest.make_plan`.
+        plan: from `manifest.make_plan`.
         frame_format: of the stored frames.
         out: the folder; made if it is missing.
         pool: the processes that do the work (`pool.LocalPool` or `cluster.ClusterPool`); they do
@@ -117,7 +117,7 @@ def _make_jobs(
 
 
 def _write_bad(path: Path, bad: list[tuple[str, str]]) -> None:
-    """Writes bad.txt: a line each, source and reason separated by a tab."""
+    """Writes bad.txt: a line a video, with its source and the reason separated by a tab."""
 
     def escape(text: str) -> str:
         return text.replace("\t", "\\t").replace("\n", "\\n")

@@ -70,9 +70,8 @@ class DamageLog:
         if records and self.count > allowed:
             raise DataError(
                 f"too many damaged records: {100 * self._max_fraction:g}% of {len(self._reader)} = "
-                f"{allowed} allowed, found {self.count}; "
-                f"see {self.path}; prepare the data again and delete that file, or raise "
-                "data.damaged_share if you mean it"
+                f"{allowed} allowed, found {self.count}; see {self.path}; prepare the data again "
+                "and delete that file, or raise data.damaged_share if you mean it"
             )
         return len(new)
 

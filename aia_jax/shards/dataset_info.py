@@ -95,9 +95,8 @@ def split_shards(folder: str | Path, split: str) -> dict[Path, int]:
     if missing := [path.name for path in shards if not path.is_file()]:
         raise DataError(
             f"{folder}, split {split}: {len(missing)} of {len(shards)} shards are missing "
-            f"({', '.join(missing[:3])}"
-            f"{', …' if len(missing) > 3 else ''}); copy them again from their source, or prepare "
-            "the data set again"
+            f"({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}); copy them again from "
+            "their source, or prepare the data set again"
         )
     return shards
 
@@ -164,7 +163,7 @@ def check_against_config(info: DatasetInfo, num_classes: int, indices: Mapping[s
     """Checks a data set's classes and labels against the config, before anything is trained.
 
     Args:
-        info: of `open_dataset`.
+        info: from `open_dataset`.
         num_classes: the config's `data.num_classes`.
         indices: of the splits that are used, by split name.
 
@@ -172,12 +171,11 @@ def check_against_config(info: DatasetInfo, num_classes: int, indices: Mapping[s
         DataError: if the class counts differ, or a record's label is not one of the classes; one
             line that names the record.
     """
-    if len(info.class_names) != num_classes:
+    found = len(info.class_names)
+    if found != num_classes:
         raise DataError(
-            f"{info.dir} has {len(info.class_names)} classes, the config says "
-            f"data.num_classes={num_classes}; "
-            f"set --config.data.num_classes={len(info.class_names)} or data.dir to the data set "
-            "that is meant"
+            f"{info.dir} has {found} classes, the config says data.num_classes={num_classes}; set "
+            f"--config.data.num_classes={found} or data.dir to the data set that is meant"
         )
     for split, index in indices.items():
         labels = index.labels.get(info.label_feature, np.full(len(index), NO_LABEL))
@@ -185,7 +183,6 @@ def check_against_config(info: DatasetInfo, num_classes: int, indices: Mapping[s
         if len(wrong):
             raise DataError(
                 f"{info.dir}, split {split}: {index.describe(int(wrong[0]))} has "
-                f"{info.label_feature} {labels[wrong[0]]}, "
-                f"valid are 0 to {num_classes - 1} ({len(wrong)} such records); prepare the data "
-                "set again"
+                f"{info.label_feature} {labels[wrong[0]]}, valid are 0 to {num_classes - 1} "
+                f"({len(wrong)} such records); prepare the data set again"
             )

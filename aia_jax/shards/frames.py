@@ -48,7 +48,7 @@ def find_damage(reader: ShardReader, record: int) -> str:
         reader.read_record(record)
         count = int(reader.index.num_frames[record])
         first = read_pictures(reader, record, range(min(count, 1)))
-        # Each frame with the first, whose size it must have: a long video does not fit in memory.
+        # Each frame is read beside the first, whose size it must have: memory would not hold all.
         for frame in range(1, count):
             read_pictures(reader, record, (0, frame))
     except DamagedRecord as damage:

@@ -202,8 +202,8 @@ class Index:
     def save(self, path: str | Path) -> None:
         """Writes the index file, whole or not at all; several hosts may do so at once.
 
-        The file: magic, length of the header, header in JSON, columns at multiples of 8 bytes,
-        CRC32C of all before it.
+        The file holds, in this order: magic, length of the header, header in JSON, columns at
+        multiples of 8 bytes, CRC32C of all before it.
 
         Raises:
             OSError: if the folder takes no files.

@@ -34,8 +34,8 @@ def merge_index_files(parts: Sequence[Path], path: Path) -> None:
     """
     # First pass over the parts: dtype and total length of each column.
     lengths, dtypes, labels, shards, damage = [], {}, set(), [], {}
-    for file in parts:
-        part = Index.load(file)
+    for part_file in parts:
+        part = Index.load(part_file)
         records_before = sum(one["shard"] for one in lengths)
         damage |= {records_before + record: reason for record, reason in part.damage.items()}
         shards += part.shards
@@ -69,8 +69,8 @@ def merge_index_files(parts: Sequence[Path], path: Path) -> None:
         # Second pass: the entries of each part, behind those of the parts before it.
         written = dict.fromkeys(names, 0)  # entries of each column
         shards_before = 0
-        for one in parts:
-            part = Index.load(one)
+        for part_file in parts:
+            part = Index.load(part_file)
             for name, column in _columns(part, labels).items():
                 entries = written[name]
                 if name == "shard":

@@ -19,7 +19,7 @@ def compare_manifest(
     """Checks that the manifest, the metadata and the config describe the same data.
 
     Args:
-        info: of `open_dataset`.
+        info: from `open_dataset`.
         splits: those that the run uses.
         resize: the config's `data.resize`, height and width of the frames that the recipe crops
             from; None or empty: the stored size.
@@ -76,17 +76,14 @@ def compare_manifest(
                 f"missing or unreadable when prepared, see {path.with_name(BAD)}"
             )
         wanted = f"{resize[0]}x{resize[1]}" if resize else ""
-        if (
-            wanted
-            and sizes[split]
-            and (others := {size: count for size, count in sizes[split].items() if size != wanted})
-        ):
+        stored = sizes[split] or {}
+        others = {size: count for size, count in stored.items() if size != wanted}
+        if wanted and others:
             commonest = max(others, key=others.__getitem__)
             more = f" and {len(others) - 1} other sizes" if len(others) > 1 else ""
             notes.append(
                 f"{split}: {sum(others.values()):,} of {found[split]:,} videos are stored at "
-                f"{commonest}{more}, the recipe resizes to {wanted} "
-                "(data.resize): its crops are taken from the stored pixels in one resize, as if "
-                "they had been resized first"
+                f"{commonest}{more}, the recipe resizes to {wanted} (data.resize): its crops are "
+                "taken from the stored pixels in one resize, as if they had been resized first"
             )
     return notes

@@ -107,11 +107,9 @@ def scan_records(path: str | Path) -> Iterator[Record]:
                 raise DataError(f"{where} is cut short inside its length; {remedy}")
             length, length_crc = struct.unpack("<QI", header)
             if masked_crc32c(header[:8]) != length_crc:
-                gzip_note = (
-                    " (the file looks gzip-compressed: unpack it first)"
-                    if header.startswith(b"\x1f\x8b")
-                    else ""
-                )
+                gzip_note = ""
+                if header.startswith(b"\x1f\x8b"):
+                    gzip_note = " (the file looks gzip-compressed: unpack it first)"
                 raise DataError(
                     f"{where} has a length that does not match its checksum{gzip_note}; {remedy}"
                 )

@@ -1,1 +1,1 @@
-"""The recipe: optimiser, step, checkpoints, what a person sees."""
+"""Training: methods, their step and state, the optimiser, and what a run logs and shows."""

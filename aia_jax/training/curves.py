@@ -15,8 +15,8 @@ from aia_jax.training.log import read_rows
 
 CURVES_FILE = "curves.png"
 _COLOURS = {"train": "#3b6fb6", "validation": "#d1662b"}
-_POINTS = 300  # of a training curve: more rows are averaged in groups, or noise hides the trend
-_MARKED = 60  # validations up to which each has a dot
+_POINTS = 300  # a training curve averages more rows in groups, because noise would hide the trend
+_MARKED = 60  # a curve of more validations has no dots
 
 
 def draw_curves(metrics: str | Path, picture: str | Path) -> None:

@@ -8,23 +8,23 @@ from typing import Any
 
 
 class EventFile:
-    """Scalars for TensorBoard; it hides what older files of the folder hold past the restored step.
+    """Writes scalars for TensorBoard, and hides those of older files beyond the restored step.
 
     tensorboardX's `SummaryWriter` hands events to a thread. When that thread fails, as on a full
-    disk, its queue fills and the training loop waits for ever; its pieces used here raise the
-    `OSError` where it happens.
+    disk, its queue fills and the training loop waits for ever. The parts of tensorboardX used here
+    raise the `OSError` where it happens.
     """
 
     def __init__(self, folder: Path, start_step: int):
         """Starts a new file in `folder` that goes on after `start_step`."""
-        # Here, because tensorboardX imports torch where there is one, and that takes seconds.
+        # Imported here, because tensorboardX imports torch if it is installed, which takes seconds.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.summary import scalar
 
         self._event, self._scalar = Event, scalar
         folder.mkdir(parents=True, exist_ok=True)
-        # The writer's own name has seconds only: two starts within one would share a file.
+        # The writer's own file name counts whole seconds: two starts within one would share a file.
         self._writer = EventsWriter(str(folder / "events"), f".{start_step}.{os.getpid()}")
         if start_step:
             self._writer.write_event(

@@ -13,8 +13,8 @@ from aia_jax.errors import UserError
 
 # Partial BatchNorm freezes the BatchNorm layers of the blocks; the stem's, the first one, is
 # trained. The gates' BatchNorm is trained too, as in the reference, whose `partialBN` looks for 2-D
-# layers and finds no 3-D ones. It has to be: new attention starts with statistics 0 and 1, which no
-# data gave.
+# layers and finds no 3-D ones. It must be trained: new attention starts with mean 0 and variance 1,
+# which no data gave.
 _PARTIAL_BN = r"stage\d+_block\d+/(bn\d|shortcut_bn)/(scale|bias)"
 
 # A tree of parameters → the same tree with True where a parameter is frozen.

@@ -1,6 +1,4 @@
-"""What a run leaves behind and shows as it goes: metrics.jsonl, TensorBoard events and the progress
-line.
-"""
+"""What a run leaves behind and shows: metrics.jsonl, TensorBoard events and the progress line."""
 
 import json
 import math
@@ -22,9 +20,8 @@ from aia_jax.training.progress import ProgressLine
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIR = "tensorboard"
-_IN_FLIGHT = (
-    2  # steps whose metrics are left on the device: with one running and one waiting it never idles
-)
+# Steps whose metrics are left on the device: with one running and one waiting it never idles.
+_IN_FLIGHT = 2
 _LONG_WAIT = 0.2  # share of the time from which waiting for data is worth a message
 _MUST_BE_FINITE = ("loss", "grad_norm")
 

@@ -40,9 +40,10 @@ def largest_class(targets: Targets) -> Int[Array, " b"]:
 def topk_correct(
     logits: Float[Array, "b k"], labels: Int[Array, " b"], k: int
 ) -> Float[Array, " b"]:
-    """1.0 where the label is among the k largest logits, else 0.0: always, with k classes or fewer.
+    """1.0 where the label is among the k largest logits, else 0.0.
 
-    Of equal logits the lower class counts as larger. A row of NaN is never correct.
+    With k classes or fewer it always is. Of equal logits the lower class counts as larger. A row
+    with a NaN is never correct.
     """
     own = jnp.take_along_axis(logits, labels[:, None], axis=-1)  # [B, 1]
     lower_class = jnp.arange(logits.shape[-1]) < labels[:, None]

@@ -130,7 +130,7 @@ def make_schedule(
         milestones_passed = sum(
             (jnp.asarray(step >= border, jnp.int32) for border in borders), jnp.zeros((), jnp.int32)
         )
-        # Python takes the powers, in float64.
+        # Python computes the powers, in float64.
         rates = jnp.asarray([base * optim.decay**passed for passed in range(len(borders) + 1)])
         ramp = jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
         return rates[milestones_passed] * ramp
@@ -151,8 +151,8 @@ def make_optimizer(
             decay, warmup_epochs, groups.
         steps_per_epoch: optimiser steps.
         global_batch: clips that one optimiser step sees.
-        frozen: of `frozen_rule`. A frozen parameter gets no update at all: no weight decay, and its
-            gradient does not count in the norm.
+        frozen: the rule of `frozen_rule`. A frozen parameter gets no update at all: no weight
+            decay, and its gradient does not count in the norm.
 
     Returns:
         (optax transformation, step → learning rate of the ×1 groups). `init` and `update` raise
@@ -166,16 +166,15 @@ def make_optimizer(
         updates = jax.tree.map(
             lambda u, held: jnp.zeros_like(u) if held else u, updates, frozen(params)
         )
-        factor = (
-            jnp.minimum(1.0, optim.clip_norm / (global_norm(updates) + _TORCH_CLIP_EPSILON))
-            if optim.clip_norm
-            else 1.0
-        )
+        factor = 1.0
+        if optim.clip_norm:
+            factor = optim.clip_norm / (global_norm(updates) + _TORCH_CLIP_EPSILON)
+            factor = jnp.minimum(1.0, factor)
         return jax.tree.map(lambda u: u * factor, updates)
 
     def add_decay(updates: Any, params: Any) -> Any:
         def decayed(u: Any, p: Any, group: Group, held: bool) -> Any:
-            # No decay either, so that the momentum of a frozen parameter stays zero.
+            # A frozen parameter gets no decay either, so that its momentum stays zero.
             return u if held else u + optim.weight_decay * group.decay * p
 
         return jax.tree.map(decayed, updates, params, assign_groups(params, groups), frozen(params))
@@ -192,9 +191,8 @@ def make_optimizer(
     chain = optax.chain(
         optax.stateless(clip),
         optax.GradientTransformation(check_groups, decay.update),
-        optax.trace(
-            optim.momentum
-        ),  # buf = momentum · buf + g from zeros: torch's first buf is g too
+        # buf = momentum · buf + g from zeros: torch's first buf is g too.
+        optax.trace(optim.momentum),
         optax.stateless(scale_by_group),
         optax.scale_by_learning_rate(schedule),
     )

@@ -29,7 +29,7 @@ class Profile:
 
         Args:
             folder: for the files; made when the trace is written.
-            start: first step traced, from 1; 0: none is.
+            start: first step traced, from 1; 0 traces none.
             stop: last step traced.
         """
         self.folder, self._start, self._stop = Path(folder), start, stop
@@ -92,7 +92,7 @@ class DeviceIdle:
     def __init__(self):
         self._waiter = ThreadPoolExecutor(1, thread_name_prefix="device-idle")
         self._handed_over = 0.0
-        self._ended: float | None = None  # of the step before, on the waiting thread
+        self._ended: float | None = None  # end of the step before; set by the waiting thread
 
     def before_step(self) -> None:
         """Marks the moment at which a step is handed to the devices."""

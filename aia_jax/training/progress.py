@@ -1,6 +1,4 @@
-"""The one line that says how a run is doing: live in a terminal, printed at each log interval
-elsewhere.
-"""
+"""The line that says how a run is doing: live in a terminal, elsewhere one at each log interval."""
 
 import time
 from collections.abc import Mapping
@@ -14,8 +12,9 @@ _START = "starting: the first step compiles the network"
 
 
 class ProgressLine:
-    """Epoch, step, ETA, loss, LR, top-1, clips/s and data wait. Text printed while it is shown
-    scrolls by above it.
+    """Shows epoch, step, ETA, loss, LR, top-1, clips/s and data wait.
+
+    Text printed while the line is live scrolls by above it.
     """
 
     def __init__(
@@ -112,6 +111,5 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    return (f"{days} d " if days else "") + (
-        f"{hours}:{minutes:02}:{seconds:02}" if days or hours else f"{minutes}:{seconds:02}"
-    )
+    clock = f"{hours}:{minutes:02}:{seconds:02}" if days or hours else f"{minutes}:{seconds:02}"
+    return f"{days} d {clock}" if days else clock

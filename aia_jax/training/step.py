@@ -58,7 +58,7 @@ def accumulated_gradients(loss: Loss, accumulate: int = 1) -> Gradients:
     """
     gradient = jax.grad(loss, has_aux=True)
 
-    def of_whole_batch(
+    def whole_batch_gradients(
         params: PyTree, batch_stats: PyTree, batch: Batch, key: Array
     ) -> tuple[PyTree, PyTree, Metrics]:
         grads, (batch_stats, means) = gradient(
@@ -66,7 +66,7 @@ def accumulated_gradients(loss: Loss, accumulate: int = 1) -> Gradients:
         )
         return grads, batch_stats, means
 
-    def of_micro_batches(
+    def micro_batch_gradients(
         params: PyTree, batch_stats: PyTree, batch: Batch, key: Array
     ) -> tuple[PyTree, PyTree, Metrics]:
         size = batch["labels"].shape[0]
@@ -96,7 +96,7 @@ def accumulated_gradients(loss: Loss, accumulate: int = 1) -> Gradients:
         grads = jax.tree.map(lambda x: x / accumulate, sums)
         return grads, batch_stats, jax.tree.map(jnp.mean, means)  # means: [k] each
 
-    return of_whole_batch if accumulate == 1 else of_micro_batches
+    return whole_batch_gradients if accumulate == 1 else micro_batch_gradients
 
 
 def apply_gradients(
@@ -129,5 +129,5 @@ def apply_gradients(
 
 
 def step_key(key: Any, state: TrainState) -> Array:
-    """The key of a step: the run's key, the same at every step, with the step's number in it."""
+    """The key of a step: the run's key with the step's number folded in."""
     return jax.random.fold_in(key, state.step)

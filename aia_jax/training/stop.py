@@ -8,12 +8,11 @@ from jax.experimental import multihost_utils
 
 
 class StopRequest:
-    """Remembers that the process was asked to stop, so that the loop can save first. Use it in a
-    `with` block.
+    """Remembers that the process was asked to stop, so that the loop can save first.
 
-    On one host it takes SIGTERM and the first Ctrl-C; a second Ctrl-C interrupts at once. On
-    several hosts JAX's preemption service hears SIGTERM on any of them and has all hosts stop at
-    the same step.
+    Use it in a `with` block. On one host it takes SIGTERM and the first Ctrl-C; a second Ctrl-C
+    interrupts at once. On several hosts JAX's preemption service hears SIGTERM on any of them and
+    has all hosts stop at the same step.
     """
 
     def __init__(self) -> None:
@@ -22,15 +21,17 @@ class StopRequest:
         self._replaced: dict[int, object] = {}
 
     def at(self, step: int) -> bool:
-        """Whether to stop after `step`. Every host must ask at every step: they agree on the
-        answer.
+        """Whether to stop after `step`.
+
+        Every host must ask at the same steps, because the hosts agree on the answer.
         """
         return multihost_utils.reached_preemption_sync_point(step) if self._several else self._asked
 
     @property
     def now(self) -> bool:
-        """Whether to break off work inside a step's work, such as a validation; on several hosts
-        never, as they could not agree.
+        """Whether to break off work between two steps, such as a validation.
+
+        On several hosts it is never true, because they could not agree.
         """
         return self._asked
 

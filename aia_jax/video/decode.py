@@ -79,11 +79,9 @@ def decode(
         UnreadableVideo: if the source cannot be read to its end, or holds no frame.
     """
     try:
-        return (
-            _decode_folder(source, size, quality, wanted)
-            if source.is_dir()
-            else _decode_file(source, size, quality, wanted, threads)
-        )
+        if source.is_dir():
+            return _decode_folder(source, size, quality, wanted)
+        return _decode_file(source, size, quality, wanted, threads)
     except (av.error.FFmpegError, OSError) as error:
         raise UnreadableVideo(error.strerror or str(error)) from error
 
@@ -211,11 +209,9 @@ def promised_end(container: av.container.InputContainer, stream: av.VideoStream)
             return 0.0
     if container.format.name == "avi":  # here FFmpeg guesses the duration from the file's size
         return float(stream.frames / stream.average_rate) if stream.average_rate else 0.0
-    return (
-        float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-        if stream.duration
-        else 0.0
-    )
+    if not stream.duration:
+        return 0.0
+    return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
 
 
 def _frame_names(folder: Path) -> FrameNames:

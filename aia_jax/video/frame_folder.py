@@ -50,11 +50,10 @@ def detect_frame_names(names: Iterable[str]) -> FrameNames:
         if not name.startswith(".") and "." + name.lower().rpartition(".")[2] in PICTURE_SUFFIXES
     ]
     if not pictures:
-        found = (
-            f"it has {sorted(names)[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
-            if names
-            else "it is empty"
-        )
+        found = "it is empty"
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            found = f"it has {sorted(names)[0]}{more}"
         raise FrameNamesError(f"no .jpg or .png frames in this folder: {found}")
     matches = [_NUMBERED.fullmatch(name) for name in pictures]
     if None in matches:

@@ -67,7 +67,7 @@ class PictureStore:
 
 @lru_cache(_CACHED_STORES)
 def open_store(source: Path) -> PictureStore:
-    """Lists the pictures of a folder, or of a .tar archive whatever folders it has inside.
+    """Lists the pictures of a folder, or of a .tar archive with any folders inside.
 
     Raises:
         FrameNamesError: if the names do not tell the order of the pictures.

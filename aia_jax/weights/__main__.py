@@ -86,8 +86,8 @@ def _open_folder(folder: Path) -> tuple[nn.Module, dict[str, Any], Sequence[str]
     """The network, its variables and the names of its classes, from a folder of weights.
 
     Raises:
-        UserError: it is no such folder, or it does not say which network the weights are of; those
-            that other tools made may not.
+        UserError: it is no such folder, or it does not say which network the weights are of, as may
+            be the case if another tool made it.
     """
     variables, description = load_folder(folder)
     fields = description.get("model")

@@ -27,10 +27,9 @@ def from_torch(
 ) -> dict[str, Any]:
     """Turns a state dict into the variables of the same network here.
 
-    For a ResNet it is one of the reference (any of its 22 networks) or of mit-han-lab's TSM.
-    `module.` and `base_model.` prefixes, `.net` and `num_batches_tracked` do not matter, nor
-    whether the head is called `new_fc` (the reference's name when it has dropout) or
-    `base_model.fc`.
+    For a ResNet the state dict is one of the reference (any of its 22 networks) or of mit-han-lab's
+    TSM. The prefixes `module.` and `base_model.`, `.net` and `num_batches_tracked` do not matter.
+    The head may be called `new_fc` (the reference's name when it has dropout) or `base_model.fc`.
 
     Args:
         state_dict: key → array of any float dtype.
@@ -67,11 +66,12 @@ def to_torch(
     """Turns variables into the state dict of the same network of the reference.
 
     `from_torch` gives them back bit for bit. The reference's `load_state_dict(…, strict=True)`
-    takes the result. For a ResNet: names with `base_model.`, the head `new_fc` where the network
-    has dropout, and `num_batches_tracked` (0; torch does not use it at BatchNorm's usual momentum).
+    takes the result. A ResNet's keys begin with `base_model.`, but the head is `new_fc` where the
+    network has dropout. `num_batches_tracked` is 0; torch does not use it at BatchNorm's usual
+    momentum.
 
     Args:
-        variables: {"params", "batch_stats"} of all of the network; float32 leaves.
+        variables: {"params", "batch_stats"} of the whole network; float32 leaves.
         model: the network of these variables.
         clip_shape: [T, H, W, 3] of a clip that the network can take.
 
@@ -142,7 +142,7 @@ def load_matching(
 def load_own(
     source: Variables, variables: Variables, model: nn.Module
 ) -> tuple[dict[str, Any], Report]:
-    """The same as `load_matching` for variables of this project; some may be absent.
+    """Does what `load_matching` does, with variables of this project; some may be absent.
 
     Args:
         source: of a run or of `convert_torch_weights.py`.

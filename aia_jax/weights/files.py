@@ -90,8 +90,7 @@ def _read_torch(path: Path) -> Any:
         if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UserError(
                 f"{path} is refused: it holds {named[1]}, and loading more than tensors can run a "
-                "stranger's code; "
-                "where the file is trusted, save its state dict alone: "
+                "stranger's code; where the file is trusted, save its state dict alone: "
                 "torch.save(model.state_dict(), FILE)"
             ) from error
         reason = re.split(r"\.\s", str(error))[0] or type(error).__name__
@@ -153,14 +152,16 @@ def save_folder(folder: Path, variables: Mapping[str, Any], description: Mapping
     arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
     with _user_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        # The weights are renamed first, so a folder with a description has all of its weights.
         with (
-            atomic_file(folder / WEIGHTS) as weights_file,
             atomic_file(folder / DESCRIPTION, "w") as description_file,
+            atomic_file(folder / WEIGHTS) as weights_file,
         ):
             _write_safetensors(weights_file, arrays)
             sha256 = digest(Path(weights_file.name))
             content = {"format": FORMAT, "sha256": sha256, **description}
             description_file.write(json.dumps(content, indent=1) + "\n")
+            description_file.flush()  # a full disk shows before either file is renamed
 
 
 def write_state_dict(
@@ -208,9 +209,9 @@ def _write_safetensors(
 ) -> None:
     """Writes arrays under the name of an open, empty file.
 
-    The library takes a name only, and puts a new file under it, of which `file` knows nothing. So
-    this function itself brings the content to the disk. (It could return bytes instead, but then
-    the weights would be in memory once more.)
+    The library takes a name only, and replaces the file of that name by a new one. `file` is not
+    that new file, so this function syncs the new one to the disk itself. (The library could return
+    bytes instead, but then the weights would be in memory once more.)
     """
     safetensors.numpy.save_file(dict(arrays), file.name, metadata)
     with Path(file.name).open("rb") as written:

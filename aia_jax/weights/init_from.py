@@ -1,4 +1,4 @@
-"""The variables that a run begins with: fresh ones, and in their places what `init_from` holds."""
+"""The variables that a run begins with: fresh ones, replaced by those that `init_from` holds."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

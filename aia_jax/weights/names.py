@@ -1,9 +1,9 @@
 """Pairs every variable of a network with one key of a PyTorch state dict.
 
-A variable is named by its path, such as `params/stem/conv/kernel`. What its counterpart is called,
-and how the axes lie there, stands in the file `torch_names.py` of the network's folder. Nothing in
+A variable is named by its path, such as `params/stem/conv/kernel`. The file `torch_names.py` of the
+network's folder says what its counterpart is called and how the axes lie there. Nothing in
 `weights/` knows a network: a new network, or a new source of checkpoints, changes that file only.
-Such a file imports jax, flax, numpy, `errors` and `models` only. It offers the following. A
+Such a file imports jax, flax, numpy, `errors` and `models` only, and offers the following. A
 *canonical key* is a key without what differs between the sources, such as prefixes; *names* are
 paths of variables or canonical keys.
 

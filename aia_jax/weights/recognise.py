@@ -14,8 +14,8 @@ def recognise(state_dict: Mapping[str, np.ndarray]) -> str:
     """Says in a line what a state dict is; asks the networks in the order of their table.
 
     Raises:
-        WeightsError: no network knows it, and it is of a relative of one that does not load; says
-            what is different and names a key that shows it.
+        WeightsError: no network knows the state dict, and it belongs to a relative of one, which
+            does not load; says what is different and names a key that shows it.
     """
     families = [network.torch_names for network in NETWORKS.values()]
     if is_own(state_dict):

@@ -127,7 +127,7 @@ def test_killed_at_any_moment_the_run_ends_as_if_it_had_never_been(whole, tmp_pa
         time.sleep(chance.uniform(0, 0.3))
         process.kill()
         process.wait()
-    done = run("train.py", recipe, workdir, "--config.train.checkpoint_every=3")
+    done = run_here("train.py", recipe, workdir, "--config.train.checkpoint_every=3")
     assert done.returncode == 0, done.stderr
     last = committed_steps(reference / "checkpoints")[-1]
     assert leaves(workdir, last) == leaves(reference, last)
@@ -155,7 +155,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(whole, tmp_path):
     done = run("train.py", recipe, workdir)
     assert done.returncode == 0, done.stderr
     assert leaves(workdir, 12) == leaves(reference, 12)
-    again = run("train.py", recipe, workdir)  # a finished run is left as it is
+    again = run_here("train.py", recipe, workdir)  # a finished run is left as it is
     assert again.returncode == 0 and leaves(workdir, 12) == leaves(reference, 12), again.stderr
 
 
@@ -186,30 +186,34 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_step(wh
 
 
 def test_two_hosts_train_as_one(whole, tmp_path):
-    """Two processes, each with half of every batch, reach the losses of one process up to the order
-    of sums.
+    """Two processes, each with half of every batch, reach the losses of one process.
+
+    The losses differ by the order of sums.
     """
     recipe, reference, _ = whole
     workdir = tmp_path / "run"
     port = random.Random(os.getpid()).randrange(20000, 40000)
-    start = lambda index: subprocess.Popen(  # noqa: E731
-        command("train.py", recipe, workdir),
-        env=os.environ
-        | {
+
+    def start(index):
+        variables = {
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
             "JAX_NUM_PROCESSES": "2",
             "JAX_PROCESS_ID": str(index),
             "JAX_PLATFORMS": "cpu",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+        }
+        return subprocess.Popen(
+            command("train.py", recipe, workdir, "--config.train.epochs=2"),
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     hosts = [start(0), start(1)]
     for host in hosts:
         _, err = host.communicate(timeout=300)
         assert host.returncode == 0, err
-    ours, theirs = rows(workdir), rows(reference)
+    ours, theirs = rows(workdir), [row for row in rows(reference) if row["step"] <= 8]
     assert [(row["step"], row["split"]) for row in ours] == [
         (row["step"], row["split"]) for row in theirs
     ]
@@ -302,7 +306,7 @@ def test_a_full_disk_keeps_the_last_good_step_and_says_so(whole, tmp_path):
     # The storage library's threads may complain too.
     (ours,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert ours.startswith("error: saving step 16") and "step 12 is the last good one" in ours
-    assert run("eval.py", recipe, workdir, "--step", "latest").returncode == 0
+    assert run_here("eval.py", recipe, workdir, "--step", "latest").returncode == 0
 
 
 def test_wrong_input_is_one_line(tmp_path):

@@ -60,6 +60,8 @@ def test_every_net_loads_and_gives_the_logits_of_pytorch(temporal, attention):
     state_dict = {key: value.numpy() for key, value in oracle.state_dict().items()}
     model = create_model(5, **arguments)
     variables = from_torch(state_dict, model, CLIP)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, *CLIP), "f4"))
+    assert jax.tree.structure(variables) == jax.tree.structure(shapes)
     back = to_torch(variables, model)
     assert list(back) == list(dict.fromkeys(back)) and set(back) == set(state_dict)
     for key, value in back.items():

@@ -8,8 +8,8 @@ the fields
 * `bn_group_size`: clips that batch normalisation takes together in training; 0: all clips;
 * `relu`: whether max(·, 0) of the result is returned, for a site that is followed by a ReLU.
 
-It ignores those that it has no use for. Convolutions, linear layers and batch normalisations of
-Flax are found by `aia_jax.complexity` on their own.
+A class ignores the fields that it has no use for. `aia_jax.complexity` counts Flax's convolutions,
+linear layers and batch normalisations without further code.
 """
 
 import functools

@@ -1,8 +1,8 @@
 """Attention in attention: AIA's module, a gate computed on what another gate refined.
 
 Hao et al., "Attention in Attention: Modeling Context Correlation for Efficient Video
-Classification", IEEE TCSVT 2022, section III. What it computes is `aia_jax.ops.axis_attention`;
-here are its variables.
+Classification", IEEE TCSVT 2022, section III. `aia_jax.ops.axis_attention` computes the module;
+this file creates its variables.
 """
 
 import math
@@ -23,7 +23,7 @@ Initializer = Callable[..., Array]
 def kaiming_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """Draws from a normal of variance 2/27 (He et al. 2015, fan-out 27, ReLU), not truncated.
 
-    The reference starts the kernels of C, of ST and of guides so.
+    The reference initialises the kernels of C, ST and guides this way.
     """
     return jax.random.normal(key, shape, dtype) * (2 / 27) ** 0.5
 
@@ -31,19 +31,19 @@ def kaiming_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32)
 def xavier_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """Draws from a normal of variance 2/(54 + 27) (Glorot & Bengio 2010, fan-in 54, fan-out 27).
 
-    The reference starts the kernels of hosts so, if there is a guide.
+    The reference initialises the kernels of hosts with a guide this way.
     """
     return jax.random.normal(key, shape, dtype) * (2 / (54 + 27)) ** 0.5
 
 
 class AxisAttention(nn.Module):
-    """C, ST, CinST, STinC, or any other units inside others (paper, Eqs. 1-15).
+    """The module C, ST, CinST or STinC, or any other units inside others (paper, Eqs. 1-15).
 
     Variables of a unit u: params u/conv/kernel [3, 3, 3, 2], u/bn/scale [1], u/bn/bias [1];
     batch_stats u/bn/mean [1], u/bn/var [1].
 
     Attributes:
-        host: units whose gates multiply the feature: of "C", "T", "H", "W".
+        host: units whose gates multiply the feature, from "C", "T", "H" and "W".
         guide: units whose gates refine what the host pools.
         bn_momentum: share of the old running statistics that stays, in training.
         bn_group_size: clips that are normalised together in training; 0: all clips.
@@ -65,11 +65,11 @@ class AxisAttention(nn.Module):
         """
         parameters, statistics = {}, {}
         for unit in (*self.guide, *self.host):
-            is_inserted_in = unit in self.host and self.guide
-            kernel_init = xavier_normal if is_inserted_in else kaiming_normal
+            has_guide = self.guide and unit in self.host
+            kernel_init = xavier_normal if has_guide else kaiming_normal
             parameters[unit], statistics[unit] = _UnitVariables(kernel_init, name=unit)()
         if self.is_initializing():
-            return x  # the variables are there, and do not depend on any value
+            return x  # the variables exist now, and none depends on a value of x
         y, new_statistics = axis_attention(
             x,
             parameters,
@@ -82,8 +82,8 @@ class AxisAttention(nn.Module):
             relu=self.relu,
         )
         if train:
-            for unit, statistics_of_unit in new_statistics.items():
-                self.put_variable("batch_stats", unit, statistics_of_unit)
+            for unit, unit_statistics in new_statistics.items():
+                self.put_variable("batch_stats", unit, unit_statistics)
         return y
 
     def gate_sizes(self, shape: tuple[int, ...]) -> list[int]:
@@ -107,15 +107,15 @@ class _UnitVariables(nn.Module):
 
 
 class _Kernel(nn.Module):
-    init_kernel: Initializer
+    kernel_init: Initializer
 
     @nn.compact
     def __call__(self) -> Float[Array, "3 3 3 2"]:
-        return self.param("kernel", self.init_kernel, (3, 3, 3, 2))
+        return self.param("kernel", self.kernel_init, (3, 3, 3, 2))
 
 
 class _BatchNormVariables(nn.Module):
-    """Batch normalisation's variables of one channel, which `nn.BatchNorm` would have."""
+    """The variables that `nn.BatchNorm` would have for one channel."""
 
     @nn.compact
     def __call__(self) -> tuple[dict[str, Any], dict[str, Any]]:

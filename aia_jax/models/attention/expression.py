@@ -23,7 +23,7 @@ class ModuleCall:
 
     Attributes:
         module: the module's name in the table.
-        name: its name in the expression: as `module`, or X_2, X_3, … where X occurs again.
+        name: its name in the expression: `module`, or X_2, X_3, … where the module X occurs again.
     """
 
     module: str
@@ -64,8 +64,8 @@ def parse(expression: str) -> Tree | None:
         seen[module] = count = seen.get(module, 0) + 1
         return ModuleCall(module, f"{module}_{count}" if count > 1 else module)
 
-    def combine(operator: str, operands: list[Tree]) -> Tree:
-        return operands[0] if len(operands) == 1 else Combination(operator, tuple(operands))
+    def combine(symbol: str, operands: list[Tree]) -> Tree:
+        return operands[0] if len(operands) == 1 else Combination(symbol, tuple(operands))
 
     tree = combine(
         "->",

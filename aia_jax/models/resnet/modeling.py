@@ -78,7 +78,7 @@ class ResNet(nn.Module):
     bn_group_size: int = 0
     remat: tuple[int, ...] = ()
 
-    # Of the RGB pixels that it takes, on the scale from 0 to 1.
+    # Mean and standard deviation of the RGB pixels that it takes, on the scale from 0 to 1.
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 
@@ -155,10 +155,10 @@ class ResNet(nn.Module):
     ) -> Float[Array, "b t h2 w2 c"]:
         """Computes the last feature map, [B, T, H, W, C], of type `dtype`.
 
-        H and W are a 32nd of the clip's with the stem "imagenet" and four stages. The logits are
-        the head's of its mean over H and W, and their mean over T. Call it as
-        `model.apply(variables, clips, method="features")`; the arguments are those of `__call__`,
-        but `train` needs no dropout key.
+        With the stem "imagenet" and four stages, H and W are 1/32 of the clip's. The head turns the
+        map's mean over H and W into logits, whose mean over T is the result of `__call__`. Call it
+        as `model.apply(variables, clips, method="features")`; the arguments are those of
+        `__call__`, but `train` needs no dropout key.
         """
         return self._run(clips, train, head=False)
 
@@ -166,7 +166,7 @@ class ResNet(nn.Module):
     def _run(self, clips: Array, train: bool, head: bool) -> Array:
         """Computes the last feature map, and with `head` the logits.
 
-        Linen allows one compact method a module, so both public ones are this one.
+        Linen allows one compact method a module, so both public methods call this one.
         """
         batch, frames = clips.shape[:2]
         x = clips.astype(self.dtype).reshape(batch * frames, *clips.shape[2:])  # [B·T, H, W, 3]
@@ -256,8 +256,8 @@ class Stem(nn.Module):
 def has_temporal_modules(block: int, blocks: int) -> bool:
     """Whether block number `block` of a stage of `blocks` has the temporal shift and the attention.
 
-    Every block has, but in a stage of 23 or more every other one, from the first: the reference
-    code does so in ResNet-101.
+    Every block has them, except in a stage of 23 or more: there every other block has them, from
+    the first, as in the reference's ResNet-101.
     """
     return blocks < 23 or block % 2 == 0
 
@@ -278,7 +278,7 @@ class Bottleneck(nn.Module):
         attention: the expression, or "none".
         fold_div: the shift moves 1/fold_div of the channels each way.
         frozen_bn: in training too, BatchNorm normalises by its running statistics and does not
-            update them; the BatchNorm of attention does not do so.
+            update them. The BatchNorm of attention is not affected.
         bn_group_size: clips over which BatchNorm takes its training statistics; 0: all.
     """
 

@@ -126,7 +126,7 @@ def reference_key(key: str, model: nn.Module) -> str:
 def is_backbone(name: str) -> bool:
     """Whether a variable or a canonical key belongs to the network without head and attention.
 
-    Every key in a block does, also one that no variable here corresponds to, but for attention's.
+    Every key in a block belongs to it except attention's, even a key that no variable here has.
     """
     return bool(
         re.match(
@@ -144,7 +144,11 @@ def optional_module(name: str) -> str | None:
 
 
 def describe_size(names: Iterable[str]) -> str | None:
-    """ "ResNet-50 (3-4-6-3 blocks)", from paths of variables or canonical keys; None: no block."""
+    """A text such as "ResNet-50 (3-4-6-3 blocks)"; None if no name is in a block.
+
+    Args:
+        names: paths of variables or canonical keys.
+    """
     sizes = _stage_sizes(names)
     return _describe(sizes) if sizes else None
 
@@ -174,7 +178,7 @@ def _describe(sizes: tuple[int, ...]) -> str:
 
 
 def recognise(state_dict: Mapping[str, np.ndarray]) -> str | None:
-    """Says in a line which network of the family a state dict is of; None: of none.
+    """Says in a line which network of the family a state dict belongs to; None if to none.
 
     torchvision's and timm's plain ResNets have the same keys and shapes. So have CinST and STinC,
     and TSN and the AIA authors' TSM. No state dict tells them apart.

@@ -92,7 +92,7 @@ def _gate_gradients(dmean_gate: Array, axes: Axes) -> Planes:
 
 def _gate_gradient(gate_count: int, dmean_gate: Array, axis: int) -> Plane:
     """The gradient of one of `gate_count` gates from that of their mean."""
-    # On GPUs, whatever follows a sum over H, W or C is a kernel of its own: they scale first.
+    # On GPUs, an operation after a sum over H, W or C is a kernel of its own: scale before it.
     return jax.lax.platform_dependent(
         dmean_gate,
         cpu=lambda x: _sum_axis_on_cpus(x, axis) * (1 / gate_count),
@@ -201,8 +201,8 @@ def _pool_axes_backward(
         )
 
     x, gates, maxima = saved
-    # For each axis the maximum, and the gradients of each element that equals it and of each
-    # element. Equal maxima share the gradient, as JAX's own reduce-max has it.
+    # For each axis: the maximum, the gradient that each element equal to it gets, and the gradient
+    # that every element gets. Equal maxima share the gradient, as in JAX's own reduce-max.
     planes = tuple(
         (maximum, dmaximum / ties, dmean / x.shape[axis])
         for axis, (maximum, ties), (dmaximum, dmean) in zip(axes, maxima, dpools, strict=True)

@@ -102,10 +102,10 @@ def _correlate_on_cpus(planes: tuple[Array, ...], kernels: Array) -> tuple[Array
     """Does what `correlate_by_taps` does, for training on CPUs.
 
     The taps of all units and of their gradients would be half of a training step's compile time
-    (docs/experiments.md, "Stencil: the 54 unrolled taps in training"). Planes of more rows keep the
-    taps (those pooled over T; all, where clips have more than eight frames): a convolution takes
-    three times as long there. Evaluation keeps the taps, too: it compiles fast with them, and an
-    infinity stays in its own row.
+    (docs/experiments.md, "Stencil: the 54 unrolled taps in training"). Planes of more than
+    `MAX_ROWS` rows keep the taps, because a convolution takes three times as long there: planes
+    pooled over T, and all planes of clips with more than eight frames. Evaluation keeps the taps,
+    too: it compiles fast with them, and an infinity stays in its own row.
     """
     few_rows = planes[0].shape[1] <= MAX_ROWS
     return (correlate_by_convolution if few_rows else correlate_by_taps)(planes, kernels)
@@ -119,5 +119,5 @@ def _gradient_on_cpus(
 
 
 def _if_triton(plane: Array, form: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-    """`form` as the form of NVIDIA's GPUs, where Triton kernels are used for `plane`."""
+    """The entry of `platform_dependent` for `form`, if Triton kernels are used for `plane`."""
     return {"cuda": form} if use_gpu_kernels(plane) else {}

@@ -53,10 +53,10 @@ def kernel_gradient_by_convolution(
 ) -> Float[Array, "3 3 3 2"]:
     """Computes the inner products of `dy` with every shift of the two planes.
 
-    They are the gradient of the kernel that correlates the planes, where `dy` is that of the
-    correlation. One convolution along j computes them. It pairs each row of a plane with each row
-    of `dy` in its reach, shifted by -1, 0 or 1 along k. Its channels are the positions along k of
-    all clips and groups of rows, which a library reads as vectors.
+    They are the gradient of the kernel, where `dy` is the gradient of the correlation. One
+    convolution along j computes them. It pairs each row of a plane with each row of `dy` in its
+    reach, shifted by -1, 0 or 1 along k. Its channels are the positions along k of all clips and
+    groups of rows, which a library reads as vectors.
 
     Args:
         dy, maximum, mean: finite.

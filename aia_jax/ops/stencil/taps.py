@@ -1,6 +1,6 @@
 """The stencil as 54 shifted multiply-adds (taps) in XLA's operations, with its gradient.
 
-GPUs and TPUs run this form, CPUs in evaluation and for planes of many rows.
+GPUs and TPUs run this form. CPUs run it in evaluation, and in training for planes of many rows.
 """
 
 import functools
@@ -18,7 +18,7 @@ Kernel = Float[Array, "3 3 3 2"]
 _SHIFTS = tuple(itertools.product(range(3), repeat=3))  # along i, j and k
 _INNER_SHIFTS = tuple(itertools.product(range(3), repeat=2))  # along j and k
 
-# The taps are added up in so many separate sums, which are added at the end. In a single sum the
+# The taps are added up in this many separate sums, which are added at the end. In a single sum the
 # processor would wait for each addition before it begins the next (docs/experiments.md, "Stencil:
 # taps in one sum").
 _SUMS = 4
@@ -33,7 +33,7 @@ def stencil_by_taps(maximum: Plane, mean: Plane, kernel: Kernel) -> Plane:
 def stencil_gradient_by_taps(
     dy: Plane, maximum: Plane, mean: Plane, kernel: Kernel
 ) -> tuple[Plane, Plane, Kernel]:
-    """Computes the gradients of maximum, mean and kernel from `dy`, that of their stencil.
+    """Computes the gradients of maximum, mean and kernel from `dy`, the gradient of their stencil.
 
     Args:
         dy, maximum, mean: float32 or float64.

@@ -35,9 +35,9 @@ def is_used(x: Array) -> bool:
 def use_gpu_kernels(x: Array) -> bool:
     """Returns whether operations on `x` are traced with kernels for NVIDIA GPUs.
 
-    They are where JAX's default device is such a GPU and `x` has at most 32 bits an element. A
-    traced kernel always has XLA's form beside it, and lowering for another device takes that form.
-    Machines without a GPU trace XLA's form alone, because tracing kernels takes time.
+    Kernels are used where JAX's default device is such a GPU and `x` has at most 32 bits an
+    element. A traced kernel always has XLA's form beside it, and lowering for another device takes
+    that form. Machines without a GPU trace XLA's form alone, because tracing kernels takes time.
 
     Raises:
         UserError: the environment variable `AIA_GPU_KERNELS` is neither 0 nor 1 nor empty.

@@ -19,7 +19,7 @@ from aia_jax.ops.triton.module_passes import refine_feature
 from aia_jax.shapes import Array, Float
 
 Variables = Mapping[str, Any]
-Pool = tuple[Array, Array, Array | None]  # maximum, mean, ties (None where no gradient is to come)
+Pool = tuple[Array, Array, Array | None]  # maximum, mean, ties (None if no gradient is needed)
 
 
 def axis_attention(
@@ -134,11 +134,11 @@ def _gate_in_evaluation(
 def divide_gradients(
     maximum: Array, mean: Array, ties: Array, length: int | Array
 ) -> tuple[Array, Array]:
-    """Returns maximum and mean, whose gradients become those of one element of the pooled axis.
+    """Returns maximum and mean, with the gradients that one element of the pooled axis gets.
 
     Args:
-        ties: how many elements equal the maximum; its gradient is divided by it.
-        length: of the pooled axis; the gradient of mean is divided by it.
+        ties: how many elements equal the maximum; divides the gradient of maximum.
+        length: of the pooled axis; divides the gradient of mean.
     """
     return maximum, mean
 

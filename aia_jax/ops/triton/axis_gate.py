@@ -26,8 +26,8 @@ from aia_jax.shapes import Array, Float
 
 Plane = Float[Array, "b i j k"]
 
-# Means over a group's elements: of a value, and of its square or of its product with another. A
-# pair of [g, 1], or stacked in one array [g, 2].
+# Means over a group's elements: of a value, and of its square or of its product with another. They
+# are a pair of [g, 1], or one array [g, 2].
 Moments = tuple[Array, Array]
 
 
@@ -50,7 +50,7 @@ def axis_gate(
 
     Args:
         maximum, mean, kernel: as `aia_jax.ops.stencil` takes them; floats of at most 32 bits.
-        ties: how many elements equal the maximum; None where no gradient is to come.
+        ties: how many elements equal the maximum; None if no gradient is needed.
         scale, bias: of the normalisation.
         length: of the pooled axis.
         groups: of clips; each group is normalised by its own statistics.
@@ -94,7 +94,7 @@ def _backward(
 ) -> tuple[Array | None, ...]:
     maximum, mean, ties, kernel, scale, response, gate, moments = saved
     dgate = gradients[0]
-    # Moments of the normalised response's gradient: its mean, and that of its product with the
+    # Moments of the normalised response's gradient: its mean, and the mean of its product with the
     # response.
     dmoments = _group_moments(_gradient_sums(dgate, gate, response), groups, response.size)
     dresponse = _compute_elementwise(
@@ -113,8 +113,8 @@ def _backward(
 axis_gate.defvjp(_forward, _backward)
 
 
-# The arithmetic, on planes or parts of them. The gradient of the normalisation is that of
-# `ops/batch_norm.py`, by means instead of sums.
+# The arithmetic, on planes or parts of them. The normalisation's gradient is the formula of
+# `ops/batch_norm.py`, with means instead of sums.
 
 
 def _mean_and_variance(moments: Moments) -> tuple[Array, Array]:
@@ -152,8 +152,9 @@ def _dresponse(
     dscale, dbias = _dscale_and_dbias(moments, dmoments, epsilon)
     inverse = jax.lax.rsqrt(variance + epsilon)
     slope = inverse * scale
-    line = -inverse * slope * dscale
-    return _dnormalized(dgate, gate) * slope + response * line + (-slope * dbias - line * mean)
+    x_factor = -inverse * slope * dscale
+    offset = -slope * dbias - x_factor * mean
+    return _dnormalized(dgate, gate) * slope + response * x_factor + offset
 
 
 def _group_moments(sums: Array, groups: int, size: int) -> Array:
@@ -162,7 +163,7 @@ def _group_moments(sums: Array, groups: int, size: int) -> Array:
     Args:
         size: elements of all groups together.
     """
-    # The factor comes before the sum: what follows a sum would be a kernel of its own.
+    # The factor comes before the sum: an operation after it would be a kernel of its own.
     return (sums * (groups / size)).reshape(groups, -1, 2).sum(1)
 
 

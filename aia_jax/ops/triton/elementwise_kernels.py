@@ -15,8 +15,8 @@ from aia_jax.ops.triton.availability import triton
 from aia_jax.shapes import Array
 
 _THREADS = 256
-_LOADS = 4  # elements of a thread that are loaded at once
-_ROUNDS = 4  # of so many loads
+_LOADS = 4  # elements that a thread loads at once, in a round
+_ROUNDS = 4  # rounds of a program
 
 
 def num_programs(size: int) -> int:

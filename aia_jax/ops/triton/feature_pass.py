@@ -3,8 +3,8 @@
 XLA for GPUs makes a kernel for every reduced axis, and each of these kernels reads the feature
 again. They also fetch planes from the second-level cache for every element: a plane pooled over T
 for each of eight frames, one pooled over H for each row. Here an NVIDIA GPU runs one kernel
-(`feature_pass_kernel.py`). It reads the features once, or twice if it reduces over W and does more
-than that.
+(`feature_pass_kernel.py`). It reads the features once, or twice if it reduces over W and also has
+other results.
 """
 
 from collections.abc import Sequence

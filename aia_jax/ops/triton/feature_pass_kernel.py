@@ -111,7 +111,7 @@ def _run_program(
     def store_results(
         reduction: Reduction, first: int, results: Sequence[Array], t: int | Array, step: Array
     ) -> None:
-        if reduction.kind != "sum":  # the second result is a sum so far, and is to be a mean
+        if reduction.kind != "sum":  # the second result is still a sum; turn it into the mean
             results = (results[0], results[1] * (1 / shape[reduction.axis]), *results[2:])
         for i, result in enumerate(results, first):
             store(i, result, reduction.axis, t, step)
@@ -120,13 +120,13 @@ def _run_program(
         return [load(i, t, step) for i in range(spec.num_features)]
 
     def load_planes_without_t(step: Array) -> dict[int, Array]:
-        """Planes pooled over T, which all frames share, by their input."""
+        """Index of an input → its loaded plane, for planes pooled over T: all frames share them."""
         return {i: load(i, 0, step) for i in plane_inputs if pooled_axes[i] == T}
 
     def compute_frame(
         features: Sequence[Array], loaded_planes: dict[int, Array], t: int | Array, step: Array
     ) -> Sequence[Array]:
-        """Computes the values of a frame; stores features and what is reduced over C."""
+        """Computes the values of a frame; stores the written ones and those reduced over C."""
         planes = [
             (loaded_planes[i] if i in loaded_planes else load(i, t, step)).astype(jnp.float32)
             for i in plane_inputs
@@ -147,7 +147,7 @@ def _run_program(
         return values
 
     def run_step(step: Array, carried: tuple) -> tuple:
-        """All frames of one step. Memory is asked for all of them before any is computed."""
+        """Computes all frames of one step, after loads of all of them were issued."""
         loaded_planes = load_planes_without_t(step)
         features = [load_features(t, step) for t in frames]
         values = [compute_frame(features[t], loaded_planes, t, step) for t in frames]
@@ -166,10 +166,10 @@ def _run_program(
         )
 
     def run_steps_without_sums(number: Array, _: tuple) -> tuple:
-        """A few steps, for passes that reduce C only.
+        """Computes a few steps, for passes that reduce C only.
 
-        Steps and frames then have nothing in common but planes, so a loop takes a few frames at a
-        time and needs few registers.
+        Steps and frames then share nothing but planes, so a loop takes a few frames at a time and
+        needs few registers.
         """
         steps = [number * steps_at_once + n for n in range(steps_at_once)]
         planes_without_t = [load_planes_without_t(step) for step in steps]

@@ -44,7 +44,7 @@ class FeaturePass(NamedTuple):
 
     Attributes:
         body: computes the values, element by element.
-        num_features: so many of the pass's operands are features; the planes come after them.
+        num_features: how many of the operands are features; the planes come after them.
         plane_axes: of each plane the axis over which it was pooled.
         reductions: planes that are reduced from values. Their results are the first outputs.
         writes: (index of a value, dtype) of each feature that is written. These outputs come last.
@@ -130,7 +130,7 @@ def plan_pass(spec: FeaturePass, shape: Sequence[int]) -> Plan:
         num_tiles = pl.cdiv(shape[across], tile_rows)
         steps_at_once = math.gcd(shape[along], 2)
         if any(reduction.axis == along for reduction, _ in reductions):
-            chunk_steps = shape[along]  # the sum over the axis meets in one program
+            chunk_steps = shape[along]  # one program adds up the whole sum over the axis
         else:
             # At most 8 steps, and at least 1024 programs where there is that much work.
             rounds = min(8, shape[along] * shape[0] * num_tiles // 1024) // steps_at_once
@@ -174,8 +174,8 @@ class Tile:
     """The positions of one clip that a program computes at once, [tile_rows, columns].
 
     Attributes:
-        rows, columns: positions along the axis `traversal.across` [tile_rows, 1] and channels
-            [1, columns], of which those beyond the feature's shape do not exist.
+        rows, columns: positions along the axis `traversal.across` [tile_rows, 1], and channels
+            [1, columns]. Those beyond the feature's shape do not exist.
     """
 
     def __init__(
@@ -223,6 +223,6 @@ class Tile:
 
 
 def _strides(shape: Sequence[int], pooled_axis: int) -> dict[int, int]:
-    """Axis → stride in the flattened array, for the axes that it has."""
+    """Axis → stride in the flattened array, for all axes but the pooled one."""
     axes = [axis for axis in range(5) if axis != pooled_axis or pooled_axis == NO_AXIS]
     return {axis: math.prod(shape[other] for other in axes if other > axis) for axis in axes}

@@ -18,9 +18,9 @@ from aia_jax.shapes import Array, Float
 Axes = tuple[int, ...]  # 1, 2, 3 or 4 for T, H, W or C
 Planes = tuple[Array, ...]
 
-# (variables, pools) → (gates, auxiliary results). A pool is (maximum, mean, ties), ties None where
-# no gradient is to come. The gradients of a pool are those of one element of the pooled axis: that
-# of maximum is what each element gets that equals it, that of mean what every element gets.
+# (variables, pools) → (gates, auxiliary results). A pool is (maximum, mean, ties); ties are None if
+# no gradient is needed. The gradients of a pool are those of one element of the pooled axis: each
+# element that equals the maximum gets that of maximum, and every element gets that of mean.
 GateFunction = Callable[[Any, Sequence[tuple[Array, Array, Array | None]]], tuple[Planes, Any]]
 
 
@@ -75,11 +75,9 @@ def _forward(
         gate_functions, axes, variables, strict=True
     ):
         pools = _pool_pass(x, gates, gate_axes, pooled_axes, "ties")
-        gates, gradient, results = (
-            jax.vjp(compute_gates, own_variables, pools, has_aux=True)
-            if pooled_axes
-            else ((), None, None)
-        )
+        gates, gradient, results = (), None, None
+        if pooled_axes:
+            gates, gradient, results = jax.vjp(compute_gates, own_variables, pools, has_aux=True)
         gate_axes = pooled_axes
         auxiliary.append(results)
         saved.append((gates, gradient, [maximum for maximum, *_ in pools]))

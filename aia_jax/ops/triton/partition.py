@@ -25,8 +25,7 @@ def partition_over_clips(
         function: arrays → arrays. The first axis of every array is the clips, but for
             `num_replicated` arguments.
         result_ranks: the number of axes of each result.
-        num_replicated: so many of the last arguments have no clips, and every device gets them
-            whole.
+        num_replicated: how many of the last arguments have no clips; every device gets these whole.
     """
 
     def shard_first_axis(mesh: Any, mesh_axes: Any, rank: int) -> NamedSharding:
@@ -48,7 +47,7 @@ def partition_over_clips(
         return mesh, function, result_shardings(mesh, arguments, results), argument_shardings
 
     def sharding_rule(mesh: Any, arguments: Sequence[Any], results: Sequence[Any]) -> str:
-        """The same for the Shardy partitioner: "clips a1 b1, clips c1, d1 -> clips e1"."""
+        """Says it to the Shardy partitioner, as "clips a1 b1, clips c1, d1 -> clips e1"."""
         names = (
             f"{letter}{number}" for number in range(1, 100) for letter in string.ascii_lowercase
         )

@@ -43,7 +43,7 @@ def stencil_gradient(
     ties: Plane | None = None,
     mean_factor: float = 1.0,
 ) -> tuple[Plane, Plane, Kernel]:
-    """Computes the gradients of maximum, mean and kernel from `dresponse`, that of their stencil.
+    """Computes the gradients of maximum, mean and kernel from that of their stencil, `dresponse`.
 
     Args:
         dresponse, maximum, mean: finite, at most 32 bits an element.
@@ -67,7 +67,7 @@ def stencil_gradient(
     return dmaximum, dmean, dkernels.sum(0)
 
 
-# Each is a jit, so that it is traced once for each shape.
+# Each of these functions is a jit, so that it is traced once for each shape.
 
 
 @jax.jit

@@ -1,8 +1,8 @@
-"""The stencil's gradient as one Pallas kernel: those of both planes and of the kernel.
+"""The stencil's gradients, of both planes and of the kernel, as one Pallas kernel.
 
 Programs walk along i as those of `stencil_kernel.py` do. What a program loads of a row of dresponse
-serves three rows of both planes' gradients, whose sums it carries, and the gradient of the kernel,
-54 sums that stay in registers until the end.
+serves three rows of both planes' gradients, whose sums it carries from row to row. It also serves
+the kernel's gradient: 54 sums that stay in registers until the end.
 """
 
 import functools
@@ -31,8 +31,8 @@ from aia_jax.shapes import Array, Float
 Plane = Float[Array, "b i j k"]
 PairRow = list[Lines]  # one row of maximum and of mean, or of their gradients
 
-# Each thread's own column of dresponse in the next row; rows row - 1, row and row + 1 of the pair;
-# rows row - 1 and row of its gradient; 54 sums for the kernel's gradient.
+# In this order: each thread's own column of dresponse in the next row; rows row - 1, row and
+# row + 1 of the pair; rows row - 1 and row of its gradient; 54 sums for the kernel's gradient.
 Carried = tuple[Lines, list[PairRow], list[PairRow], list[Array]]
 
 
@@ -108,9 +108,9 @@ def _kernel(
     zeros = jnp.zeros(threads, jnp.float32)
 
     def load_pair(row: Array) -> PairRow:
-        """Loads a row of both planes; a row of another program is zero.
+        """Loads a row of both planes; gives zeros for a row of another program.
 
-        So each product for the kernel's gradient is added up in one program only.
+        This way each product for the kernel's gradient is added up in one program only.
         """
         is_own = (row >= positions.first_row) & (row < positions.end_row)
         return [

@@ -182,7 +182,7 @@ class Positions:
         return [self.load(ref, row, line, 0) for line in self.lines_around]
 
     def add_neighbours(self, ref: Ref, row: Array, own_columns: Lines) -> list[Lines]:
-        """Loads the columns beside: for each of `lines_around` [column before, own, after]."""
+        """Loads the neighbours: [column before, own, after] for each of `lines_around`."""
         return [
             [self.load(ref, row, line, -1), own, self.load(ref, row, line, 1)]
             for line, own in zip(self.lines_around, own_columns, strict=True)
@@ -197,7 +197,7 @@ class Positions:
         condition: Array | None = None,
         other: float = 0.0,
     ) -> Array:
-        """Loads one element for each thread; `other` where it or `condition` is not."""
+        """Loads an element a thread; `other` where the line does not exist or `condition` fails."""
         mask = both(self.line_exists[line], condition)
         element = ref.at[self.clip_offset + row * self.row_size + self.offsets[line, column]]
         if mask is None:
@@ -211,7 +211,7 @@ class Positions:
 
 
 def both(condition: Array | None, other: Array | None) -> Array | None:
-    """Returns the conjunction of two conditions, of which None is always true."""
+    """Returns the conjunction of two conditions; None stands for one that always holds."""
     if condition is None:
         return other
     return condition if other is None else condition & other

@@ -41,8 +41,8 @@ from aia_jax.shapes import Array, Float
 
 Plane = Float[Array, "b i j k"]
 
-# Each thread's own column of the next row, of both planes; rows row - 1 and row of the response;
-# sums of the response and of its square, or none.
+# In this order: each thread's own column of the next row, of both planes; rows row - 1 and row of
+# the response; sums of the response and of its square, or none.
 Carried = tuple[list[Lines], list[Lines], list[Array]]
 
 

@@ -111,11 +111,9 @@ def _class_ids(
     """Class ids by the labels that a row may have, and the class names."""
     numbers = all(label.isdecimal() for label in labels)
     if names is None:
-        names = (
-            [str(k) for k in range(max(map(int, labels), default=0) + 1)]
-            if numbers
-            else sorted(set(labels))
-        )
+        names = sorted(set(labels))
+        if numbers:
+            names = [str(k) for k in range(max(map(int, labels), default=0) + 1)]
     by_id = {label: int(label) for label in set(labels) if numbers and int(label) < len(names)}
     return {name: k for k, name in enumerate(names)} | by_id, names
 

@@ -89,8 +89,8 @@ def _split_roots(raw: Path) -> dict[str, Path]:
     if others:
         raise UserError(
             f"{raw} has the split folders {abbreviate([folder.name for folder in splits])} and "
-            f"beside them {abbreviate(others)}: "
-            "move away what is no split, or, if all are classes, rename those"
+            f"beside them {abbreviate(others)}: move away what is no split, or, if all are "
+            "classes, rename those"
         )
     roots = {}
     for folder in splits:

@@ -62,19 +62,14 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     def videos(path: Path, split: str) -> Iterator[RawVideo]:
         for number, line in read_lines(path):
             name, _, label = line.partition(" ")
-            class_name = name.partition("/")[0]
-            if class_name not in class_ids or label.strip() not in (
-                "",
-                str(class_ids[class_name] + 1),
-            ):
+            class_id = class_ids.get(name.partition("/")[0])
+            if class_id is None or label.strip() not in ("", str(class_id + 1)):
                 raise UserError(
                     f"{path}, line {number}: found {line!r}, expected CLASS/VIDEO.avi, then the "
                     "class's id or nothing"
                 )
             video = Path(name).stem
-            yield listed_video(
-                video, sources.get(video), folder / name, {"label": class_ids[class_name]}, split
-            )
+            yield listed_video(video, sources.get(video), folder / name, {"label": class_id}, split)
 
     found = [*videos(train, "train"), *videos(test, "validation")]
     return build_dataset(

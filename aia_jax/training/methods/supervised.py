@@ -57,12 +57,12 @@ def make_train_step(
     Args:
         model: called as `model.apply(variables, clips, train=True, rngs={"dropout": …},
             mutable=["batch_stats"])`.
-        tx: the optimiser, of `make_optimizer`.
+        tx: the optimiser, from `make_optimizer`.
         accumulate: micro-batches a step, see `accumulated_gradients`.
         label_smoothing: share of the target that is spread over all classes.
         ema_decay: of the moving average, see `apply_gradients`.
-        frozen: of `frozen_rule`, the optimiser's too: no gradient is computed for what it holds,
-            and grad_norm leaves it out.
+        frozen: the optimiser's rule, from `frozen_rule`. No gradient is computed for a frozen
+            parameter, and grad_norm leaves it out.
         preprocess: from the batch's pixels to what the model takes; None takes the model's own.
 
     Returns:
@@ -76,7 +76,7 @@ def make_train_step(
         params = jax.tree.map(
             lambda p, held: jax.lax.stop_gradient(p) if held else p, params, frozen(params)
         )
-        # [B, K].
+        # logits: [B, K].
         logits, mutated = model.apply(
             {"params": params, "batch_stats": batch_stats},
             preprocess(batch["clips"]),

@@ -8,16 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-import train as train_command
-from aia_jax import compile_cache
 from aia_jax.checkpoints.files import load_weights
-from aia_jax.errors import UserError
 from aia_jax.models.preprocess import preprocessing
 from aia_jax.training import methods
 from aia_jax.training.metrics import batch_means, cross_entropy
 from aia_jax.training.state import TrainState
 from aia_jax.training.step import Method, accumulated_gradients, apply_gradients, step_key
-from tests.helpers.tiny_run import make_recipe
+from tests.helpers.tiny_run import make_recipe, run_here
 
 
 def make_teacher_method(config, model, tx, frozen):
@@ -73,23 +70,16 @@ def make_teacher_method(config, model, tx, frozen):
 @pytest.fixture
 def teacher(monkeypatch):
     monkeypatch.setattr(methods, "METHODS", {**methods.METHODS, "teacher": make_teacher_method})
-    monkeypatch.setattr(compile_cache, "use_compile_cache", lambda folder: "off")
 
 
 def test_what_a_method_keeps_is_trained_saved_and_resumed(teacher, tmp_path):
     recipe = make_recipe(tmp_path)
 
     def run(workdir, epochs):
-        train_command.main(
-            [
-                f"--config={recipe}",
-                f"--workdir={tmp_path / workdir}",
-                "--config.train.method=teacher",
-                "--config.train.accumulate=2",
-                f"--config.train.epochs={epochs}",
-                "--config.compile_cache=",
-            ]
-        )
+        settings = ("train.method=teacher", "train.accumulate=2", f"train.epochs={epochs}")
+        overrides = [f"--config.{setting}" for setting in settings]
+        done = run_here("train.py", recipe, tmp_path / workdir, *overrides)
+        assert done.returncode == 0, done.stderr
         folder = tmp_path / workdir / "checkpoints"
         step = 4 * epochs
         return folder, json.loads((folder / str(step) / "leaves" / "metadata").read_bytes())
@@ -118,5 +108,6 @@ def test_what_a_method_keeps_is_trained_saved_and_resumed(teacher, tmp_path):
 
 def test_an_unknown_method_names_those_there_are(tmp_path):
     recipe = make_recipe(tmp_path)
-    with pytest.raises(UserError, match=r"train\.method: found 'svmx', expected supervised"):
-        train_command.main([f"--config={recipe}", "--config.train.method=svmx"])
+    done = run_here("train.py", recipe, tmp_path / "run", "--config.train.method=svmx")
+    assert done.returncode == 2
+    assert "config key train.method: found 'svmx', expected supervised" in done.stderr
