@@ -225,11 +225,11 @@ def test_a_recipe_is_found_from_any_directory_and_may_take_an_argument(
         ("configs/demo.py", "demo"),
         ("configs/ssv2.py:aia_tsm", "ssv2_aia_tsm"),
         ("configs/egtea.py:tsm,split=2", "egtea_tsm_split2"),
-        ("my recipe-2.py: B/16, size=(1,2)", "my_recipe-2_B_16_size_1_2"),
+        ("my recipe-2.py: B/16, size=(1,2)", "my recipe-2_B_16_size_1_2"),
         ("mine.py:", "mine"),
     ],
 )
-def test_a_configs_name_is_of_letters_digits_and_dashes(path, expected):
+def test_a_configs_name_is_its_file_and_the_words_of_its_argument(path, expected):
     assert configs.name(path) == expected
 
 
