@@ -22,7 +22,7 @@ from aia_jax.compile_cache import compiler_options, use_compile_cache
 from aia_jax.data.pipeline import eval_batches
 from aia_jax.data.prefetch import prefetch_to_mesh
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
-from aia_jax.evaluation.evaluate import evaluate
+from aia_jax.evaluation.evaluate import RESULT_FILE, evaluate
 from aia_jax.evaluation.step import make_eval_step
 from aia_jax.files import write_text
 from aia_jax.models import model_from_config
@@ -30,8 +30,6 @@ from aia_jax.shards.damage_log import FILE_NAME, DamageLog
 from aia_jax.shards.dataset_info import check_against_config, open_dataset
 from aia_jax.shards.manifest import compare_manifest
 from aia_jax.shards.reader import open_split
-
-RESULT_FILE = "eval.json"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from aia_jax.config_check import check
 from aia_jax.config_fields import (
+    SIMILAR,
     add_missing,
     assign,
     fit,
@@ -32,7 +33,6 @@ from aia_jax.models import NETWORKS
 
 _PREFIX = "--config."
 _REPOSITORY = Path(__file__).resolve().parents[1]  # holds `configs`, which recipes import from
-_SIMILAR = 0.6  # difflib's ratio from which a file is offered as the one that was meant
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -308,7 +308,7 @@ def _files_beside(file: Path) -> str:
         for other in file.parent.glob("*.py")
         if other.name not in ("__init__.py", "base.py", "networks.py", "paper.py")
     )
-    near = difflib.get_close_matches(file.name, names, n=2, cutoff=_SIMILAR)
+    near = difflib.get_close_matches(file.name, names, n=2, cutoff=SIMILAR)
     if near:
         return f"; did you mean {' or '.join(str(file.parent / other) for other in near)}?"
     return f"; {file.parent} has {', '.join(names)}" if names else ""

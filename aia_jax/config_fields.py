@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from aia_jax.errors import UserError
 from aia_jax.models import NETWORKS, model_fields, owners
 
-_SIMILAR = 0.6  # difflib's ratio from which a key is offered as the one that was meant
+SIMILAR = 0.6  # difflib's ratio from which a key or a file is offered as the one that was meant
 _ALSO_SIMILAR = 0.1  # others this close to the best are offered too
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -53,7 +53,7 @@ def no_such_key(key: str, config: ConfigDict) -> str:
 
     known = sorted(keys if section else [*keys, *sections], key=similarity, reverse=True)
     best = similarity(known[0])
-    if best >= _SIMILAR:
+    if best >= SIMILAR:
         near = [other for other in known[:3] if similarity(other) > best - _ALSO_SIMILAR]
         return f"no config key {key!r}; did you mean {' or '.join(near)}?"
     if section in sections:

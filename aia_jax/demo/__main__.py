@@ -33,6 +33,7 @@ from aia_jax.data.sampling import frame_indices
 from aia_jax.demo import synthetic
 from aia_jax.demo.report import Curve, Level, ModelResult, Strip, write_report
 from aia_jax.errors import EXIT_STOPPED, Stopped, exit_status
+from aia_jax.evaluation.evaluate import RESULT_FILE
 from aia_jax.training.log import METRICS_FILE, read_rows
 from aia_jax.video.decode import cores
 
@@ -166,7 +167,7 @@ def run(command: Sequence[str]) -> None:
 
 def read_result(folder: Path, name: str) -> ModelResult:
     """Reads the result and the curves of a finished run from its folder."""
-    result = json.loads((folder / "eval.json").read_text())
+    result = json.loads((folder / RESULT_FILE).read_text())
     all_rows = read_rows(folder / METRICS_FILE)
 
     def curve(split: str, quantity: str) -> Curve:

@@ -11,6 +11,8 @@ from aia_jax.data.prefetch import MeshPrefetch
 from aia_jax.shapes import PyTree
 from aia_jax.shards.damage_log import DamageLog
 
+RESULT_FILE = "eval.json"  # in a run's folder: what eval.py measured last
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:

@@ -14,10 +14,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from aia_jax.checkpoints.trained_run import TrainedRun, read_manifest
+from aia_jax.evaluation.evaluate import RESULT_FILE
 from aia_jax.files import write_text
 
 _PACKAGES = ("aia_jax", "jax", "jaxlib", "flax", "numpy")
-_EVALUATION = "eval.json"
 _SHOWN_CLASSES = 400  # on the page; the JSON has all
 
 
@@ -111,7 +111,7 @@ def _frame_size(config: ConfigDict, manifest: Mapping[str, Any]) -> str | None:
 def _evaluation(run: TrainedRun) -> dict[str, Any] | None:
     """The last result of eval.py, if it is of this checkpoint; else None."""
     try:
-        report = json.loads((run.workdir / _EVALUATION).read_text("utf-8"))
+        report = json.loads((run.workdir / RESULT_FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) and report.get("step") == run.step else None

@@ -21,12 +21,12 @@ from aia_jax.prepare.pool import PreparationError, ProgressReport, run_jobs
 from aia_jax.prepare.raw_dataset import RawDataset
 from aia_jax.prepare.raw_folder import describe_folder
 from aia_jax.prepare.shard import ShardJob, ShardNotes, assign_to_shards, write_shard
+from aia_jax.shards.dataset_info import DATASET_INFO
 from aia_jax.shards.index import Index
 from aia_jax.shards.index_merge import merge_index_files
 from aia_jax.shards.manifest import BAD, MANIFEST
 from aia_jax.video.frame_size import FrameFormat
 
-_LAST_FILE = "dataset_info.json"
 _STATE, _PLAN, _LOCK = ".prepare", "plan.json", "lock"
 
 
@@ -147,7 +147,7 @@ def _write_metadata(
 
 def _finished_manifest(out: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
     """The manifest, if `out` already holds all of this data set, else None."""
-    if not (out / _LAST_FILE).is_file() or not (out / MANIFEST).is_file():
+    if not (out / DATASET_INFO).is_file() or not (out / MANIFEST).is_file():
         return None
     manifest = json.loads((out / MANIFEST).read_bytes())
     _refuse_other_plan(out, manifest, plan)

@@ -10,7 +10,9 @@ import numpy as np
 from aia_jax.errors import DataError
 from aia_jax.shards.index import NO_LABEL, Index
 
-_METADATA = ("dataset_info.json", "features.json")
+# TFDS names the file. It is written last: a folder that has it is completely prepared.
+DATASET_INFO = "dataset_info.json"
+_METADATA = (DATASET_INFO, "features.json")
 _PREPARE = (
     "make one: python prepare_data.py DATA_SET --raw RAW_FOLDER --out {} (DATA_SET is folders for "
     "own videos; --help has the others)"

@@ -15,8 +15,7 @@ import tensorflow_datasets as tfds
 from aia_jax.errors import DataError
 from aia_jax.files import sync_folder
 from aia_jax.shards import example
-
-_WRITTEN_LAST = "dataset_info.json"  # its presence says that the preparation has ended
+from aia_jax.shards.dataset_info import DATASET_INFO
 
 
 def shard_name(name: str, split: str, number: int, count: int) -> str:
@@ -102,7 +101,7 @@ def write_metadata(
             description=description,
         )
         written = [path for path in temporary.iterdir() if path.suffix in (".json", ".txt")]
-        for path in sorted(written, key=lambda path: path.name == _WRITTEN_LAST):
+        for path in sorted(written, key=lambda path: path.name == DATASET_INFO):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(folder / path.name)
