@@ -6,7 +6,7 @@ does everything. One of its runs by hand, once the videos are drawn and prepared
 
     python train.py --config configs/demo.py:aia_tsn --workdir runs/demo/aia
 
-What follows the colon is the network, one of those listed below; without it a plain TSN is taken.
+The network follows the colon: one of those listed below. Without it a plain TSN is taken.
 The classes come in pairs that are each other's time reversal, so a plain TSN, which averages over
 frames, cannot tell the two apart. The paper has no such experiment. Meant for: 2 CPU cores and a
 minute or two a run.

@@ -4,8 +4,8 @@
 
 WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50.
 
-What follows the colon is the network, one of those listed below, and the number of the official
-split: 1, 2 or 3. Without them aia_tsm and split 1 are taken.
+The network follows the colon: one of those listed below. The number of the official split may
+follow it: 1, 2 or 3. Without them aia_tsm and split 1 are taken.
 
 The numbers below are what the paper reports on the test clips of each split; they are not
 measurements of this code.

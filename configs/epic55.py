@@ -4,8 +4,8 @@
 
 WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50.
 
-What follows the colon is the network, one of those listed below, and what is classified, verbs or
-nouns: one run each. Without them aia_tsm and verbs are taken.
+The network follows the colon: one of those listed below. What is classified may follow it: verbs or
+nouns. Without them aia_tsm and verbs are taken.
 
 The numbers below are what the paper reports, on a split of its own that is not published; they are
 not measurements of this code.
