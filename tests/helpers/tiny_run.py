@@ -135,3 +135,12 @@ def rows(workdir: Path) -> list[dict]:
         {name: value for name, value in json.loads(line).items() if name not in CLOCK}
         for line in lines
     ]
+
+
+def refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    """The command found its input wrong: status 2 and one line that has all words."""
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in line, line

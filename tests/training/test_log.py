@@ -1,7 +1,5 @@
 """metrics.jsonl, TensorBoard, the progress line, curves.png and what a run says at its start."""
 
-import io
-import json
 import math
 import signal
 import struct
@@ -9,22 +7,14 @@ import subprocess
 import sys
 import textwrap
 
-import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
-from aia_jax import config as configs
-from aia_jax import sharding
 from aia_jax.errors import UserError
-from aia_jax.models import model_from_config
-from aia_jax.training import startup
-from aia_jax.training.curves import draw_curves
 from aia_jax.training.log import METRICS_FILE, TENSORBOARD_DIR, NonFiniteLoss, RunLog, read_rows
-from aia_jax.training.progress import ProgressLine
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_run import CLOCK
 
@@ -308,116 +298,3 @@ def test_lines_where_there_is_no_terminal(tmp_path, capsys):
     )
     assert lines[5] == "epoch 1  validation  loss 0.5  top-1 25.0%"
     assert lines[6] == "[bold]a/b:c[/bold]" and len(lines) == 7
-
-
-@pytest.mark.parametrize("width", [60, 200])
-def test_the_line_in_a_terminal(width):
-    screen = io.StringIO()
-    line = ProgressLine(
-        1000, 100, 0, Console(file=screen, force_terminal=True, width=width, highlight=False)
-    )
-    line.step(7)
-    line.row(
-        {
-            "split": "train",
-            "step": 6,
-            "epoch": 1,
-            "loss": 1.5,
-            "lr": 0.01,
-            "top1": None,
-            "clips_per_s": 812.3,
-            "data_wait": 0.031,
-        }
-    )
-    line.step(8)
-    line.message("kept")
-    line.close()
-    text = screen.getvalue()
-    # One line is redrawn.
-    assert "kept\n" in text and "epoch 1/10  step 8/1,000  ETA 0:" in text and text.count("\n") == 2
-    if width == 200:
-        assert "loss 1.5  LR 0.01  812.3 clips/s  data wait 3%" in text
-
-
-def test_curves(tmp_path):
-    path, picture = tmp_path / METRICS_FILE, tmp_path / "curves.png"
-    draw_curves(path, picture)
-    empty = cv2.imread(str(picture))
-    rows = [
-        {"step": step, "split": "train", "loss": 9 / step, "top1": step / 5000, "lr": 0.1}
-        for step in range(1, 3000)
-    ]
-    rows[1000]["loss"] = None
-    rows += [
-        {"step": step, "split": "validation", "loss": 0.5, "top1": 0.3} for step in (1000, 2000)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    draw_curves(path, picture)
-    drawn = cv2.imread(str(picture))
-    assert drawn.shape == empty.shape and drawn.shape[1] >= 1000
-    for colour in ((0xB6, 0x6F, 0x3B), (0x2B, 0x66, 0xD1)):  # BGR of training and validation
-        assert (np.abs(drawn.astype(int) - colour).max(-1) < 3).sum() > 200
-        assert not (np.abs(empty.astype(int) - colour).max(-1) < 3).any()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["curves.png", METRICS_FILE]
-
-
-def test_the_start_table():
-    config = configs.load(
-        ROOT / "configs" / "ssv2.py:aia_tsn",
-        ["train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4"],
-    )
-    table = startup.start_table(
-        config,
-        network=model_from_config(config).describe(),
-        found={"train": 168_900, "validation": 24_777},
-        classes=174,
-        params=23_871_726,
-        macs=32_960_035_104,
-        mesh=sharding.make_mesh(config.mesh),
-        steps_per_epoch=5278,
-        start_step=5278,
-        compile_cache="/home/a/compiled",
-    )
-    screen = io.StringIO()
-    Console(file=screen, width=200).print(table)
-    text = screen.getvalue()
-    for words in (
-        "ssv2 in data/ssv2",
-        "train: 168,900 videos of 168,913 expected, 13 missing",
-        "validation: 24,777 videos of 24,777 expected",
-        "174 classes",
-        "TSN with CinST->STinC, ResNet-50, float32",
-        "60.3% top-1, 86.4% top-5 (Table II; 8 frames × 1 crop × 1 clip)",
-        "23,871,726 parameters, 32.96 G",
-        "data 1 × fsdp 1 × time 1",
-        "8 clips, 8 a device, in 2 parts; BatchNorm over groups of 4",
-        "/home/a/compiled",
-        "0.0025 (the recipe's 0.01 is for batch 32)",
-        "5,278 an epoch × 50 = 263,900; going on after step 5,278",
-    ):
-        assert words in text, (words, text)
-
-
-def test_run_json_has_an_entry_a_start(tmp_path):
-    config = configs.load(ROOT / "configs" / "demo.py")
-    startup.make_workdir(tmp_path / "a" / "b")
-    for step in (0, 40):
-        startup.save_provenance(tmp_path / "a" / "b", config, step)
-    starts = json.loads((tmp_path / "a" / "b" / "run.json").read_text())["starts"]
-    assert [entry["start_step"] for entry in starts] == [0, 40]
-    assert configs.from_json(json.dumps(starts[1]["config"])) == config
-    assert (
-        starts[0]["command"] == sys.argv
-        and "jax" in starts[0]["packages"]
-        and starts[0]["devices"]["count"] >= 1
-    )
-    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["run.json"]
-
-
-def test_what_cannot_be_written_or_read_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=f"--workdir {tmp_path}/file/run cannot be written"):
-        startup.make_workdir(tmp_path / "file" / "run")
-    (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(UserError, match=r"run\.json is not the record of a run"):
-        startup.save_provenance(tmp_path, configs.load(ROOT / "configs" / "demo.py"))

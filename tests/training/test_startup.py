@@ -1,0 +1,77 @@
+"""What a run says and writes before its first step."""
+
+import io
+import json
+import sys
+
+import pytest
+from rich.console import Console
+
+from aia_jax import config as configs
+from aia_jax import sharding
+from aia_jax.errors import UserError
+from aia_jax.models import model_from_config
+from aia_jax.training import startup
+from tests.helpers.paths import ROOT
+
+
+def test_the_start_table():
+    config = configs.load(
+        ROOT / "configs" / "ssv2.py:aia_tsn",
+        ["train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4"],
+    )
+    table = startup.start_table(
+        config,
+        network=model_from_config(config).describe(),
+        found={"train": 168_900, "validation": 24_777},
+        classes=174,
+        params=23_871_726,
+        macs=32_960_035_104,
+        mesh=sharding.make_mesh(config.mesh),
+        steps_per_epoch=5278,
+        start_step=5278,
+        compile_cache="/home/a/compiled",
+    )
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(table)
+    text = screen.getvalue()
+    for words in (
+        "ssv2 in data/ssv2",
+        "train: 168,900 videos of 168,913 expected, 13 missing",
+        "validation: 24,777 videos of 24,777 expected",
+        "174 classes",
+        "TSN with CinST->STinC, ResNet-50, float32",
+        "60.3% top-1, 86.4% top-5 (Table II; 8 frames × 1 crop × 1 clip)",
+        "23,871,726 parameters, 32.96 G",
+        "data 1 × fsdp 1 × time 1",
+        "8 clips, 8 a device, in 2 parts; BatchNorm over groups of 4",
+        "/home/a/compiled",
+        "0.0025 (the recipe's 0.01 is for batch 32)",
+        "5,278 an epoch × 50 = 263,900; going on after step 5,278",
+    ):
+        assert words in text, (words, text)
+
+
+def test_run_json_has_an_entry_a_start(tmp_path):
+    config = configs.load(ROOT / "configs" / "demo.py")
+    startup.make_workdir(tmp_path / "a" / "b")
+    for step in (0, 40):
+        startup.save_provenance(tmp_path / "a" / "b", config, step)
+    starts = json.loads((tmp_path / "a" / "b" / "run.json").read_text())["starts"]
+    assert [entry["start_step"] for entry in starts] == [0, 40]
+    assert configs.from_json(json.dumps(starts[1]["config"])) == config
+    assert (
+        starts[0]["command"] == sys.argv
+        and "jax" in starts[0]["packages"]
+        and starts[0]["devices"]["count"] >= 1
+    )
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["run.json"]
+
+
+def test_what_cannot_be_written_or_read_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"--workdir {tmp_path}/file/run cannot be written"):
+        startup.make_workdir(tmp_path / "file" / "run")
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(UserError, match=r"run\.json is not the record of a run"):
+        startup.save_provenance(tmp_path, configs.load(ROOT / "configs" / "demo.py"))
