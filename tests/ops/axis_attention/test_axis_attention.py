@@ -125,10 +125,11 @@ def test_value_statistics_and_gradients_follow_the_equations(case, form):
     ours = quick_jit(functools.partial(value_and_gradients, form, settings))(*given)
     expected = expected_results(case)
     assert jax.tree.structure(ours) == jax.tree.structure(expected)
+    atol = 2e-5 if form is triton.axis_attention else 1e-5
     for (path, a), b in zip(
         jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(expected), strict=True
     ):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5, err_msg=jax.tree_util.keystr(path))
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 
 def test_clips_that_do_not_split_into_groups_are_refused():
