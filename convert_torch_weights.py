@@ -20,9 +20,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from aia_jax import config as configs
 from aia_jax import weights
 from aia_jax.errors import exit_status
-from aia_jax.models import model_from_config
-from aia_jax.weights.files import digest, read_class_names, read_state_dict, save_folder
+from aia_jax.models import model_from_config, network_of
+from aia_jax.weights.files import describe_file, digest, nest, save_folder, shown_fields
+from aia_jax.weights.open import GEOMETRY
 from aia_jax.weights.recognise import is_own, recognise
+from aia_jax.weights.state_dict_files import read_class_names, read_state_dict
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +46,25 @@ def main(argv: list[str] | None = None) -> None:
     # ---- The variables of the config's network: only their shapes --------------------------------
 
     model = model_from_config(config)
+    described = describe_file(options.torch)  # the file may be of a folder of weights
+    if is_own(state_dict):
+        shown = shown_fields(options.torch.parent, described, model)
+    else:
+        shown = network_of(model).torch_names.shown_fields(state_dict)
+    changed = {field: v for field, v in shown.items() if config.model[field] != v}
+    flags = [f"--config.model.{field}={value}" for field, value in changed.items()]
+    if changed:  # no shape shows these fields: the file decides
+        found = ", ".join(f"model.{field}={value}" for field, value in changed.items())
+        print(f"note: the file's keys show {found}, unlike the config; the file is right")
+        config.model.update(changed)
+        model = model_from_config(config)
     clips = jax.ShapeDtypeStruct((1, data.num_frames, data.crop, data.crop, 3), jnp.float32)
     fresh = jax.eval_shape(model.init, jax.random.key(0), clips)
 
     # ---- Load what fits --------------------------------------------------------------------------
 
     if is_own(state_dict):
-        variables, report = weights.load_own(unflatten_dict(state_dict, sep="/"), fresh, model)
+        variables, report = weights.load_own(nest(options.torch, state_dict), fresh, model)
     else:
         variables, report = weights.load_matching(state_dict, fresh, model)
     del state_dict  # writing needs as much memory again
@@ -62,17 +76,17 @@ def main(argv: list[str] | None = None) -> None:
     description = {
         "source": {"file": str(options.torch), "sha256": digest(options.torch)},
         "config": options.config_name,
-        "model": {**config.model.to_dict(), "num_classes": data.num_classes},
-        "class_names": read_class_names(options.torch),
+        "model": {**config.model.to_dict(), "num_classes": model.num_classes},
+        "shown": shown,
+        "data": {field: data[field] for field in GEOMETRY},
+        "class_names": read_class_names(options.torch) or described.get("class_names"),
         "report": report.as_json(),
     }
     save_folder(options.out, unflatten_dict(loaded, sep="/"), description)
 
     print(f"-> {options.out}\n{report}")
-    print(
-        f"To train from these weights, add --config.init_from={options.out} to the command of "
-        "train.py"
-    )
+    start = " ".join([f"--config.init_from={options.out}", *flags])
+    print(f"To train from these weights, add {start} to the command of train.py")
 
 
 if __name__ == "__main__":

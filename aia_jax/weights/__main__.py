@@ -10,18 +10,20 @@ folder of convert_torch_weights.py that holds a whole network. Writing .pth need
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 
 from aia_jax.checkpoints.trained_run import open_run
-from aia_jax.errors import UserError, exit_status
-from aia_jax.models import model_from_config, network_of
+from aia_jax.errors import UserError, describe, exit_status
+from aia_jax.models import NETWORKS, model_fields, model_from_config, network_of
 from aia_jax.weights import to_torch
-from aia_jax.weights.files import load_folder, write_state_dict
+from aia_jax.weights.files import load_folder, shown_fields, write_state_dict
 from aia_jax.weights.names import Variables, match_variables
+
+_MOST = 10**6  # above any channel, class or block count of a network
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -97,9 +99,46 @@ def _open_folder(folder: Path) -> tuple[nn.Module, dict[str, Any], Sequence[str]
             "them again"
         )
     fields = dict(fields)
-    data = {"num_classes": fields.pop("num_classes"), "num_frames": 8}  # no variable depends on T
-    model = model_from_config({"model": fields, "data": data})
+    data = {"num_classes": fields.pop("num_classes", None), "num_frames": 8}  # any T will do
+    try:
+        _check_types({**fields, **data})
+        model = model_from_config({"model": fields, "data": data})
+    except UserError as error:
+        raise UserError(
+            f"{folder / 'weights.json'}: its section model is of no network ({error}); convert the "
+            "weights again"
+        ) from error
+    # An older version did not take the blocks that have the shift from the keys of the source.
+    shown = shown_fields(folder, description, model)
+    different = [
+        f"model.{field}={v}" for field, v in shown.items() if getattr(model, field, None) != v
+    ]
+    if different:
+        raise UserError(
+            f"{folder}: by their keys the weights are of a network with {', '.join(different)}, "
+            "and weights.json describes another one; convert them again"
+        )
     return model, variables, description.get("class_names")
+
+
+def _check_types(fields: Mapping[str, Any]) -> None:
+    """Checks that the fields of a network in JSON have the types that its class declares."""
+    name = fields.get("name", "resnet")
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise UserError(f"name: found {describe(name)}, expected {' or '.join(NETWORKS)}")
+    for field, default in {"num_classes": 1, **model_fields(name)}.items():
+        value = fields.get(field, default)
+        numbers = [value]
+        if isinstance(default, tuple):
+            numbers = list(value) if isinstance(value, list | tuple) else []
+            fits = isinstance(value, list | tuple) and all(type(item) is int for item in value)
+        else:
+            fits = type(value) is type(default) or (type(default), type(value)) == (float, int)
+        if not fits:
+            kind = "list of int" if isinstance(default, tuple) else type(default).__name__
+            raise UserError(f"{field}: found {describe(value)}, expected {kind}")
+        if any(type(number) is int and number > _MOST for number in numbers):
+            raise UserError(f"{field}: found {describe(value)}, expected at most {_MOST:,}")
 
 
 if __name__ == "__main__":

@@ -28,11 +28,13 @@ def from_torch(
     """Turns a state dict into the variables of the same network here.
 
     For a ResNet the state dict is one of the reference (any of its 22 networks) or of mit-han-lab's
-    TSM. The prefixes `module.` and `base_model.`, `.net` and `num_batches_tracked` do not matter.
-    The head may be called `new_fc` (the reference's name when it has dropout) or `base_model.fc`.
+    TSM. The prefixes `module.` and `base_model.`, `.net` and `num_batches_tracked` do not matter
+    for the names. But where `.net` shows that the file's network shifts other blocks than `model`,
+    it is not the same network. The head may be called `new_fc` (the reference's name when it has
+    dropout) or `base_model.fc`.
 
     Args:
-        state_dict: key → array of any float dtype.
+        state_dict: key → array of any float dtype of 16 bits or more.
         model: the same network, from `create_model`.
         clip_shape: [T, H, W, 3] of a clip that the network can take.
 
@@ -41,7 +43,7 @@ def from_torch(
 
     Raises:
         WeightsError: unless every key is used, every variable filled and every shape the network's;
-            lists all problems.
+            where keys show another network of these shapes; lists all problems.
     """
     targets = match_variables(_abstract_variables(model, clip_shape), model)
     names = network_of(model).torch_names
@@ -123,7 +125,8 @@ def load_matching(
     differs. An attention module stays fresh where the source has none or another one.
 
     Args:
-        state_dict: key → array of any float dtype; names as in `from_torch`, or torchvision's.
+        state_dict: key → array of any float dtype of 16 bits or more; names as in `from_torch`, or
+            torchvision's.
         variables: of `model.init`; only the shapes of its leaves are looked at.
         model: the network of these variables.
 
@@ -131,8 +134,9 @@ def load_matching(
         The variables with the loaded leaves replaced by NumPy float32 arrays, and the report.
 
     Raises:
-        WeightsError: a network of another size, a key of the backbone that is missing or unknown,
-            or another shape anywhere but in the head; lists all problems.
+        WeightsError: a network of another size or, by its keys, another one of this size; a key of
+            the backbone that is missing or unknown; or another shape anywhere but in the head;
+            lists all problems.
     """
     source, problems = _read_entries(state_dict, model)
     targets = match_variables(variables, model)
@@ -166,10 +170,12 @@ def _abstract_variables(model: nn.Module, clip_shape: Shape) -> Any:
 def _read_entries(
     state_dict: Mapping[str, np.ndarray], model: nn.Module
 ) -> tuple[dict[str, Entry], list[str]]:
-    """Canonical key → entry, and a line for each key that means the same as one before it."""
+    """Canonical key → entry, and problems: keys of another network, and keys of one meaning."""
     source: dict[str, Entry] = {}
-    problems = []
-    for canonical, key, value in network_of(model).torch_names.entries(state_dict, model):
+    names = network_of(model).torch_names
+    contradiction = names.contradiction(state_dict, model)
+    problems = [contradiction] if contradiction else []
+    for canonical, key, value in names.entries(state_dict, model):
         if canonical in source:
             problems.append(f"twice: {source[canonical].key} and {key} mean the same variable")
         source.setdefault(canonical, Entry(key, value))
@@ -231,6 +237,11 @@ def _load(
             Dropped(source[key].key, np.shape(source[key].value), unused[key])
             for key in source
             if key in unused
+        ),
+        notes=tuple(
+            f"{source[key].key} holds only zeros; a network's running variances seldom do"
+            for key, target in matched.items()
+            if target.is_variance and not values[target.variable].any()
         ),
     )
     return unflatten_dict({**flatten_dict(variables, sep="/"), **values}, sep="/"), report

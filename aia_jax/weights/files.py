@@ -1,4 +1,4 @@
-"""Weights in files: PyTorch checkpoints, safetensors, and the folder that `init_from` reads.
+"""The folder of weights that `init_from` reads, and files of weights for PyTorch.
 
 Such a folder holds `weights.safetensors` (variables under their paths, `params/stem/conv/kernel`;
 some of a network's may be absent) and `weights.json` (where they came from, what was loaded, and
@@ -6,136 +6,29 @@ the digest of the other file).
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import ml_dtypes  # noqa: F401  # teaches NumPy, and so safetensors, the name bfloat16
+import flax.linen as nn
 import numpy as np
 import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from aia_jax.errors import UserError
+from aia_jax.errors import RunFailed, UserError, describe, shorten
 from aia_jax.files import atomic_file
+from aia_jax.models import network_of
+from aia_jax.weights.state_dict_files import CLASS_NAMES, are_names
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "weights.json"
 FORMAT = 1
-_CLASS_NAMES = "aia_jax.class_names"  # key in the metadata of a .safetensors file
-# Keys of a checkpoint under which training programs store the state dict.
-_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 _ADVICE = "python convert_torch_weights.py --config CONFIG --torch FILE --out DIR writes one"
-
-
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Reads a state dict from a .safetensors file or, with PyTorch, from a .pth, .pt or .tar file.
-
-    No code that a file contains is run: a checkpoint that holds more than tensors and plain
-    containers is refused.
-
-    Returns:
-        Key → array; bfloat16 as float32.
-
-    Raises:
-        UserError: for a file that is missing, unreadable, unsafe or no state dict.
-    """
-    if not path.is_file():
-        raise UserError(
-            f"{path} is {'a folder' if path.is_dir() else 'missing'}; --torch takes a .pth, .pt, "
-            ".tar or .safetensors file"
-        )
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.numpy.load_file(path)
-        except (safetensors.SafetensorError, KeyError, TypeError, OSError) as error:
-            raise UserError(
-                f"{path} cannot be read as safetensors ({error}); is it complete?"
-            ) from error
-    return _to_arrays(path, _read_torch(path))
-
-
-def read_class_names(path: Path) -> tuple[str, ...] | None:
-    """The class names in a .safetensors file of `write_state_dict`; None for all other files."""
-    if path.suffix != ".safetensors":
-        return None
-    with safetensors.safe_open(path, "numpy") as file:
-        names = (file.metadata() or {}).get(_CLASS_NAMES)
-    return None if names is None else tuple(json.loads(names))
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            f"{path}: only PyTorch reads such files; install the extra `torch`, or give a "
-            ".safetensors file"
-        ) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-    ) as error:
-        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise UserError(
-                f"{path} is refused: it holds {named[1]}, and loading more than tensors can run a "
-                "stranger's code; where the file is trusted, save its state dict alone: "
-                "torch.save(model.state_dict(), FILE)"
-            ) from error
-        reason = re.split(r"\.\s", str(error))[0] or type(error).__name__
-        raise UserError(
-            f"{path} cannot be read as a state dict of torch.save ({reason}); is it complete?"
-        ) from error
-
-
-def _to_arrays(path: Path, content: Any) -> dict[str, np.ndarray]:
-    """The state dict in a checkpoint, with NumPy arrays.
-
-    Args:
-        path: of the checkpoint, for error messages.
-        content: of the checkpoint: the state dict, or containers around it.
-    """
-    import torch
-
-    while isinstance(content, Mapping):
-        mappings = (content[k] for k in _STATE_DICT_KEYS if isinstance(content.get(k), Mapping))
-        if not (inner := next(mappings, None)):
-            break
-        content = inner
-    if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{path} holds {_type_text(content)}, not a state dict (key → tensor)")
-    for key, value in content.items():
-        if (
-            not isinstance(key, str)
-            or not isinstance(value, torch.Tensor)
-            or value.layout != torch.strided
-            or value.is_quantized
-        ):
-            raise UserError(
-                f"{path} is not a state dict: {key!r} holds {_type_text(value)}; expected a tensor "
-                "under every key"
-            )
-    return {
-        key: (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
-        for key, value in content.items()
-    }
-
-
-def _type_text(value: Any) -> str:
-    if isinstance(value, Mapping) and not value:
-        return "nothing"
-    return f"a value of type {type(value).__name__}"
 
 
 def save_folder(folder: Path, variables: Mapping[str, Any], description: Mapping[str, Any]) -> None:
@@ -148,9 +41,10 @@ def save_folder(folder: Path, variables: Mapping[str, Any], description: Mapping
 
     Raises:
         UserError: if the folder cannot be written.
+        RunFailed: if its disk is full. An older folder is left as it was.
     """
     arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
-    with _user_errors(folder):
+    with _named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # The weights are renamed first, so a folder with a description has all of its weights.
         with (
@@ -162,6 +56,7 @@ def save_folder(folder: Path, variables: Mapping[str, Any], description: Mapping
             content = {"format": FORMAT, "sha256": sha256, **description}
             description_file.write(json.dumps(content, indent=1) + "\n")
             description_file.flush()  # a full disk shows before either file is renamed
+            os.fsync(description_file.fileno())
 
 
 def write_state_dict(
@@ -177,12 +72,13 @@ def write_state_dict(
 
     Raises:
         UserError: another ending, PyTorch is needed and not there, or the file cannot be written.
+        RunFailed: the disk is full.
     """
     if path.suffix == ".safetensors":
         metadata = {"format": "pt"}
         if class_names is not None:
-            metadata[_CLASS_NAMES] = json.dumps(list(class_names))
-        with _user_errors(path):
+            metadata[CLASS_NAMES] = json.dumps(list(class_names))
+        with _named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as file:
                 _write_safetensors(file, state_dict, metadata)
@@ -198,7 +94,7 @@ def write_state_dict(
             f"--out {path}: only PyTorch writes such files; install the extra `torch`, or write "
             ".safetensors"
         ) from error
-    with _user_errors(path):
+    with _named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             torch.save({key: torch.from_numpy(value) for key, value in state_dict.items()}, file)
@@ -219,13 +115,24 @@ def _write_safetensors(
 
 
 @contextlib.contextmanager
-def _user_errors(path: Path) -> Iterator[None]:
-    """Turns a failure to write into a UserError that names `path`."""
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turns a failure to write into an error that names `path`.
+
+    PyTorch's writer reports its own confusion; the cause is in the context of its exception.
+    safetensors' library gives the number of the cause in a text.
+    """
     try:
         yield
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be written ({reason}); give another place") from error
+    except (OSError, safetensors.SafetensorError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        number = getattr(cause, "errno", None)
+        if match := re.search(r"os error (\d+)", str(error)):
+            number = int(match[1])
+        reason = os.strerror(number) if number else error
+        text = f"{path} cannot be written ({reason}); give another place"
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise RunFailed(f"{text} or make room; no part of it is left there") from error
+        raise UserError(text) from error
 
 
 def load_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -237,23 +144,123 @@ def load_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         UserError: if it is not such a folder, or damaged.
     """
+    description = _read_description(folder)
     try:
-        description = json.loads((folder / DESCRIPTION).read_bytes())
         content = (folder / WEIGHTS).read_bytes()
     except OSError as error:
-        raise UserError(
-            f"{folder} is not a folder of weights ({error.strerror}: {error.filename}); {_ADVICE}"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); {_ADVICE}") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{folder / DESCRIPTION} is not of format {FORMAT}; {_ADVICE}")
+        raise _no_folder(folder, error) from error
     if hashlib.sha256(content).hexdigest() != description.get("sha256"):
         raise UserError(
             f"{folder / WEIGHTS} is damaged: its digest is not the one in {DESCRIPTION}; convert "
             "the weights again"
         )
-    return unflatten_dict(safetensors.numpy.load(content), sep="/"), description
+    try:
+        arrays = safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / WEIGHTS} cannot be read as safetensors ({shorten(str(error))}); {_ADVICE}"
+        ) from error
+    variables = nest(folder / WEIGHTS, arrays)
+    _check_class_names(folder / DESCRIPTION, description.get("class_names"), variables)
+    return variables, description
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    """The content of a folder's `weights.json`."""
+    try:
+        description = json.loads((folder / DESCRIPTION).read_bytes())
+    except OSError as error:
+        raise _no_folder(folder, error) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{folder / DESCRIPTION} is damaged ({shorten(str(error))}); {_ADVICE}"
+        ) from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UserError(f"{folder / DESCRIPTION} is not of format {FORMAT}; {_ADVICE}")
+    return description
+
+
+def _no_folder(folder: Path, error: OSError) -> UserError:
+    where = shorten(error.filename or "")
+    return UserError(
+        f"{shorten(folder)} is not a folder of weights ({error.strerror}: {where}); {_ADVICE}"
+    )
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """What `weights.json` says of the `weights.safetensors` beside it; {} of any other file."""
+    if path.name != WEIGHTS or not (path.parent / DESCRIPTION).is_file():
+        return {}
+    description = _read_description(path.parent)
+    return description if description.get("sha256") == digest(path) else {}
+
+
+def nest(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Variables under their paths, such as `params/stem/conv/kernel`, as nested dicts.
+
+    Args:
+        path: of the file that they come from, for error messages.
+        arrays: path of a variable → array.
+
+    Raises:
+        UserError: one of the paths is no variable's, or goes through another variable.
+    """
+    for name in arrays:
+        collection, *rest = parts = name.split("/")
+        inner = ["/".join(parts[:length]) for length in range(1, len(parts))]
+        if collection not in ("params", "batch_stats") or not rest or "" in rest:
+            raise UserError(f"{path} holds {shorten(name)}, which is no variable; {_ADVICE}")
+        if outer := next((other for other in inner if other in arrays), None):
+            raise UserError(
+                f"{path} holds both {shorten(outer)} and {shorten(name)}, of which one only can be "
+                f"a variable; {_ADVICE}"
+            )
+    return {"params": {}} | unflatten_dict(dict(arrays), sep="/")
+
+
+def _check_class_names(path: Path, names: Any, variables: Mapping[str, Any]) -> None:
+    """Checks that the class names are a list, one for each class of the head.
+
+    Args:
+        path: of the file with the names, for error messages.
+        names: found there; None: it has none.
+        variables: of the same folder.
+    """
+    if names is None:
+        return
+    if not are_names(names):
+        raise UserError(f"{path}: class_names is {describe(names)}, not a list of names; {_ADVICE}")
+    head = variables["params"].get("head", {})
+    for name, leaf in head.items() if isinstance(head, Mapping) else ():
+        if np.shape(leaf)[-1:] != (len(names),):
+            raise UserError(
+                f"{path}: class_names has {len(names)} names, and params/head/{name} is "
+                f"{list(np.shape(leaf))}; {_ADVICE}"
+            )
+
+
+def shown_fields(folder: Path, description: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Fields of the weights' network that the keys of their source showed.
+
+    A folder that an older version wrote does not say them, but has the keys in its report.
+
+    Args:
+        folder: of weights, for error messages.
+        description: its `weights.json`.
+        model: a network of the same family.
+
+    Raises:
+        UserError: the fields are those of no network here.
+    """
+    if isinstance(shown := description.get("shown"), dict):
+        return shown
+    try:
+        keys = [entry["key"] for entry in description["report"]["loaded"]]
+        return network_of(model).torch_names.shown_fields(keys)
+    except (KeyError, TypeError):  # another tool may have written the folder, without a report
+        return {}
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
 
 
 def digest(path: Path) -> str:

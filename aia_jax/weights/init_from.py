@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,10 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aia_jax.checkpoints.trained_run import CHECKPOINTS, open_run
-from aia_jax.errors import UserError
+from aia_jax.errors import UserError, shorten
 from aia_jax.models import model_from_config, network_of
 from aia_jax.weights import load_own
-from aia_jax.weights.files import DESCRIPTION, load_folder
+from aia_jax.weights.files import DESCRIPTION, load_folder, shown_fields
+from aia_jax.weights.names import Entry, Target
 from aia_jax.weights.report import Dropped, Loaded, Report
 
 SCRATCH = "scratch"
@@ -43,7 +44,13 @@ def check_init_from(config: ConfigDict, config_path: str) -> None:
     if config.init_from == SCRATCH:
         return
     folder = Path(config.init_from)
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:  # a path longer than the system allows, for one
+        raise UserError(
+            f"config key init_from: {shorten(folder)} cannot be read ({error.strerror})"
+        ) from error
+    if not is_folder:
         raise UserError(
             f"config key init_from: there is no folder {folder}; make one with "
             "convert_torch_weights.py"
@@ -73,12 +80,12 @@ def initial_variables(
     Raises:
         UserError: see `load_start`.
     """
+    from_scratch = config.init_from == SCRATCH
+    start = None if from_scratch else _read(Path(config.init_from), model)  # before compiling
     crop = config.data.crop
     clip = jnp.zeros((1, 1, crop, crop, 3))  # no variable depends on T; one frame compiles fast
     variables = jax.jit(model.init)(key, clip)
-    if config.init_from == SCRATCH:
-        return variables, None
-    return load_start(Path(config.init_from), variables, model, class_names)
+    return (variables, None) if start is None else _load(start, variables, model, class_names)
 
 
 def load_start(
@@ -102,25 +109,51 @@ def load_start(
     Raises:
         UserError: the weights cannot be read, or are of another network.
     """
-    source, source_classes = _read(folder)
-    if source_classes is None or "head" not in source["params"]:
-        return load_own(source, variables, model)
-    params = dict(source["params"])
-    head = params.pop("head")
-    loaded, report = load_own({**source, "params": params}, variables, model)
-    return _load_head(head, source_classes, loaded, class_names, report)
+    return _load(_read(folder, model), variables, model, class_names)
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], Sequence[str] | None]:
-    """The variables in a folder of weights or in a run's best checkpoint, and the class names.
+class _Start(NamedTuple):
+    """What a run starts from."""
 
-    The names are None where the folder does not hold them.
+    variables: Mapping[str, Any]  # {"params", "batch_stats"}, or a part of them
+    class_names: Sequence[str] | None  # of the head; None where they are not known
+    notes: Sequence[str]  # on how the weights' network differs from the run's
+
+
+def _read(folder: Path, model: nn.Module) -> _Start:
+    """Reads a folder of weights, or a run's best checkpoint, from which `model` starts.
+
+    Raises:
+        UserError: the weights cannot be read, or their network shifts other channels.
     """
     if (folder / DESCRIPTION).is_file():
         variables, description = load_folder(folder)
-        return variables, description.get("class_names")
-    run = open_run(folder)
-    return dict(run.variables), run.class_names
+        class_names = description.get("class_names")
+        fields = shown_fields(folder, description, model)
+    else:
+        run = open_run(folder)
+        variables, class_names = dict(run.variables), run.class_names
+        fields = run.config.model.to_dict()
+    try:
+        notes = network_of(model).torch_names.compare_start(fields, model)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    return _Start(variables, class_names, notes)
+
+
+def _load(
+    start: _Start, variables: Mapping[str, Any], model: nn.Module, class_names: Sequence[str]
+) -> tuple[dict[str, Any], Report]:
+    """Does what `load_start` does, with what `_read` returned."""
+    source = start.variables
+    if start.class_names is None or "head" not in source["params"]:
+        loaded, report = load_own(source, variables, model)
+    else:
+        params = dict(source["params"])
+        head = params.pop("head")
+        loaded, report = load_own({**source, "params": params}, variables, model)
+        loaded, report = _load_head(head, start.class_names, loaded, class_names, report)
+    return loaded, dataclasses.replace(report, notes=(*report.notes, *start.notes))
 
 
 def _load_head(
@@ -162,7 +195,12 @@ def _load_head(
     labels, source_labels = map(list, zip(*pairs, strict=True))
     head = {name: np.array(leaf) for name, leaf in variables["params"]["head"].items()}
     for name, leaf in head.items():
-        leaf[..., labels] = np.asarray(source_head[name])[..., source_labels]
+        if name not in source_head:
+            raise UserError(f"the weights have no params/head/{name}, and a head needs it")
+        shape = (*leaf.shape[:-1], len(source_classes))
+        target = Target(f"params/head/{name}", shape, tuple(range(leaf.ndim)))
+        source = target.convert(Entry(target.variable, source_head[name]))
+        leaf[..., labels] = source[..., source_labels]
     shapes = {f"params/head/{name}": leaf.shape for name, leaf in head.items()}
     report = dataclasses.replace(
         report,

@@ -26,6 +26,15 @@ paths of variables or canonical keys.
         The keys of the config that set the size, for error messages.
     pretrained_source(model)
         The public network whose weights a recipe starts from, such as "a ResNet-50".
+    shown_fields(keys)
+        Fields of the network that a file's keys show and no shape does, such as {"temporal":
+        "tsm"}; {} where they show none. Raises UserError if no fields give the file's network.
+    contradiction(keys, model)
+        A line that says in what the keys show another network than `model`, which has the same
+        variables; None where they do not.
+    compare_start(fields, model)
+        Notes on how `model` differs from the network of the weights that it starts from, as far as
+        `fields` of that one are known. Raises UserError for a difference that nobody can mean.
     recognise(state_dict)
         What a state dict is, in a line; None if it is of no network of this family. Raises
         UserError for a relative of the family that does not load.
@@ -88,6 +97,11 @@ class Target:
     axes: Axes
 
     @property
+    def is_variance(self) -> bool:
+        """Whether the variable is a BatchNorm's running variance."""
+        return bool(re.fullmatch(r"batch_stats/(.*/)?var", self.variable))
+
+    @property
     def source_shape(self) -> Shape:
         """The shape of the source's array."""
         shape = [1] * (1 + max(self.axes))
@@ -99,7 +113,8 @@ class Target:
         """The entry's value as this variable: a new float32 array.
 
         Raises:
-            WeightsError: another shape, a dtype that is no float, or a number that is not finite.
+            WeightsError: another shape; a dtype that is no float of 16 bits or more; a number that
+                is not finite in float32; a variance below zero.
         """
         value = np.asarray(entry.value)
         if value.shape != self.source_shape:
@@ -107,16 +122,21 @@ class Target:
                 f"shape: {entry.key} is {shape_text(value.shape)}, {self.variable} needs "
                 f"{shape_text(self.source_shape)}"
             )
-        if not jnp.issubdtype(value.dtype, jnp.floating):
+        if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 2:
             raise WeightsError(
-                f"dtype: {entry.key} is {value.dtype}; weights are floating-point numbers"
+                f"dtype: {entry.key} is {value.dtype}; weights are floating-point numbers of 16, "
+                "32 or 64 bits"
             )
         size_one_axes = [axis for axis in range(value.ndim) if axis not in self.axes]
-        value = np.array(
-            value.transpose(*self.axes, *size_one_axes).reshape(self.shape), np.float32, order="C"
-        )
+        value = value.transpose(*self.axes, *size_one_axes).reshape(self.shape)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            value = np.array(value, np.float32, order="C")
         if not np.isfinite(value).all():
-            raise WeightsError(f"values: {entry.key} holds NaN or infinity")
+            raise WeightsError(f"values: {entry.key} holds NaN or infinity, in float32")
+        if self.is_variance and value.min(initial=0) < 0:
+            raise WeightsError(
+                f"values: {entry.key} holds {value.min():g}; a variance is never below zero"
+            )
         return value
 
     def revert(self, value: np.ndarray) -> np.ndarray:

@@ -39,12 +39,14 @@ class Report:
         dropped: unused keys.
         classes: a line that says how many classes of the head were found by their names; "" where
             names are not known.
+        notes: lines on what may be meant and may be a mistake.
     """
 
     loaded: tuple[Loaded, ...]
     fresh: Mapping[str, Shape]
     dropped: tuple[Dropped, ...]
     classes: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         arrays = [("loaded", _family(entry.variable), "", entry.shape) for entry in self.loaded]
@@ -65,6 +67,7 @@ class Report:
         lines = _align(rows)
         if self.classes:
             lines.append(self.classes)
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def as_json(self) -> dict:

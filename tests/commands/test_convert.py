@@ -3,7 +3,6 @@ what it cannot take.
 """
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -19,10 +18,12 @@ import torch
 
 import convert_torch_weights
 from aia_jax import config as configs
-from aia_jax.errors import UserError, exit_status
+from aia_jax.errors import exit_status
 from aia_jax.models import model_from_config
-from aia_jax.weights import from_torch, load_own, to_torch
-from aia_jax.weights.files import load_folder, save_folder, write_state_dict
+from aia_jax.weights import WeightsError, from_torch, load_own, to_torch
+from aia_jax.weights.files import load_folder, write_state_dict
+from aia_jax.weights.init_from import load_start
+from aia_jax.weights.open import open_weights
 from tests.helpers import torch_nets
 from tests.helpers.paths import ROOT
 
@@ -97,6 +98,9 @@ def test_the_command(tmp_path, state_dict, expected):
         and description["model"]["num_classes"] == MODEL.num_classes
     )
     assert len(description["report"]["loaded"]) == len(jax.tree.leaves(expected))
+    opened = open_weights(out)  # frames, crop and resize of the recipe are kept
+    config = configs.load(ROOT / "configs" / "demo.py")
+    assert not opened.notes and opened.clip_shape[:2] == (config.data.num_frames, config.data.crop)
     assert sorted(path.name for path in out.iterdir()) == ["weights.json", "weights.safetensors"]
 
 
@@ -173,6 +177,33 @@ def test_own_files_come_back(tmp_path, expected, capsys):
     assert "variables of this project" in capsys.readouterr().out
 
 
+def test_the_keys_of_the_file_decide_whether_it_is_a_tsm(tmp_path, state_dict, capsys):
+    """The recipe is a TSN's. The folder, what comes of it, and a run from it know better."""
+    source, out = tmp_path / "tsm.safetensors", tmp_path / "out"
+    wrapped = {
+        key.replace("conv1.weight", "conv1.net.weight") if ".layer" in key else key: value
+        for key, value in state_dict.items()
+    }
+    safetensors.torch.save_file(wrapped, source)
+    assert convert(source, out) == 0
+    printed = capsys.readouterr().out
+    assert "note: the file's keys show model.temporal=tsm, unlike the config" in printed
+    assert f"add --config.init_from={out} --config.model.temporal=tsm to the command" in printed
+    assert convert(out / "weights.safetensors", tmp_path / "again") == 0
+    for folder in (out, tmp_path / "again"):
+        variables, description = load_folder(folder)
+        assert description["model"]["temporal"] == "tsm"
+        names = [str(number) for number in range(MODEL.num_classes)]
+        _, report = load_start(folder, variables, MODEL, names)
+        (note,) = report.notes
+        assert note in str(report) and "trained with model.temporal=tsm; this run's is tsn" in note
+        assert not load_start(folder, variables, MODEL.clone(temporal="tsm"), names)[1].notes
+    with pytest.raises(
+        WeightsError, match=r"this net shifts none\. The file's is model.temporal=tsm"
+    ):
+        from_torch({key: value.numpy() for key, value in wrapped.items()}, MODEL, CLIP)
+
+
 class Exploit:
     """Pickles as a call: unpickled without care it makes a file."""
 
@@ -237,6 +268,15 @@ WRONG = {
         lambda path, _: write_shapes(path, torch_nets.key_shapes(1000, dropout=0, width=1)),
         "the weights are of a ResNet-50 (3-4-6-3 blocks), this net is a ResNet (1-1-1 blocks)",
     ),
+    "block.safetensors": (
+        lambda path, _: write_shapes(path, {"layer1.0.net.conv1.weight": (4, 4, 1, 1)}),
+        "shifts the input of whole blocks (shift_place=block of TSM's code): layer1.0.net.conv1",
+    ),
+    "pool.safetensors": (
+        lambda path, _: write_shapes(path, {"layer2.net.0.conv1.weight": (4, 4, 1, 1)}),
+        "pools over time before a stage (temporal_pool of TSM's code): layer2.net.0.conv1.weight",
+    ),
+    "page.pth": (lambda path, _: path.write_text("<html>"), "a web page (HTML or XML)"),
     "resnet50d.safetensors": (
         lambda path, _: write_shapes(
             path, {"conv1.0.weight": (4, 3, 3, 3), "layer1.0.conv1.weight": (4, 4, 1, 1)}
@@ -262,52 +302,3 @@ def test_a_folder_that_cannot_be_written(tmp_path, state_dict, capsys):
     for out in (tmp_path / "net.pth", tmp_path / "net.pth" / "below"):
         assert convert(tmp_path / "net.pth", out) == 2
         assert f"error: {out} cannot be written" in capsys.readouterr().err
-
-
-class TestFolder:
-    @pytest.fixture
-    def folder(self, tmp_path):
-        save_folder(
-            tmp_path / "weights",
-            {"params": {"a": {"kernel": np.ones((2, 3), "f4")}}},
-            {"source": "here"},
-        )
-        return tmp_path / "weights"
-
-    def test_round_trip(self, folder):
-        variables, description = load_folder(folder)
-        np.testing.assert_array_equal(variables["params"]["a"]["kernel"], np.ones((2, 3)))
-        assert description["source"] == "here"
-
-    def test_saving_again_replaces(self, folder):
-        save_folder(folder, {"params": {"b": np.zeros(1, "f4")}}, {})
-        assert list(load_folder(folder)[0]["params"]) == ["b"]
-
-    def test_a_flipped_byte_is_found_wherever_it_is(self, folder):
-        path = folder / "weights.safetensors"
-        good = path.read_bytes()
-        for position in range(0, len(good), 7):
-            path.write_bytes(good[:position] + bytes([good[position] ^ 16]) + good[position + 1 :])
-            with pytest.raises(UserError, match="is damaged"):
-                load_folder(folder)
-
-    @pytest.mark.parametrize(
-        ("break_it", "message"),
-        [
-            (lambda folder: (folder / "weights.json").unlink(), "not a folder of weights"),
-            (lambda folder: (folder / "weights.safetensors").unlink(), "not a folder of weights"),
-            (lambda folder: (folder / "weights.json").write_text("{"), "is damaged"),
-            (
-                lambda folder: (folder / "weights.json").write_text(json.dumps({"format": 99})),
-                "not of format 1",
-            ),
-        ],
-    )
-    def test_other_damage(self, folder, break_it, message):
-        break_it(folder)
-        with pytest.raises(UserError, match=message):
-            load_folder(folder)
-
-    def test_a_checkpoint_given_in_its_place(self, folder):
-        with pytest.raises(UserError, match="python convert_torch_weights"):
-            load_folder(folder / "weights.safetensors")

@@ -214,6 +214,30 @@ class VideoNet(nn.Module):
         return head(self.drop(x)).unflatten(0, (-1, num_frames)).mean(1)
 
 
+class ShiftedConv(nn.Module):
+    """A convolution behind the temporal shift, with the keys of TSM's released code."""
+
+    def __init__(self, net: nn.Module, num_frames: int, fold_div: int):
+        super().__init__()
+        self.net, self.num_frames, self.fold_div = net, num_frames, fold_div
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        clips = x.unflatten(0, (-1, self.num_frames))
+        return self.net(temporal_shift(clips, self.fold_div).flatten(0, 1))
+
+
+def shift_as_released(net: VideoNet, num_frames: int, fold_div: int) -> VideoNet:
+    """Makes a TSN the TSM of the released code: `shift_place=blockres`, and every other block of
+    all stages where the third one has 23 blocks or more.
+    """
+    stages = [getattr(net.base_model, f"layer{n + 1}") for n in range(net.base_model.num_stages)]
+    every = 2 if len(stages) > 2 and len(stages[2]) >= 23 else 1
+    for blocks in stages:
+        for block in list(blocks)[::every]:
+            block.conv1 = ShiftedConv(block.conv1, num_frames, fold_div)
+    return net
+
+
 def key_shapes(num_classes: int, **arguments) -> dict[str, tuple[int, ...]]:
     """Key → shape of the state dict of `VideoNet(num_classes, **arguments)`, without making its
     numbers.

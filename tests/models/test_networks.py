@@ -28,6 +28,7 @@ def test_the_fields_of_a_config_are_those_of_the_class():
         "stage_sizes": (),
         "stem": "imagenet",
         "fold_div": 8,
+        "shift_blocks": "aia",
         "compute_dtype": "float32",
     }
 
@@ -109,6 +110,7 @@ def test_a_config_gives_every_field_to_its_network():
         stage_sizes=(1, 2),
         stem="small",
         fold_div=4,
+        shift_blocks="tsm",
         compute_dtype="bfloat16",
     )
     config.train.update(partial_bn=True, bn_group_size=2, remat=(1,))
@@ -124,6 +126,7 @@ def test_a_config_gives_every_field_to_its_network():
         stage_sizes=(1, 2),
         stem="small",
         fold_div=4,
+        shift_blocks="tsm",
         dtype=jnp.dtype("bfloat16"),
     )
     expected = model.clone(partial_bn=True, bn_group_size=2, remat=(1,))

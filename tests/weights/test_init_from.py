@@ -1,19 +1,21 @@
-"""Fine-tuning is worth it: on classes that the weights never saw it beats a start from scratch."""
+"""Starts from weights: worth it on other classes, refused from what does not fit."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from aia_jax import create_model
 from aia_jax.demo.synthetic import CLASSES, PAIRS, draw_scene, render
+from aia_jax.errors import UserError
 from aia_jax.evaluation.step import make_eval_step
 from aia_jax.training.methods.supervised import make_train_step
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState
 from aia_jax.weights.files import save_folder
-from aia_jax.weights.init_from import load_start
+from aia_jax.weights.init_from import check_init_from, load_start
 from configs import base
 
 MODEL = create_model(
@@ -90,3 +92,47 @@ def test_half_of_the_classes_helps_the_other_half(tmp_path):
     tuned, tuned_loss = evaluate(train(start, videos, 60), unseen)
     scratch, scratch_loss = evaluate(train(fresh, videos, 60), unseen)
     assert tuned > scratch and tuned_loss < scratch_loss
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ({"temporal": "tsm", "fold_div": 2}, r"{folder}: .* add --config.model.fold_div=2"),
+        ({"temporal": "tsm", "fold_div": 4}, None),
+        ({"temporal": "tsn", "fold_div": 2}, None),
+    ],
+)
+def test_weights_of_a_tsm_that_shifts_otherwise_are_refused(tmp_path, shown, expected):
+    variables = initialise(1)
+    save_folder(tmp_path, variables, {"shown": shown})
+    if expected is None:
+        _, report = load_start(tmp_path, initialise(2), MODEL, CLASSES[:4])
+        assert len(report.notes) == (shown["temporal"] == "tsn")
+    else:
+        with pytest.raises(UserError, match=expected.format(folder=tmp_path)):
+            load_start(tmp_path, initialise(2), MODEL, CLASSES[:4])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"kernel": np.ones((1, 4), "f4"), "bias": np.ones(4, "f4")},
+        {"kernel": np.ones((32, 4), "f4")},
+        {"kernel": np.ones((32, 4), "f4"), "bias": np.full(4, np.nan, "f4")},
+        {"kernel": np.ones((32, 4), bool), "bias": np.ones(4, "f4")},
+    ],
+)
+def test_a_head_of_another_shape_or_without_numbers_is_refused(tmp_path, head):
+    """NumPy would spread a kernel of one feature over all of them."""
+    variables = initialise(1)
+    variables["params"]["head"] = head
+    save_folder(tmp_path, variables, {"class_names": CLASSES[:4]})
+    with pytest.raises(UserError, match="params/head/"):
+        load_start(tmp_path, initialise(2), MODEL, CLASSES[:4])
+
+
+def test_a_path_that_the_system_does_not_take_names_the_config_key():
+    config = base.get_config()
+    config.init_from = "x" * 5000
+    with pytest.raises(UserError, match=r"config key init_from: .* \(File name too long\)"):
+        check_init_from(config, "recipe.py")

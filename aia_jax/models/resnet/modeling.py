@@ -13,9 +13,11 @@ import jax.numpy as jnp
 
 from aia_jax.models.attention.expression import Attention, site_of
 from aia_jax.models.batch_norm import BatchNorm
+from aia_jax.models.convolution import Conv
 from aia_jax.models.fields import FieldError, require
 from aia_jax.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from aia_jax.ops import residual_relu, temporal_shift
+from aia_jax.models.resnet.placement import SHIFT_RULES, has_attention, has_shift, same_shift
+from aia_jax.ops import fold_frames, residual_relu, temporal_shift, unfold_frames
 from aia_jax.shapes import Array, Float
 
 STAGE_SIZES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # depth: bottlenecks of each stage
@@ -50,6 +52,8 @@ class ResNet(nn.Module):
         stem: "imagenet": 7x7, stride 2, and a max-pool, stride 2; "small": 3x3, stride 1, without a
             max-pool, for frames of a few dozen pixels.
         fold_div: the temporal shift moves 1/fold_div of the channels each way.
+        shift_blocks: the rule by which a network with a stage of 23 bottlenecks or more shifts only
+            some: "aia" or "tsm" (`placement.has_shift`). A shorter network shifts in all of them.
         bn_momentum: share of the old running statistics that stays at a step (torch's momentum 0.1
             is 0.9 here).
         dtype: of activations. Parameters, batch statistics and logits stay float32.
@@ -72,6 +76,7 @@ class ResNet(nn.Module):
     stage_sizes: tuple[int, ...] = ()
     stem: str = "imagenet"
     fold_div: int = 8
+    shift_blocks: str = "aia"
     bn_momentum: float = 0.9
     dtype: Any = jnp.float32
     partial_bn: bool = False
@@ -95,12 +100,18 @@ class ResNet(nn.Module):
         """
         require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 up to, not including, 1")
         require(self.width >= 1, "width", self.width, "at least 1")
+        # Beyond these limits sizes have more than 64 bits, or nobody lives to see the first step.
+        require(self.width <= 2**16, "width", self.width, "at most 65,536")
         sizes = self.stage_sizes
         require(all(size >= 1 for size in sizes), "stage_sizes", sizes, "whole numbers from 1")
+        fits = len(sizes) <= 8 and sum(sizes) <= 1000
+        require(fits, "stage_sizes", sizes, "at most 8 stages and 1,000 blocks")
         require(self.fold_div >= 2, "fold_div", self.fold_div, "at least 2")
         require(self.bn_group_size >= 0, "bn_group_size", self.bn_group_size, "at least 0")
         require(self.temporal in TEMPORALS, "temporal", self.temporal, " or ".join(TEMPORALS))
         require(self.stem in STEMS, "stem", self.stem, " or ".join(STEMS))
+        rules = " or ".join(SHIFT_RULES)
+        require(self.shift_blocks in SHIFT_RULES, "shift_blocks", self.shift_blocks, rules)
         depths = " or ".join(map(str, STAGE_SIZES))
         require(bool(sizes) or self.depth in STAGE_SIZES, "depth", self.depth, depths)
         try:
@@ -121,10 +132,12 @@ class ResNet(nn.Module):
 
     def describe(self) -> str:
         """Names the network for people: "TSM with CinST->STinC, ResNet-50"."""
+        usual = self.temporal == "tsn" or same_shift(self.stages, self.shift_blocks, "aia")
+        temporal = self.temporal.upper() + ("" if usual else " (a shift in every other block)")
         attention = "" if self.attention == "none" else f" with {self.attention}"
         blocks = "-".join(map(str, self.stage_sizes))
         depth = f"ResNet with stages of {blocks} blocks" if blocks else f"ResNet-{self.depth}"
-        return f"{self.temporal.upper()}{attention}, {depth}"
+        return f"{temporal}{attention}, {depth}"
 
     def variants(self) -> list[dict[str, Any]]:
         """The paper's networks with this backbone, as the fields in which they differ."""
@@ -168,28 +181,30 @@ class ResNet(nn.Module):
 
         Linen allows one compact method a module, so both public methods call this one.
         """
-        batch, frames = clips.shape[:2]
-        x = clips.astype(self.dtype).reshape(batch * frames, *clips.shape[2:])  # [B·T, H, W, 3]
+        frames = clips.shape[1]
+        x = fold_frames(clips.astype(self.dtype))  # [B·T, H, W, 3]
         x = Stem(
             self.width,
             self.stem,
             self.bn_momentum,
             self.dtype,
-            self.bn_group_size * frames,
+            self.bn_group_size,
+            frames,
             name="stem",
         )(x, train)
-        x = x.reshape(batch, frames, *x.shape[1:])  # [B, T, H, W, C]
+        x = unfold_frames(x, frames)  # [B, T, H, W, C]
 
         for stage, blocks in enumerate(self.stages):
             remat = train and stage + 1 in self.remat
             bottleneck = _RematBottleneck if remat else Bottleneck
             for block in range(blocks):
-                temporal = has_temporal_modules(block, blocks)
+                shifted = has_shift(self.stages, stage, block, self.shift_blocks)
+                attentive = has_attention(self.stages, stage, block)
                 x = bottleneck(
                     width=self.width * 2**stage,
                     stride=2 if block == 0 and stage > 0 else 1,
-                    temporal=self.temporal if temporal else "tsn",
-                    attention=self.attention if temporal else "none",
+                    temporal=self.temporal if shifted else "tsn",
+                    attention=self.attention if attentive else "none",
                     fold_div=self.fold_div,
                     bn_momentum=self.bn_momentum,
                     dtype=self.dtype,
@@ -219,19 +234,21 @@ class Stem(nn.Module):
     Attributes:
         width: channels that it returns.
         kind: "imagenet": 7x7, stride 2, and a 3x3 max-pool, stride 2. "small": 3x3, stride 1.
-        bn_group_rows: frames over which BatchNorm takes its training statistics; 0: all.
+        bn_group_size: clips over which BatchNorm takes its training statistics; 0: all.
+        frames: of a clip.
     """
 
     width: int
     kind: str
     bn_momentum: float
     dtype: Any
-    bn_group_rows: int = 0
+    bn_group_size: int = 0
+    frames: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w 3"], train: bool) -> Float[Array, "n h2 w2 c"]:
         size, stride = (7, 2) if self.kind == "imagenet" else (3, 1)
-        conv = nn.Conv(
+        conv = Conv(
             self.width,
             (size, size),
             stride,
@@ -246,20 +263,12 @@ class Stem(nn.Module):
             momentum=self.bn_momentum,
             epsilon=1e-5,
             dtype=self.dtype,
-            group_rows=self.bn_group_rows,
+            group_rows=self.bn_group_size * self.frames,
+            frames=self.frames,
             name="bn",
         )
         x = nn.relu(norm(conv(x)))
         return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.kind == "imagenet" else x
-
-
-def has_temporal_modules(block: int, blocks: int) -> bool:
-    """Whether block number `block` of a stage of `blocks` has the temporal shift and the attention.
-
-    Every block has them, except in a stage of 23 or more: there every other block has them, from
-    the first, as in the reference's ResNet-101.
-    """
-    return blocks < 23 or block % 2 == 0
 
 
 class Bottleneck(nn.Module):
@@ -294,9 +303,9 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h2 w2 c4"]:
-        clips, frames = x.shape[:2]
+        frames = x.shape[1]
         site = site_of(self.attention)
-        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=he_normal)
+        conv = functools.partial(Conv, use_bias=False, dtype=self.dtype, kernel_init=he_normal)
         norm = functools.partial(
             BatchNorm,
             use_running_average=self.frozen_bn or not train,
@@ -304,43 +313,38 @@ class Bottleneck(nn.Module):
             epsilon=1e-5,
             dtype=self.dtype,
             group_rows=self.bn_group_size * frames,
+            frames=frames,
         )
-
-        def fold(v: Array) -> Array:  # [B, T, H, W, C] → [B·T, H, W, C]
-            return v.reshape(clips * frames, *v.shape[2:])
-
-        def unfold(v: Array) -> Array:  # [B·T, H, W, C] → [B, T, H, W, C]
-            return v.reshape(clips, frames, *v.shape[1:])
 
         def attend(v: Array, relu: bool) -> Array:  # [B·T, H, W, C], folded
             attention = Attention(
                 self.attention, self.bn_momentum, self.bn_group_size, relu, name="attention"
             )
-            return fold(attention(unfold(v), train))
+            return fold_frames(attention(unfold_frames(v, frames), train))
 
         y = temporal_shift(x, self.fold_div) if self.temporal == "tsm" else x
-        y = conv(self.width, (1, 1), name="conv1")(fold(y))
+        y = conv(self.width, (1, 1), name="conv1")(fold_frames(y))
         y = nn.relu(norm(name="bn1")(y))
         if site == "after_conv1":
             y = attend(y, relu=False)
         # Torch pads by one on every side; "SAME" would pad a strided convolution on one side only.
         y = conv(self.width, (3, 3), strides=self.stride, padding=1, name="conv2")(y)
         y = norm(name="bn2")(y)
-        # The attention applies the ReLU before `fold`, because XLA for GPUs fuses nothing across a
-        # reshape: a ReLU after it would write its mask to memory.
+        # The attention applies the ReLU before `fold_frames`, because XLA for GPUs fuses nothing
+        # across a reshape: a ReLU after it would write its mask to memory.
         y = attend(y, relu=True) if site == "after_conv2" else nn.relu(y)
         y = conv(EXPANSION * self.width, (1, 1), name="conv3")(y)
         y = norm(name="bn3")(y)
         if site == "after_conv3":
             y = attend(y, relu=False)
 
-        shortcut = fold(x)
+        shortcut = fold_frames(x)
         if shortcut.shape != y.shape:
             shortcut = conv(
                 EXPANSION * self.width, (1, 1), strides=self.stride, name="shortcut_conv"
             )(shortcut)
             shortcut = norm(name="shortcut_bn")(shortcut)
-        return unfold(residual_relu(y, shortcut))
+        return unfold_frames(residual_relu(y, shortcut), frames)
 
 
 _RematBottleneck = nn.remat(Bottleneck, static_argnums=2)  # argument 2 is `train`

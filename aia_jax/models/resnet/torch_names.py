@@ -14,6 +14,23 @@ import numpy as np
 
 from aia_jax.errors import UserError
 from aia_jax.models.attention.expression import module_names
+from aia_jax.models.resnet.placement import has_shift
+from aia_jax.models.resnet.torch_shift import compare_start, contradiction, shown_fields
+
+__all__ = [
+    "SIZE_FIELDS",
+    "compare_start",
+    "contradiction",
+    "describe_size",
+    "entries",
+    "is_backbone",
+    "optional_module",
+    "pretrained_source",
+    "recognise",
+    "reference_key",
+    "shown_fields",
+    "table",
+]
 
 Row = tuple[str, str, tuple[int, ...]]
 
@@ -117,9 +134,16 @@ def _is_counter(key: str) -> bool:
 
 
 def reference_key(key: str, model: nn.Module) -> str:
-    """The reference's name of a canonical key; the head is `new_fc` in a network with dropout."""
+    """The reference's name of a canonical key; the head is `new_fc` in a network with dropout.
+
+    Where the network shifts by TSM's own rule, the key says so as in TSM's released code.
+    """
     if key.startswith("fc.") and model.dropout > 0:
         return key.replace("fc.", "new_fc.")
+    if model.temporal == "tsm" and model.shift_blocks == "tsm":
+        match = re.fullmatch(r"layer(\d+)\.(\d+)\.conv1\.weight", key)
+        if match and has_shift(model.stages, int(match[1]) - 1, int(match[2]), "tsm"):
+            key = key.replace("conv1.", "conv1.net.")
     return f"base_model.{key}"
 
 
@@ -198,6 +222,7 @@ def recognise(state_dict: Mapping[str, np.ndarray]) -> str | None:
     size = describe_size(shapes)
     if size is None:
         return None
+    shift = shown_fields(state_dict)  # raises for a shift that no network here has
 
     head = "no head"
     if "fc.weight" in shapes:
@@ -216,8 +241,9 @@ def recognise(state_dict: Mapping[str, np.ndarray]) -> str | None:
             "a network of the AIA authors', or one that --to-torch wrote: "
             f"{size}, {head}; {modules}"
         )
-    if any(".net." in key for key in state_dict):
-        return f"mit-han-lab's TSM: {size}, {head}"
+    if shift:
+        rule = f", model.shift_blocks={shift['shift_blocks']}" if "shift_blocks" in shift else ""
+        return f"mit-han-lab's TSM: {size}, {head}{rule}"
     if any("base_model." in key for key in state_dict):
         return f"a TSN or TSM with the AIA authors' names: {size}, {head}"
     return f"a plain ResNet with torchvision's and timm's names: {size}, {head}"
