@@ -5,6 +5,7 @@ import numpy as np
 import simplejpeg
 
 from aia_jax.video.colour import MATRICES, to_jpeg_colours
+from aia_jax.video.orientation import Orientation
 from aia_jax.video.resize import Box, resize_box
 
 # 8-bit Y'CbCr in three planes, which nearly every video decodes to. "yuvj" has the full range.
@@ -14,7 +15,9 @@ _PLANAR_FORMATS = frozenset(
 _FULL_RANGE = 2  # FFmpeg's AVColorRange
 
 
-def encode_frame(frame: av.VideoFrame, shape: tuple[int, int], turns: int, quality: int) -> bytes:
+def encode_frame(
+    frame: av.VideoFrame, shape: tuple[int, int], orientation: Orientation, quality: int
+) -> bytes:
     """Resizes, turns and compresses one frame.
 
     Resizing comes first, because fewer pixels are left to turn then.
@@ -22,13 +25,13 @@ def encode_frame(frame: av.VideoFrame, shape: tuple[int, int], turns: int, quali
     Args:
         frame: as decoded.
         shape: (height, width) of the JPEG, after turning.
-        turns: quarter turns, counter-clockwise.
+        orientation: puts the frame upright.
         quality: of the JPEG.
     """
-    height, width = shape[::-1] if turns % 2 else shape
+    height, width = shape[::-1] if orientation.transpose else shape
     if frame.format.name not in _PLANAR_FORMATS or frame.colorspace not in MATRICES:
         pixels = resize(frame.to_ndarray(format="rgb24"), height, width)
-        return encode_rgb(np.rot90(pixels, turns), quality)
+        return encode_rgb(orientation.apply(pixels), quality)
     half = ((height + 1) // 2, (width + 1) // 2)
     shapes = [(height, width), half, half]  # Y, Cb, Cr
     planes = [
@@ -36,8 +39,19 @@ def encode_frame(frame: av.VideoFrame, shape: tuple[int, int], turns: int, quali
     ]
     full_range = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
     planes = to_jpeg_colours(planes, frame.colorspace, full_range)
-    planes = [np.ascontiguousarray(np.rot90(plane, turns)) for plane in planes]
-    return simplejpeg.encode_jpeg_yuv_planes(*planes, quality=quality)
+    luma, *chroma = (np.ascontiguousarray(orientation.apply(plane)) for plane in planes)
+    return simplejpeg.encode_jpeg_yuv_planes(_repeat_edges(luma), *chroma, quality=quality)
+
+
+def _repeat_edges(luma: np.ndarray) -> np.ndarray:
+    """Puts a copy of the last row and column in memory behind an odd height and width.
+
+    libjpeg reads luma in blocks of 2×2 pixels, also beyond such an edge.
+    """
+    height, width = luma.shape
+    if height % 2 == width % 2 == 0:
+        return luma
+    return np.pad(luma, ((0, height % 2), (0, width % 2)), mode="edge")[:height, :width]
 
 
 def _pixels(plane: av.video.plane.VideoPlane) -> np.ndarray:

@@ -63,7 +63,10 @@ class FrameFormat:
     Attributes:
         size: of the frames.
         quality: of the JPEGs, 1 to 100.
+        frame_names: the pictures that are the frames of a folder or archive, as in
+            `detect_frame_names`; "": found by looking.
     """
 
     size: FrameSize
     quality: int = DEFAULT_QUALITY
+    frame_names: str = ""

@@ -1,7 +1,7 @@
 """The pictures of one long video, in a folder or in a .tar archive, found by their numbers.
 
 Hundreds of segments are cut out of one such video, so each process lists its pictures once. The
-list is arrays of numbers: 12 bytes a picture of an archive, 4 bytes a picture of a folder.
+list is arrays of numbers: 16 bytes a picture of an archive, 8 bytes a picture of a folder.
 """
 
 import re
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aia_jax.video.frame_folder import FrameNames, detect_frame_names
+from aia_jax.video.frame_folder import FrameNames, FrameNamesError, detect_frame_names
+from aia_jax.video.picture import read_picture_file
 
 _CACHED_STORES = 512  # in each process
 _BLOCK = 512  # bytes; every file in an archive begins at a multiple of it
@@ -26,11 +27,12 @@ class PictureStore:
     Attributes:
         source: the folder or archive.
         pattern: of their names, as "frame_%010d.jpg".
-        numbers: int32 [N], ascending, taken from the names.
+        numbers: int64 [N], ascending, taken from the names, which may be dates.
         names: all N names where `pattern % number` differs from one of them, else empty.
         blocks: int32 [N], the start of each picture in the archive in blocks of 512 bytes; empty
             for a folder.
         lengths: int32 [N], the bytes of each picture in the archive; empty for a folder.
+        others: as in `FrameNames`.
     """
 
     source: Path
@@ -39,6 +41,7 @@ class PictureStore:
     names: tuple[str, ...]
     blocks: np.ndarray
     lengths: np.ndarray
+    others: str = ""
 
     @property
     def is_archive(self) -> bool:
@@ -52,12 +55,13 @@ class PictureStore:
         """Yields the name and the content of the pictures at these positions.
 
         Raises:
-            OSError: if a picture cannot be read.
+            OSError: if the archive cannot be read.
+            UnreadableVideo: if a picture of a folder cannot be read.
         """
         if not self.is_archive:
             for position in positions:
                 name = self.name(position)
-                yield name, (self.source / name).read_bytes()
+                yield name, read_picture_file(self.source / name)
             return
         with self.source.open("rb") as archive:
             for position in positions:
@@ -66,8 +70,12 @@ class PictureStore:
 
 
 @lru_cache(_CACHED_STORES)
-def open_store(source: Path) -> PictureStore:
+def open_store(source: Path, frame_names: str = "") -> PictureStore:
     """Lists the pictures of a folder, or of a .tar archive with any folders inside.
+
+    Args:
+        source: the folder or archive.
+        frame_names: the pictures to take, as in `detect_frame_names`.
 
     Raises:
         FrameNamesError: if the names do not tell the order of the pictures.
@@ -75,14 +83,22 @@ def open_store(source: Path) -> PictureStore:
         tarfile.TarError: if the archive is damaged.
     """
     if source.is_dir():
-        names = detect_frame_names(path.name for path in source.iterdir())
+        names = detect_frame_names((path.name for path in source.iterdir()), frame_names)
         empty = np.empty(0, np.int32)
         return PictureStore(
-            source, names.pattern, _numbers(names), _irregular_names(names), empty, empty
+            source,
+            names.pattern,
+            _numbers(names),
+            _irregular_names(names),
+            empty,
+            empty,
+            names.others,
         )
     members = dict(_members(source))
-    names = detect_frame_names(members)
+    names = detect_frame_names(members, frame_names)
     blocks, lengths = np.array([members[name] for name in names.files], np.int64).T
+    if lengths.max() > np.iinfo(np.int32).max:
+        raise FrameNamesError(f"{names.files[lengths.argmax()]!r} is too large for a picture")
     return PictureStore(
         source,
         names.pattern,
@@ -90,6 +106,7 @@ def open_store(source: Path) -> PictureStore:
         _irregular_names(names),
         (blocks // _BLOCK).astype(np.int32),
         lengths.astype(np.int32),
+        names.others,
     )
 
 
@@ -107,7 +124,10 @@ def _members(archive: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _numbers(names: FrameNames) -> np.ndarray:
-    return np.array([int(re.search(r"(\d+)\.\w+$", name)[1]) for name in names.files], np.int32)
+    numbers = [int(re.search(r"(\d+)\.\w+$", name)[1]) for name in names.files]
+    if numbers[-1] > np.iinfo(np.int64).max - 1:
+        raise FrameNamesError(f"the frame number of {names.files[-1]!r} is too large")
+    return np.array(numbers, np.int64)
 
 
 def _irregular_names(names: FrameNames) -> tuple[str, ...]:

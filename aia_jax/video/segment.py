@@ -3,34 +3,28 @@
 A segment begins and ends at the exact frame, and the frames before it are not read.
 """
 
+import math
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
 
-from aia_jax.video.decode import (
-    DecodedVideo,
-    UnreadableVideo,
-    open_video,
-    promised_end,
-    quarter_turns,
-    read_picture,
-    stored_shape,
-    video_stream,
-)
+from aia_jax.video.decode import DecodedVideo, picture_shape, stored_shape
 from aia_jax.video.encode import encode_frame, encode_rgb, resize
+from aia_jax.video.faults import UnreadableVideo, check_regular, named_faults
 from aia_jax.video.frame_folder import FrameNamesError, find_gaps, format_gaps
 from aia_jax.video.frame_size import FrameSize
+from aia_jax.video.frame_spool import FrameSpool
+from aia_jax.video.orientation import frame_orientation
+from aia_jax.video.picture import read_picture
 from aia_jax.video.picture_store import PictureStore, open_store
+from aia_jax.video.video_file import SeekMissed, VideoFile
 
-_SAME_TIME = 1e-4  # seconds; time stamps are rounded, in some containers to milliseconds
-# A file counts as cut off if its frames end this long before both the end of the segment and the
-# end of the file according to its header.
-_EARLY_SECONDS = 1.0
+# Seconds before a segment to which decoding goes back: FFmpeg misses the key frame before it in
+# streams that have no list of key frames (MPEG-TS and MPEG-PS).
+_SEEK_BACK = (0.0, 2.0, 10.0, 40.0)
 # How a segment's text names its unit. The text is part of bad.txt, of video ids and of the checksum
 # by which an unfinished preparation is recognised, so it must not change.
 _UNIT_NAMES = {"seconds": "seconds", "numbers": "numbers", "positions": "places"}
@@ -53,13 +47,27 @@ class Segment:
 
     def __str__(self) -> str:
         last = self.stop if self.unit == "seconds" else self.stop - 1
-        return f"{_UNIT_NAMES[self.unit]} {self.start:.12g} to {last:.12g}"
+        return f"{_UNIT_NAMES[self.unit]} {_format(self.start)} to {_format(last)}"
+
+
+def _format(number: int | float) -> str:
+    try:
+        return f"{number:.12g}"
+    except OverflowError:  # an integer beyond all floats
+        return "infinity" if number > 0 else "-infinity"
 
 
 def decode_segment(
-    source: Path, segment: Segment | None, size: FrameSize, quality: int
+    source: Path,
+    segment: Segment | None,
+    size: FrameSize,
+    quality: int,
+    sink: list[bytes] | FrameSpool | None = None,
+    frame_names: str = "",
 ) -> DecodedVideo:
     """Reads a segment of a video file, of a folder of pictures or of a .tar archive of pictures.
+
+    Segments that follow one another hold each frame once.
 
     Args:
         source: the file, folder or archive.
@@ -67,22 +75,33 @@ def decode_segment(
             of pictures, those whose number or position does. None reads a whole archive.
         size: of the stored frames.
         quality: of the JPEGs, 1 to 100.
+        sink: takes the frames; None: a new list.
+        frame_names: the pictures to take, as in `detect_frame_names`.
 
     Raises:
         UnreadableVideo: if one of the frames cannot be read, or the segment has no frame.
     """
-    try:
-        if source.is_dir() or source.suffix.lower() == ".tar":
-            return _decode_pictures(open_store(source), segment, size, quality)
-        return _decode_file(source, segment, size, quality)
-    except (FrameNamesError, tarfile.TarError) as error:
-        raise UnreadableVideo(str(error)) from error
-    except (av.error.FFmpegError, OSError) as error:
-        raise UnreadableVideo(error.strerror or str(error)) from error
+    sink = [] if sink is None else sink
+    with named_faults():
+        if segment is not None and not segment.start < segment.stop:  # also where one is NaN
+            raise UnreadableVideo(f"the {segment} are no part of a video: none lies between them")
+        try:
+            if source.is_dir() or source.suffix.lower() == ".tar":
+                if not source.is_dir():
+                    check_regular(source)
+                store = open_store(source, frame_names)
+                return _decode_pictures(store, segment, size, quality, sink)
+            return _decode_file(source, segment, size, quality, sink)
+        except (FrameNamesError, tarfile.TarError) as error:
+            raise UnreadableVideo(str(error)) from error
 
 
 def _decode_pictures(
-    store: PictureStore, segment: Segment | None, size: FrameSize, quality: int
+    store: PictureStore,
+    segment: Segment | None,
+    size: FrameSize,
+    quality: int,
+    sink: list[bytes] | FrameSpool,
 ) -> DecodedVideo:
     count = len(store.numbers)
     if segment is None:
@@ -94,20 +113,23 @@ def _decode_pictures(
     if segment.unit == "positions":
         positions = range(min(int(segment.start), count), min(int(segment.stop), count))
     else:
-        positions = range(*np.searchsorted(store.numbers, (segment.start, segment.stop)).tolist())
+        # A number that NumPy's integers cannot hold lies behind all names, as the last one does.
+        span = [min(number, int(store.numbers[-1]) + 1) for number in (segment.start, segment.stop)]
+        positions = range(*np.searchsorted(store.numbers, span).tolist())
     if not positions:
         raise UnreadableVideo(
             f"no frame in the {segment}; there are numbers {store.numbers[0]} to "
             f"{store.numbers[-1]}"
         )
-    frames, shape = [], None
+    shape = None
     for name, content in store.read(positions):
         pixels = read_picture(content, name)
-        shape = shape or size.stored_shape(*pixels.shape[:2])
-        frames.append(encode_rgb(resize(pixels, *shape), quality))
-    form = f"{store.pattern} from {store.numbers[0]}{' in .tar' if store.is_archive else ''}"
+        shape = shape or picture_shape(pixels, size)
+        sink.append(encode_rgb(resize(pixels, *shape), quality))
+    place = " in .tar" if store.is_archive else ""
+    form = f"{store.pattern} from {store.numbers[0]}{place}{store.others}"
     gaps = _missing_numbers(store, positions, segment)
-    return DecodedVideo(frames, len(frames), 0.0, *shape, form=form, gaps=gaps)
+    return DecodedVideo(sink, len(positions), 0.0, *shape, form=form, gaps=gaps)
 
 
 def _missing_numbers(store: PictureStore, positions: range, segment: Segment) -> str:
@@ -120,64 +142,43 @@ def _missing_numbers(store: PictureStore, positions: range, segment: Segment) ->
     return format_gaps(find_gaps(numbers))
 
 
-def _decode_file(path: Path, segment: Segment, size: FrameSize, quality: int) -> DecodedVideo:
+def _decode_file(
+    path: Path, segment: Segment, size: FrameSize, quality: int, sink: list[bytes] | FrameSpool
+) -> DecodedVideo:
     if segment.unit != "seconds":
         raise UnreadableVideo("the part of a video file is to be given in seconds")
-    frames, shape = [], None
-    with open_video(path) as container:
-        stream = video_stream(container)
-        stream.codec_context.thread_count = 1  # the other cores decode other videos
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
-        origin = float((stream.start_time or 0) * stream.time_base)
-        end = None
-        for frame in _frames_from(container, stream, origin + segment.start):
-            end = frame.time - origin
-            if end > segment.stop - _SAME_TIME:
+    for seconds_back in _SEEK_BACK:
+        if segment.start - seconds_back <= 0:
+            break
+        with VideoFile(path) as video:
+            if video.is_numbered:
                 break
-            if frame.is_corrupt:
-                raise UnreadableVideo(f"the frame at {end:.2f} s is damaged")
-            turns = quarter_turns(frame)
-            shape = shape or stored_shape(frame, turns, size)
-            frames.append(encode_frame(frame, shape, turns, quality))
-        if not frames:
-            raise UnreadableVideo(f"no frame in the {segment}")
-        promised = promised_end(container, stream) - origin
-        if end + (1 / fps if fps else 0) < min(segment.stop, promised) - _EARLY_SECONDS:
-            raise UnreadableVideo(
-                f"cut off: its frames end at {end:.1f} s, the file's header promises "
-                f"{promised:.1f} s"
-            )
-        return DecodedVideo(frames, len(frames), fps, *shape, form=stream.codec_context.name)
+            try:
+                video.seek(segment.start - seconds_back)
+                return _decode_range(video, segment, size, quality, sink)
+            except SeekMissed:
+                continue
+    with VideoFile(path) as video:
+        return _decode_range(video, segment, size, quality, sink)
 
 
-def _frames_from(
-    container: av.container.InputContainer, stream: av.VideoStream, start: float
-) -> Iterator[av.VideoFrame]:
-    """Yields the frames from `start` on, a time stamp of the stream in seconds."""
-    first = True
-    for frame in _seek_and_decode(container, stream, start):
-        if frame.time is None:
-            raise UnreadableVideo("frames without times: no segment can be cut out of this file")
-        if first and frame.time > start + _SAME_TIME and start > 0:
-            # The file jumped behind the start, so everything is decoded from the beginning.
-            container.seek(0)
-            yield from (
-                frame
-                for frame in container.decode(stream)
-                if frame.time is not None and frame.time >= start - _SAME_TIME
-            )
-            return
-        first = False
-        if frame.time >= start - _SAME_TIME:
-            yield frame
-
-
-def _seek_and_decode(
-    container: av.container.InputContainer, stream: av.VideoStream, start: float
-) -> Iterator[av.VideoFrame]:
-    """Decodes from the last key frame before `start`, or from the beginning if seeking fails."""
-    try:
-        container.seek(max(0, int(start / stream.time_base)), stream=stream)
-    except av.error.FFmpegError:
-        container.seek(0)
-    yield from container.decode(stream)
+def _decode_range(
+    video: VideoFile,
+    segment: Segment,
+    size: FrameSize,
+    quality: int,
+    sink: list[bytes] | FrameSpool,
+) -> DecodedVideo:
+    # A few files have frames before the time at which they say that they begin.
+    start = segment.start if segment.start > 0 else -math.inf
+    shape, count = None, 0
+    for frame in video.frames(start, segment.stop):
+        orientation = frame_orientation(frame)
+        shape = shape or stored_shape(frame, orientation, size)
+        sink.append(encode_frame(frame, shape, orientation, quality))
+        count += 1
+    end_checked = not video.at_end or video.check_end(segment.stop)
+    if shape is None:
+        raise UnreadableVideo(f"no frame in the {segment}")
+    form = video.stream.codec_context.name
+    return DecodedVideo(sink, count, video.fps, *shape, form=form, end_checked=end_checked)

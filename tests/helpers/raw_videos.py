@@ -14,6 +14,10 @@ CODECS = {
     ".mkv": "libx264",
     ".webm": "libvpx",
     ".avi": "mpeg4",
+    ".ts": "libx264",
+    ".mpg": "mpeg2video",
+    ".wmv": "wmv2",
+    ".gif": "gif",
 }
 
 
@@ -79,9 +83,10 @@ def remux(
     path: Path,
     shift_seconds: float = 0.0,
     rotation: int = 0,
+    matrix: Sequence[int] = (),
     options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Copies a video's packets with a rotation, muxer options and earlier time stamps.
+    """Copies a video's packets with a rotation or display matrix, options and earlier time stamps.
 
     An edit list hides the frames that `shift_seconds` moves before the start.
     """
@@ -89,6 +94,8 @@ def remux(
         track = new.add_stream_from_template(old.streams.video[0])
         if rotation:
             track.set_display_rotation(rotation)
+        if matrix:
+            track.set_display_matrix(matrix)
         for packet in old.demux(old.streams.video[0]):
             if packet.dts is not None:
                 ticks = round(shift_seconds / packet.time_base)

@@ -50,6 +50,21 @@ def test_odd_sides(tmp_path):
     assert np.abs(decoded(video.frames) - np.stack(frames)).max() <= 4
 
 
+@pytest.mark.parametrize(("height", "width"), [(63, 96), (64, 85), (63, 85)])
+def test_odd_sides_have_the_same_bytes_each_time(tmp_path, height, width):
+    """libjpeg reads a row and a column beyond an odd edge: those must be copies, not any memory."""
+    path = write_video(tmp_path / "a.mp4", numbered_frames(6, 64, 96))
+    results = set()
+    for level in range(6):
+        np.full((height + 1, width + 1), 40 * level, np.uint8)  # fills memory that is free again
+        results.add(tuple(decode(path, FrameSize(height=height, width=width), 90).frames))
+    assert len(results) == 1
+    video = decode(path, FrameSize(height=height, width=width), 100)
+    edges = decoded(video.frames)
+    assert np.abs(edges[:, -1] - edges[:, -2]).max() < 12
+    assert np.abs(edges[:, :, -1] - edges[:, :, -2]).max() < 12
+
+
 @pytest.mark.parametrize(
     ("size", "height", "width", "stored"),
     [
@@ -258,7 +273,7 @@ def test_broken_folders_say_what_is_wrong(tmp_path):
     assert reason(folder) == "frame 00003.jpg is empty"
     (folder / "00003.jpg").write_bytes(b"GIF89a")
     assert reason(folder) == "frame 00003.jpg is neither JPEG nor PNG"
-    write_frames(folder, numbered_frames(4, 24, 32), "flow_%05d.jpg")
+    write_frames(folder, numbered_frames(4, 24, 32), "other_%05d.jpg")
     assert "two kinds of frame names" in reason(folder)
 
 
