@@ -7,6 +7,7 @@ import sys
 
 from aia_jax.errors import exit_status
 from aia_jax.prepare.command import main
+from aia_jax.processes.ending import leave
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(leave(exit_status(main)))

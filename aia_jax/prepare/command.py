@@ -1,6 +1,7 @@
 """The command `prepare_data.py`: its options and its checks, then the preparation."""
 
 import argparse
+import os
 import re
 import shlex
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from aia_jax.errors import Stopped, UserError
+from aia_jax.errors import Stopped, UserError, shorten
 from aia_jax.prepare import tools
 from aia_jax.prepare.cluster import ClusterPool
 from aia_jax.prepare.manifest import make_plan
@@ -21,6 +22,7 @@ from aia_jax.prepare.raw_folder import abbreviate
 from aia_jax.prepare.readers import READERS
 from aia_jax.prepare.summary import print_found, print_result
 from aia_jax.prepare.write import prepare
+from aia_jax.processes.ending import ignore_stop_signals
 from aia_jax.video.decode import cores
 from aia_jax.video.frame_size import DEFAULT_QUALITY, FrameFormat, FrameSize
 
@@ -41,6 +43,8 @@ nothing done; 75 stopped, run again to go on. 1 also if it could not be finished
 died or the disk is full (run again to go on), or no video of a split could be read. Then there is
 no OUT/dataset_info.json, which is written last.
 """
+_SIZE, _OWN_SIZE = "240x320", "short256"  # of the paper's data sets, and of own videos
+_LONGEST_NAME = 100  # letters; file systems take 255, of which a shard's number and host need some
 # Options that do not change the bytes of the result.
 _NOT_IN_PLAN = ("data_set", "raw", "out", "workers", "scheduler", "name")
 
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, _stop)
     if options.data_set in tools.TOOLS:
         return tools.TOOLS[options.data_set](options)
-    frame_format = FrameFormat(FrameSize.parse(options.size), options.quality)
+    frame_format = FrameFormat(FrameSize.parse(options.size), options.quality, options.frames or "")
     if not 1 <= options.quality <= 100:
         raise UserError(f"--quality {options.quality}: JPEG qualities are 1 to 100")
     if options.workers < 1 or options.videos_per_shard < 0:
@@ -114,6 +118,8 @@ def _make_parser() -> argparse.ArgumentParser:
             formatter_class=raw_text,
         )
         _add_options(command)
+        if not getattr(reader, "RECIPE", ""):  # own videos: a portrait clip is not stretched
+            command.set_defaults(size=_OWN_SIZE)
         reader.add_arguments(command)
     tools.add_parsers(commands)
     return parser
@@ -132,7 +138,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        default="240x320",
+        default=_SIZE,
         help="of the stored frames: HEIGHTxWIDTH in pixels, or shortN: short side N, "
         "proportions kept (default: %(default)s)",
     )
@@ -142,6 +148,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_QUALITY,
         metavar="N",
         help="of the stored JPEGs, 1 to 100 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--frames",
+        metavar="PATTERN",
+        help="which pictures of a folder or archive are its frames, as 'img_*.jpg' (default: the "
+        "only kind; of RGB pictures and optical flow the RGB ones)",
     )
     parser.add_argument(
         "--splits",
@@ -180,6 +192,17 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _check_folders(options: argparse.Namespace) -> tuple[Path, Path]:
     """The absolute paths of the raw folder and of the output folder."""
     raw, out = Path(options.raw), Path(options.out)
+    for option, path in (("--raw", raw), ("--out", out)):
+        try:
+            os.stat(path)  # noqa: PTH116
+            path.resolve()
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # said below, or made
+        except (OSError, RuntimeError, ValueError) as error:  # Runtime: links that form a loop
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UserError(
+                f"{option} {shorten(path)} cannot be used ({reason}); give another folder"
+            ) from error
     if not raw.is_dir():
         found = "is a file; unpack it and give the folder" if raw.exists() else "does not exist"
         raise UserError(f"--raw {raw} {found}")
@@ -199,6 +222,11 @@ def _select(dataset: RawDataset, options: argparse.Namespace) -> RawDataset:
         raise UserError(
             f"--name {name}: a letter first, then letters, digits and underscores (it becomes part "
             "of file names)"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise UserError(
+            f"the data set's name {shorten(name)} has {len(name)} letters and becomes part of file "
+            f"names; give one of at most {_LONGEST_NAME} with --name"
         )
     if options.splits:
         found = sorted({video.split for video in videos})
@@ -237,6 +265,7 @@ def _command_line(options: argparse.Namespace, plan: dict[str, Any]) -> str:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    ignore_stop_signals()  # a second one would interrupt the end of the workers
     raise Stopped(
         f"by {signal.Signals(number).name}; the finished shards are kept: run the same command "
         "again to go on"

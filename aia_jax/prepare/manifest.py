@@ -23,6 +23,13 @@ _PACKAGES = (
     "google-crc32c",
     "tensorflow-datasets",
 )
+# What a split's summary has in every version of this program.
+SUMMARY_KEYS = frozenset(
+    (
+        *("expected", "found", "missing", "bad", "frames", "bytes", "shards", "videos_per_class"),
+        *("sources", "missing_frame_numbers"),
+    )
+)
 _MOST_VALUES = 20  # of a distribution; the rest are added up as "other"
 
 
@@ -109,8 +116,14 @@ def summarize_split(
             f"{h}x{w}" for h, w in zip(index.height.tolist(), index.width.tolist(), strict=True)
         ),
         "sources": _most_common(sum((note.forms for note in notes), Counter())),
+        "end_unchecked": sum(note.end_unchecked for note in notes),
         "missing_frame_numbers": {
             video_id: gaps for note in notes for video_id, gaps in note.gaps.items()
+        },
+        "other_lengths": {
+            video_id: list(counts)
+            for note in notes
+            for video_id, counts in note.other_lengths.items()
         },
     }
 

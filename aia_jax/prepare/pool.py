@@ -1,21 +1,30 @@
 """The processes that work on shards: started, watched, their progress shown, and ended."""
 
 import multiprocessing
-import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aia_jax.prepare.worker_slots import WorkerSlots, run_in_slot, use_slots
+from aia_jax.processes.children import deaf_children, start_child
+from aia_jax.processes.silence import (
+    END_SECONDS,
+    WARN_SECONDS,
+    SilenceWatch,
+    WorkerLost,
+    describe_death,
+    describe_state,
+)
+
 _UPDATE_SECONDS = 0.5  # between two looks at the workers' counters
+_END_SECONDS = 10.0  # that workers have to end by themselves
 _LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 RUN_AGAIN = "the finished shards are kept: run the same command again to go on"
 
@@ -27,41 +36,108 @@ class PreparationError(Exception):
 class LocalPool:
     """Worker processes on this machine.
 
-    Use it in a `with` block. If an exception leaves the block, the workers are ended at once.
+    Use it in a `with` block. If an exception leaves the block, the workers are killed at once: what
+    they have not finished is written again by the next run.
+
+    Args:
+        workers: how many.
+        warn_after: seconds without a sign of life of a worker that has a job, after which a line
+            names it.
+        end_after: seconds without one after which `check_workers` gives up.
     """
 
-    def __init__(self, workers: int):
+    def __init__(
+        self, workers: int, *, warn_after: float = WARN_SECONDS, end_after: float = END_SECONDS
+    ):
         self._older_children = set(multiprocessing.active_children())
-        self._counters = _Counters()
+        self._children: set[Any] = set()
+        self._slots = WorkerSlots(workers)
+        self._watches = [SilenceWatch(warn_after, end_after) for _ in range(workers)]
+        self._jobs: list[Any] = []
         # Not "fork": it would copy locks that other threads of this process hold.
         context = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(workers, context, _start_worker, (self._counters,))
+        self._executor = ProcessPoolExecutor(workers, context, _start_worker, (self._slots,))
 
     def __enter__(self) -> "LocalPool":
         return self
 
     def __exit__(self, kind: type | None, *exception) -> None:
+        self._find_children()
         if kind is not None:
-            for process in set(multiprocessing.active_children()) - self._older_children:
-                process.terminate()
-        self._executor.shutdown()
+            for process in self._children:
+                process.kill()
+        # Waits in a thread: a worker that is stuck must not hold up the end.
+        ending = threading.Thread(target=self._executor.shutdown, daemon=True)
+        ending.start()
+        ending.join(_END_SECONDS)
+        if ending.is_alive():
+            for process in self._children:
+                process.kill()
+            ending.join(_END_SECONDS)
+
+    def _find_children(self) -> None:
+        """Keeps the objects of the processes, because they tell how a process ended."""
+        self._children |= set(multiprocessing.active_children()) - self._older_children
 
     def submit(self, function: Callable, job: Any) -> Future:
         """Queues `function(job)` for a worker."""
-        return self._executor.submit(function, job)
+        self._jobs.append(job)
+        with deaf_children():
+            future = self._executor.submit(run_in_slot, len(self._jobs) - 1, function, job)
+        self._find_children()
+        return future
 
     def progress(self) -> tuple[int, int]:
         """Videos and bytes that the workers have done so far."""
-        return self._counters.read()
+        slots = self._slots.read()
+        return sum(slot.videos for slot in slots), sum(slot.num_bytes for slot in slots)
+
+    def check_workers(self) -> None:
+        """Looks whether workers are silent; call it about once a second.
+
+        Raises:
+            PreparationError: a worker that has a job has been silent for too long.
+        """
+        self._find_children()
+        slots = self._slots.read()
+        nobody = not any(slot.pid for slot in slots)  # then the first worker stands for all
+        for number, (slot, watch) in enumerate(zip(slots, self._watches, strict=True)):
+            waited_for = slot.job or (nobody and number == 0)
+            sign = (slot.job, slot.signs) if waited_for else time.monotonic()
+            try:
+                watch.check(sign, lambda number=number: self._name(number, state=True))
+            except WorkerLost as lost:
+                raise PreparationError(f"{lost}; {RUN_AGAIN}") from lost
+
+    def _name(self, number: int, *, state: bool = False) -> str:
+        slot = self._slots.read()[number]
+        if not slot.pid:
+            return f"worker {number + 1} (which has not started yet)"
+        system = describe_state(slot.pid) if state else ""
+        at = f" at {_describe_job(self._jobs[slot.job - 1], slot.done)}" if slot.job else ""
+        return f"worker {number + 1} (process {slot.pid}){system}{at}"
 
     def explain(self, error: BaseException) -> str:
         """Explains a job's error that is about the pool; empty if it is about the job."""
-        if isinstance(error, BrokenProcessPool):
-            return (
-                f"a worker process was killed, perhaps for its memory; {RUN_AGAIN}, "
-                "perhaps with fewer --workers"
-            )
-        return ""
+        if not isinstance(error, BrokenProcessPool):
+            return ""
+        self._find_children()
+        # Only the first one that died has an exit code yet: the others are killed later.
+        dead = next((one for one in self._children if one.exitcode), None)
+        numbers = {slot.pid: number for number, slot in enumerate(self._slots.read())}
+        if dead is None or dead.pid not in numbers:
+            death = describe_death(dead.exitcode) if dead else "has died"
+            return f"a worker process {death}; {RUN_AGAIN}, perhaps with fewer --workers"
+        return (
+            f"{self._name(numbers[dead.pid])} {describe_death(dead.exitcode)}; {RUN_AGAIN}, "
+            "perhaps with fewer --workers"
+        )
+
+
+def _describe_job(job: Any, done: int) -> str:
+    """Which video of a job a worker is at; of a job without videos, which file."""
+    videos = getattr(job, "videos", ())
+    return str(videos[done].source) if done < len(videos) else str(getattr(job, "path", job))
 
 
 def run_jobs(
@@ -82,7 +158,8 @@ def run_jobs(
             results in the order of its jobs.
 
     Raises:
-        PreparationError: if a process dies, or a file cannot be read or written.
+        PreparationError: if a process dies or is silent for too long, or a file cannot be read or
+            written.
     """
     with progress:
         futures = {
@@ -95,6 +172,7 @@ def run_jobs(
             }
             wait(pending, _UPDATE_SECONDS, FIRST_COMPLETED)
             progress.update(*pool.progress())
+            pool.check_workers()
             _raise_first_error(pool, futures)
             finished = [
                 group
@@ -167,45 +245,7 @@ class ProgressReport:
             )
 
 
-class _Counters:
-    """Videos and bytes done so far, in memory that the processes of this machine share."""
-
-    def __init__(self):
-        self._values = multiprocessing.get_context("spawn").Array("q", 2)
-
-    def add(self, videos: int, num_bytes: int) -> None:
-        with self._values.get_lock():
-            self._values[0] += videos
-            self._values[1] += num_bytes
-
-    def read(self) -> tuple[int, int]:
-        """Returns the videos and the bytes."""
-        with self._values.get_lock():
-            return self._values[0], self._values[1]
-
-
-_counters: _Counters | None = None  # set in each worker process of a `LocalPool`
-
-
-def _start_worker(counters: _Counters) -> None:
+def _start_worker(slots: WorkerSlots) -> None:
     """Sets up a worker process of `LocalPool`."""
-    global _counters
-    _counters = counters
-    # A terminal sends Ctrl-C to the workers too; the parent ends them itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    """Ends this worker when its parent dies.
-
-    Otherwise the workers of a killed run would go on writing beside those of the next run.
-    """
-    connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-def count_progress(videos: int, num_bytes: int) -> None:
-    """Adds to the progress what this worker process has just done."""
-    if _counters is not None:  # the workers of a cluster have none
-        _counters.add(videos, num_bytes)
+    use_slots(slots)
+    start_child(slots.show_life)

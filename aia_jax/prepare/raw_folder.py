@@ -1,16 +1,27 @@
 """Searches raw folders: for annotation files, for videos by name, and for the text of errors."""
 
 import os
-from collections.abc import Sequence
+import re
+import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from aia_jax.errors import UserError
+from aia_jax.file_tree import folder_key, is_folder
+from aia_jax.shards.class_names import quote_name
 
 VIDEO_SUFFIXES = frozenset(
     (
         *(".mp4", ".m4v", ".webm", ".avi", ".mkv", ".mov", ".mpg", ".mpeg"),
-        *(".wmv", ".flv", ".3gp", ".ts", ".mts", ".m2ts", ".ogv"),
+        *(".wmv", ".flv", ".3gp", ".ts", ".mts", ".m2ts", ".ogv", ".gif"),
+    )
+)
+# Folders that other programs make beside a user's own: thumbnails, waste bins, archives' extras.
+_FOREIGN_FOLDERS = frozenset(
+    (
+        *("@eadir", "#recycle", "#snapshot", "$recycle.bin", "recycler", "thumbs", "__macosx"),
+        *("system volume information", "lost+found", "__pycache__"),
     )
 )
 
@@ -58,7 +69,7 @@ def find_optional_file(raw: Path, names: Sequence[str], folders: Sequence[str] =
     paths = (
         folder / name for folder in (raw, *(raw / folder for folder in folders)) for name in names
     )
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def find_option_file(raw: Path, name: str, option: str) -> Path:
@@ -68,7 +79,7 @@ def find_option_file(raw: Path, name: str, option: str) -> Path:
         UserError: if it is not there.
     """
     for path in (raw / name, Path(name)):
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113 (False also for a name that is too long)
             return path.resolve()
     raise UserError(
         f"{option} {name}: there is no such file, neither in {raw} nor in the current folder"
@@ -81,10 +92,35 @@ def first_folder(raw: Path, names: Sequence[str]) -> Path:
 
 
 def find_source(path: Path) -> Source | None:
-    """The video file, archive or folder of frames at a path; None if there is none."""
-    if path.is_dir():
+    """The video file, archive or folder of frames at a path; None if there is none.
+
+    What is there and cannot be looked at is found too: decoding it says why.
+    """
+    try:
+        status = path.stat()
+    except PermissionError:
         return Source(path, 0)
-    return Source(path, path.stat().st_size) if path.is_file() else None
+    except (OSError, ValueError):  # also of a path that is longer than the system allows
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return Source(path, 0)
+    return Source(path, status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def find_listed_source(raw: Path, name: str) -> tuple[str, Source | None]:
+    """The source that a list names, as people write it: also in quotes, or with backslashes.
+
+    Returns:
+        The name as it is understood, and the source; None if it is missing.
+    """
+    names = [name]
+    if re.fullmatch(r'"[^"]+"|\'[^\']+\'', name):
+        names.append(name[1:-1])
+    names += [other.replace("\\", "/") for other in names if "\\" in other]
+    for other in names:
+        if source := find_source(raw / other):
+            return other, source
+    return names[-1], None
 
 
 def find_sources(root: Path, depth: int, folders: bool = True) -> dict[str, Source]:
@@ -98,48 +134,96 @@ def find_sources(root: Path, depth: int, folders: bool = True) -> dict[str, Sour
     Returns:
         Files by their names without suffix, folders by their names. Of two with one name, it has
         the first in alphabetical order.
+
+    Raises:
+        UserError: if a folder cannot be read.
     """
+    return _find_sources(root, depth, folders, frozenset())
+
+
+def _find_sources(
+    root: Path, depth: int, folders: bool, above: frozenset[tuple[int, int] | None]
+) -> dict[str, Source]:
     found: dict[str, Source] = {}
+    above |= {folder_key(root)}
     for entry in visible_entries(root):
         stem, suffix = Path(entry.name).stem, Path(entry.name).suffix
-        if entry.is_dir():
+        if is_folder(entry):
             if depth > 1:
-                for name, source in find_sources(Path(entry.path), depth - 1, folders).items():
+                if folder_key(entry.path) in above:  # a link to a folder above
+                    continue
+                inner = _find_sources(Path(entry.path), depth - 1, folders, above)
+                for name, source in inner.items():
                     found.setdefault(name, source)
             elif folders:
                 found.setdefault(entry.name, Source(Path(entry.path), 0))
         elif suffix.lower() in VIDEO_SUFFIXES:
-            # A broken link is listed too; decoding it reports it as unreadable.
-            size = entry.stat().st_size if entry.is_file() else 0
-            found.setdefault(stem, Source(Path(entry.path), size))
+            found.setdefault(stem, Source(Path(entry.path), file_size(entry)))
     return found
 
 
+def file_size(entry: os.DirEntry) -> int:
+    """Bytes of a file; 0 for a broken link, which is listed too: decoding reports it."""
+    try:
+        return entry.stat().st_size if entry.is_file() else 0
+    except OSError:
+        return 0
+
+
 def visible_entries(folder: Path) -> list[os.DirEntry]:
-    """The entries of a folder that are not hidden, by name."""
-    with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-    return sorted(visible, key=lambda entry: entry.name)
+    """The entries of a folder by name, without hidden ones and folders that other programs made.
+
+    Raises:
+        UserError: if the folder cannot be read.
+    """
+    return [entry for entry in _entries(folder) if not is_foreign(entry)]
+
+
+def is_foreign(entry: os.DirEntry) -> bool:
+    """Whether an entry is hidden, or a folder that no user makes, as "@eaDir" or "__MACOSX"."""
+    name = entry.name
+    return name.startswith(".") or (
+        (name.lower() in _FOREIGN_FOLDERS or name.startswith("__MACOSX")) and is_folder(entry)
+    )
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders inside, by name; without hidden ones and the __MACOSX of macOS archives."""
-    with os.scandir(folder) as entries:
-        return sorted(
-            Path(entry.path)
-            for entry in entries
-            if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-        )
+    """The folders inside, by name; without those that `visible_entries` leaves out.
+
+    Raises:
+        UserError: if the folder cannot be read.
+    """
+    return [Path(entry.path) for entry in visible_entries(folder) if is_folder(entry)]
+
+
+def foreign_folders(folder: Path) -> list[str]:
+    """The names of the folders inside that other programs made; hidden ones are not listed."""
+    return [
+        entry.name
+        for entry in _entries(folder)
+        if is_foreign(entry) and not entry.name.startswith(".")
+    ]
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(
+            f"the folder {folder} cannot be read ({error.strerror}); allow reading it, or move it "
+            "out of the raw folder"
+        ) from error
 
 
 def describe_folder(folder: Path) -> str:
     """Lists a folder for an error, as "raw/a has 1.txt, 2.txt, b/, c/ and 4 more"."""
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in entries)
-    return f"{folder} has {abbreviate(names)}" if names else f"{folder} is empty"
+    names = [entry.name + "/" * is_folder(entry) for entry in _entries(folder)]
+    return f"{folder} has {abbreviate(sorted(names))}" if names else f"{folder} is empty"
 
 
-def abbreviate(names: Sequence[str], most: int = 4) -> str:
-    """Joins the first `most` names and says how many more there are."""
+def abbreviate(names: Iterable[str], most: int = 4) -> str:
+    """Joins the first `most` names and says how many more there are; quotes those with commas."""
+    names = list(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    return ", ".join(map(quote_name, names[:most])) + rest

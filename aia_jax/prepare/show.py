@@ -1,6 +1,5 @@
 """The page that `prepare_data.py show` writes: a prepared data set to look at."""
 
-import json
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,11 @@ from aia_jax.data.augment import flip_pairs
 from aia_jax.data.sampling import frame_indices
 from aia_jax.files import atomic_file
 from aia_jax.prepare.show_charts import class_chart, length_chart, rate_chart
+from aia_jax.shards.class_names import notes_on_labels
 from aia_jax.shards.dataset_info import DatasetInfo, label_features, open_dataset
 from aia_jax.shards.frames import read_pictures
-from aia_jax.shards.manifest import BAD, MANIFEST
+from aia_jax.shards.index import NO_LABEL, Index
+from aia_jax.shards.manifest import BAD, read_manifest
 from aia_jax.shards.reader import DamagedRecord, ShardReader, open_split
 
 _FRAMES = 8  # of a film strip
@@ -49,7 +50,7 @@ def write_page(folder: Path, path: Path, clips: int, seed: int, label: str | Non
     info = open_dataset(folder, label or next(iter(label_features(folder)), "label"))
     readers = {split: open_split(folder, split) for split in info.splits}
     damaged: list[str] = []  # what the chapters find while they read clips
-    body = [_heading(info, _read_manifest(folder), readers)]
+    body = [_heading(info, read_manifest(folder), readers)]
     for split, reader in readers.items():
         body += [
             f"<h2>Split {escape(split)}</h2>",
@@ -66,12 +67,6 @@ def write_page(folder: Path, path: Path, clips: int, seed: int, label: str | Non
     return len(content)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest; empty for a folder that TFDS wrote."""
-    path = folder / MANIFEST
-    return json.loads(path.read_bytes()) if path.is_file() else {}
-
-
 def _heading(
     info: DatasetInfo, manifest: Mapping[str, Any], readers: Mapping[str, ShardReader]
 ) -> str:
@@ -82,12 +77,25 @@ def _heading(
         parts.append(
             f'<p class="soft">made by <code>{escape(manifest.get("command", ""))}</code></p>'
         )
-    parts += [f'<p class="warn">{escape(remark)}</p>' for remark in manifest.get("remarks", [])]
+    # Of classes, the manifest says what was found before some videos could not be read.
+    remarks = dict.fromkeys([*manifest.get("remarks", []), *_notes_on_classes(info, readers)])
+    parts += [f'<p class="warn">{escape(remark)}</p>' for remark in remarks]
     columns = ("split", "videos", "expected", "missing", "unreadable", "damaged")
     columns += ("frames", "height×width", "MB", "shards")
     facts = manifest.get("splits", {})
     rows = [_split_row(split, reader, facts.get(split, {})) for split, reader in readers.items()]
     return "".join(parts) + html.table(columns, rows)
+
+
+def _notes_on_classes(info: DatasetInfo, readers: Mapping[str, ShardReader]) -> list[str]:
+    """Names the classes that a split lacks."""
+    labels = {split: _labels(info, reader.index) for split, reader in readers.items()}
+    return notes_on_labels(info.class_names, labels)
+
+
+def _labels(info: DatasetInfo, index: Index) -> np.ndarray:
+    """The label of each record, int64 [N]."""
+    return index.labels.get(info.label_feature, np.full(len(index), NO_LABEL))
 
 
 def _split_row(split: str, reader: ShardReader, facts: Mapping[str, Any]) -> list[str]:
@@ -140,7 +148,7 @@ def _clip(
     If the record is damaged, it is a warning, and the damage is added to `damaged`.
     """
     index = reader.index
-    label = int(index.labels[info.label_feature][record])
+    label = int(_labels(info, index)[record])
     count, fps = int(index.num_frames[record]), float(index.fps[record])
     try:
         pictures = read_pictures(reader, record, frame_indices(count, frames, "center")[0].tolist())
@@ -182,7 +190,7 @@ def _mirrored_clips(
     unchanged = np.flatnonzero(rule.partner == np.arange(len(names))).tolist()
     rows = []
     for reader, record in _choose_examples(info, readers, swapped, unchanged, seed):
-        mirror = int(rule.partner[int(reader.index.labels[info.label_feature][record])])
+        mirror = int(rule.partner[int(_labels(info, reader.index)[record])])
         both = [
             _clip(info, reader, record, _PAIR_FRAMES, damaged, label) for label in (None, mirror)
         ]
@@ -211,7 +219,7 @@ def _choose_examples(
         for label in labels:
             for reader in readers.values():
                 records = np.flatnonzero(
-                    (reader.index.labels[info.label_feature] == label) & ~reader.index.damaged
+                    (_labels(info, reader.index) == label) & ~reader.index.damaged
                 )
                 if len(records) and count < most:
                     examples.append((reader, int(rng.choice(records))))
@@ -229,8 +237,8 @@ def _damage(folder: Path, readers: Mapping[str, ShardReader], damaged: Sequence[
     ]
     bad, unreadable = folder / BAD, []
     if bad.is_file():
-        lines = bad.read_text(errors="replace").splitlines()
-        unreadable = [line.replace("\t", "  —  ") for line in lines]
+        lines = bad.read_text(errors="replace").rstrip("\n").split("\n")
+        unreadable = [line.replace("\t", "  —  ") for line in lines if line]
     parts = []
     for title, texts in (
         ("Damaged records", [*records, *damaged]),

@@ -1,6 +1,5 @@
 """What `prepare_data.py` prints: the videos found, the data set written, and the next command."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from aia_jax.prepare.next_command import training_command
 from aia_jax.prepare.raw_dataset import RawDataset
 from aia_jax.prepare.raw_folder import abbreviate
-from aia_jax.prepare.readers import READERS
+from aia_jax.shards.class_names import notes_on_classes
 from aia_jax.shards.manifest import BAD
+from aia_jax.video.frame_folder import WITHOUT
 
-_OWN_VIDEOS_RECIPE = "configs/own_videos.py"
+_SHOWN = 3  # of the entries of a note
 
 
 def print_found(dataset: RawDataset, plan: dict[str, Any]) -> None:
@@ -47,10 +48,42 @@ def print_result(manifest: dict[str, Any], out: Path) -> int:
             f"{facts['missing']:,}",
             f"{facts['bad']:,}",
         )
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
+    width = None if sys.stdout.isatty() else 120
+    Console(file=sys.stdout, width=width, markup=False).print(table)
     if gaps := sum(len(facts["missing_frame_numbers"]) for facts in splits.values()):
         print(f"note: videos with gaps in their frame numbers: {gaps:,} (listed in manifest.json)")
-    print(f"next: {_training_command(manifest, out)}")
+    # Manifests of older versions lack this number.
+    if unchecked := sum(facts.get("end_unchecked", 0) for facts in splits.values()):
+        print(
+            f"note: videos in files that do not say how long they are: {unchecked:,} (MPEG-TS, "
+            "live recordings and the like); what such a file holds was read, but it may be cut off"
+        )
+    if unlike := [
+        f"{video_id}: {listed:,} listed, {found:,} found"
+        for facts in splits.values()
+        for video_id, (listed, found) in sorted(facts.get("other_lengths", {}).items())
+    ]:
+        print(
+            f"note: videos with far other numbers of frames than the list says: {len(unlike):,} "
+            f"({'; '.join(unlike[:_SHOWN])}{'; …' if len(unlike) > _SHOWN else ''}; all are in "
+            "manifest.json); if these are no FRAMES, say what the columns are with --columns"
+        )
+    if chosen := sorted(
+        {form for facts in splits.values() for form in facts["sources"] if WITHOUT in form}
+    ):
+        print(
+            f"note: folders with other pictures beside the frames: {'; '.join(chosen[:_SHOWN])}; "
+            "--frames chooses"
+        )
+    for note in _notes_on_classes(manifest):
+        print(f"note: {note}")
+    for split, use in (("train", "to train on"), ("validation", "to validate with")):
+        if split not in splits:
+            print(f"note: there is no split {split} {use}, which train.py needs")
+    command, advice = training_command(manifest, out)
+    print(f"next: {command}")
+    if advice:
+        print(f"      {advice}")
     expected, bad, missing = (
         sum(facts[key] for facts in splits.values()) for key in ("expected", "bad", "missing")
     )
@@ -64,16 +97,14 @@ def print_result(manifest: dict[str, Any], out: Path) -> int:
     return 1 if failures else 0
 
 
-def _training_command(manifest: dict[str, Any], out: Path) -> str:
-    """The simplest command that trains on the data set."""
-    recipe, settings = getattr(READERS[manifest["data_set"]], "RECIPE", ""), []
-    if recipe:
-        options = {flag[2:].replace("-", "_"): v for flag, v in manifest["options"].items()}
-        recipe = recipe.format_map(options)
-    else:  # the recipe does not know the classes
-        recipe = _OWN_VIDEOS_RECIPE
-        label, names = next(iter(manifest["class_names"].items()))
-        settings = [f"--config.data.label={label}"] if label != "label" else []
-        settings.append(f"--config.data.num_classes={len(names)}")
-    words = ["python", "train.py", "--config", recipe, "--config.init_from=WEIGHTS"]
-    return " ".join([*words, f"--config.data.dir={shlex.quote(str(out))}", *settings])
+def _notes_on_classes(manifest: dict[str, Any]) -> list[str]:
+    """What `print_found` has not said: classes of which a split has no readable video."""
+    notes = []
+    for label, names in manifest["class_names"].items():
+        counts = {
+            split: [facts["videos_per_class"].get(label, {}).get(name, 0) for name in names]
+            for split, facts in manifest["splits"].items()
+        }
+        about = f"{label}: " if len(manifest["class_names"]) > 1 else ""
+        notes += [about + note for note in notes_on_classes(names, counts)]
+    return [note for note in notes if note not in manifest["remarks"]]

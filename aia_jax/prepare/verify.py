@@ -1,6 +1,5 @@
 """Checks a prepared data set from the first byte to the last: checksums, pictures, counts."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,14 @@ import numpy as np
 import simplejpeg
 
 from aia_jax.errors import DataError
-from aia_jax.prepare.pool import LocalPool, ProgressReport, count_progress, run_jobs
+from aia_jax.prepare.pool import LocalPool, ProgressReport, run_jobs
+from aia_jax.prepare.worker_slots import count_progress
 from aia_jax.shards import example
 from aia_jax.shards.dataset_info import label_features, open_dataset, shard_lengths
 from aia_jax.shards.example import ExampleError, parse_example
 from aia_jax.shards.index import Index, IndexFileError
 from aia_jax.shards.index_builder import ShardIndexBuilder
-from aia_jax.shards.manifest import BAD, MANIFEST
+from aia_jax.shards.manifest import BAD, MANIFEST, read_manifest
 from aia_jax.shards.tfrecord import scan_records
 
 # The columns that are compared between the index and a scan of a shard.
@@ -134,10 +134,10 @@ def _check_manifest(
     folder: Path, splits: Mapping[str, int], labels: Mapping[str, Sequence[str]]
 ) -> list[Damage]:
     path = folder / MANIFEST
-    if not path.is_file():
-        return []  # TFDS wrote this folder
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = read_manifest(folder)
+        if not manifest:
+            return []  # TFDS wrote this folder
         summaries = manifest["splits"]
         found = {split: facts["found"] for split, facts in summaries.items()}
         shards = {
@@ -147,8 +147,10 @@ def _check_manifest(
         }
         unprepared = sum(facts["expected"] - facts["found"] for facts in summaries.values())
         names = {label: tuple(classes) for label, classes in manifest["class_names"].items()}
-    except (ValueError, KeyError, TypeError) as error:
-        return [Damage(path.name, f"it cannot be read ({error!r})")]
+    except DataError as error:
+        return [Damage(path.name, "it " + str(error).removeprefix(f"{path} "))]
+    except (KeyError, TypeError) as error:
+        return [Damage(path.name, f"it cannot be read ({error!r}); prepare the data again")]
     damage = []
     if found != dict(splits):
         damage.append(
@@ -164,7 +166,7 @@ def _check_manifest(
         if shard.is_file() and (actual := shard.stat().st_size) != size:
             damage.append(Damage(name, f"it has {actual:,} bytes, manifest.json says {size:,}"))
     bad = folder / BAD
-    listed = len(bad.read_text(errors="replace").splitlines()) if bad.is_file() else 0
+    listed = bad.read_bytes().count(b"\n") if bad.is_file() else 0
     if listed != unprepared:
         damage.append(
             Damage(

@@ -6,8 +6,8 @@ same bytes as that of an undisturbed run. dataset_info.json is the last file to 
 removed after it.
 """
 
-import fcntl
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,18 +16,26 @@ from typing import Any
 
 from aia_jax.errors import UserError
 from aia_jax.files import write_text
-from aia_jax.prepare.manifest import describe_difference, format_manifest, summarize_split
-from aia_jax.prepare.pool import PreparationError, ProgressReport, run_jobs
+from aia_jax.json_file import read_json
+from aia_jax.lock import FolderLock
+from aia_jax.prepare.manifest import (
+    SUMMARY_KEYS,
+    describe_difference,
+    format_manifest,
+    summarize_split,
+)
+from aia_jax.prepare.pool import RUN_AGAIN, PreparationError, ProgressReport, run_jobs
 from aia_jax.prepare.raw_dataset import RawDataset
 from aia_jax.prepare.raw_folder import describe_folder
 from aia_jax.prepare.shard import ShardJob, ShardNotes, assign_to_shards, write_shard
 from aia_jax.shards.dataset_info import DATASET_INFO
-from aia_jax.shards.index import Index
+from aia_jax.shards.index import Index, IndexFileError
 from aia_jax.shards.index_merge import merge_index_files
-from aia_jax.shards.manifest import BAD, MANIFEST
+from aia_jax.shards.manifest import BAD, MANIFEST, read_manifest
 from aia_jax.video.frame_size import FrameFormat
 
-_STATE, _PLAN, _LOCK = ".prepare", "plan.json", "lock"
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_STATE, _PLAN = ".prepare", "plan.json"
 
 
 def prepare(
@@ -71,8 +79,14 @@ def prepare(
         def finish_split(split: str, notes: list[ShardNotes]) -> None:
             bad.extend(pair for note in notes for pair in note.bad)
             if any(note.records for note in notes):
-                merge_index_files([job.index for job in jobs[split]], out / f"{split}.index")
-                index = Index.load(out / f"{split}.index")
+                try:
+                    merge_index_files([job.index for job in jobs[split]], out / f"{split}.index")
+                    index = Index.load(out / f"{split}.index")
+                except IndexFileError as error:
+                    raise PreparationError(
+                        f"an index of the split {split} was damaged since it was written "
+                        f"({error}); {RUN_AGAIN}"
+                    ) from error
                 summaries[split] = summarize_split(index, jobs[split], notes, dataset.class_names)
 
         run_jobs(pool, write_shard, jobs, ProgressReport(len(dataset.videos)), finish_split)
@@ -119,8 +133,8 @@ def _make_jobs(
 def _write_bad(path: Path, bad: list[tuple[str, str]]) -> None:
     """Writes bad.txt: a line a video, with its source and the reason separated by a tab."""
 
-    def escape(text: str) -> str:
-        return text.replace("\t", "\\t").replace("\n", "\\n")
+    def escape(text: str) -> str:  # what ends a line or a column, or steers a terminal
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
     lines = "".join(f"{escape(source)}\t{escape(reason)}\n" for source, reason in sorted(bad))
     write_text(path, lines, errors="backslashreplace")
@@ -149,8 +163,15 @@ def _finished_manifest(out: Path, plan: Mapping[str, Any]) -> dict[str, Any] | N
     """The manifest, if `out` already holds all of this data set, else None."""
     if not (out / DATASET_INFO).is_file() or not (out / MANIFEST).is_file():
         return None
-    manifest = json.loads((out / MANIFEST).read_bytes())
-    _refuse_other_plan(out, manifest, plan)
+    manifest = read_manifest(out)
+    _refuse_other_plan(out, out / MANIFEST, manifest, plan)
+    if any(
+        not isinstance(facts, dict) or not facts.keys() >= SUMMARY_KEYS
+        for facts in manifest["splits"].values()
+    ):
+        raise UserError(
+            f"{out / MANIFEST} lacks what this program writes there; prepare into another --out"
+        )
     shards = [shard for summary in manifest["splits"].values() for shard in summary["shards"]]
     if any(
         not (out / shard["file"]).is_file()
@@ -164,7 +185,15 @@ def _finished_manifest(out: Path, plan: Mapping[str, Any]) -> dict[str, Any] | N
     return manifest
 
 
-def _refuse_other_plan(out: Path, earlier: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+def _refuse_other_plan(
+    out: Path, file: Path, earlier: Mapping[str, Any], plan: Mapping[str, Any]
+) -> None:
+    """Raises `UserError` if `earlier`, the content of `file`, is another plan or none."""
+    if missing := [key for key, value in plan.items() if type(earlier.get(key)) is not type(value)]:
+        raise UserError(
+            f"{file}: no usable {missing[0]}, so that nobody can tell what was prepared here; "
+            f"choose another --out, or delete {out}"
+        )
     if difference := describe_difference(earlier, plan):
         raise UserError(
             f"{out} holds the work of another command: {difference}; use the same options and raw "
@@ -190,21 +219,18 @@ def _locked_state(out: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
                 f"{describe_folder(out)}"
             )
         state.mkdir(parents=True, exist_ok=True)
-        lock = (state / _LOCK).open("w")
+        lock = FolderLock(state, "--out")
     except OSError as error:
         raise UserError(
             f"--out {out} cannot be written ({error.strerror}); choose another folder"
         ) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another prepare_data.py is at work on {out}; wait for its end, or choose another "
-                "--out"
-            ) from None
+        for note in lock.notes:
+            print(f"note: {note}")
         if (state / _PLAN).is_file():
-            _refuse_other_plan(out, json.loads((state / _PLAN).read_bytes()), plan)
+            remedy = f"choose another --out, or delete {out}"
+            earlier = read_json(state / _PLAN, dict, remedy, file_names=True)
+            _refuse_other_plan(out, state / _PLAN, earlier, plan)
         else:
             write_text(state / _PLAN, json.dumps(plan))
         _remove_temporary_files(out)

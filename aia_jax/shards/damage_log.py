@@ -14,6 +14,21 @@ FILE_NAME = "bad_records.txt"
 
 _HEADER = "# shard\trecord in it\tvideo\twhat is wrong"
 _READABLE_NOW = "it could be read when it was looked at again"
+# Damaged records that a small split may have, up to a tenth of it: one of 200 should stop no run.
+_FEW, _FEW_SHARE = 3, 0.1
+
+
+def allowed_damaged(records: int, max_fraction: float) -> int:
+    """How many of a split's records may be damaged.
+
+    It is `max_fraction` of them, rounded down, or a few if the split is small; none if
+    `max_fraction` is 0.
+    """
+    if not max_fraction:
+        return 0
+    # The addition makes 0.29 of 100 records 29, in spite of rounding.
+    share, few = (math.floor(part * records + 1e-9) for part in (max_fraction, _FEW_SHARE))
+    return max(share, min(_FEW, few))
 
 
 class DamageLog:
@@ -32,7 +47,8 @@ class DamageLog:
             path: the file, usually `bad_records.txt` in the run's folder; written when the first
                 record is added.
             reader: of the split.
-            max_fraction: the fraction of the split's records that may be damaged, 0 to 1.
+            max_fraction: the fraction of the split's records that may be damaged, 0 to 1; see
+                `allowed_damaged`.
         """
         self.path, self._reader, self._max_fraction = Path(path), reader, max_fraction
         self._shards = {shard.name for shard in reader.index.shards}
@@ -43,6 +59,25 @@ class DamageLog:
     @property
     def count(self) -> int:
         return len(self._known)
+
+    def check_known(self) -> None:
+        """Adds what is known to be damaged before any record is used: by the index, or by the file.
+
+        Listed records are read again if there are too many of them. The data may have been mended
+        since.
+
+        Raises:
+            DataError: as `add`.
+        """
+        known = np.flatnonzero(self._reader.index.damaged).tolist()
+        if self.count > allowed_damaged(len(self._reader), self._max_fraction):
+            numbers = {shard.name: k for k, shard in enumerate(self._reader.index.shards)}
+            listed = (
+                int(self._reader.index.first_record[numbers[shard]]) + number
+                for shard, number in sorted(self._known)
+            )
+            known += [record for record in listed if find_damage(self._reader, record)]
+        self.add(known)
 
     def add(self, records: np.ndarray | Sequence[int]) -> int:
         """Adds damaged records of the split.
@@ -65,13 +100,13 @@ class DamageLog:
         if new:
             self._append([_line(self._reader, record) for record in new])
             self._known.update(new.values())
-        # The addition makes 0.29 of 100 records 29, in spite of rounding.
-        allowed = math.floor(self._max_fraction * len(self._reader) + 1e-9)
+        allowed = allowed_damaged(len(self._reader), self._max_fraction)
         if records and self.count > allowed:
             raise DataError(
-                f"too many damaged records: {100 * self._max_fraction:g}% of {len(self._reader)} = "
-                f"{allowed} allowed, found {self.count}; see {self.path}; prepare the data again "
-                "and delete that file, or raise data.damaged_share if you mean it"
+                f"too many damaged records: {allowed} of {len(self._reader)} allowed "
+                f"(data.damaged_share={self._max_fraction:g}), found {self.count}; see "
+                f"{self.path}; prepare the data again and delete that file, or raise "
+                "data.damaged_share if you mean it"
             )
         return len(new)
 

@@ -161,30 +161,39 @@ def _check_folder(folder: Path) -> None:
     )
 
 
-def check_against_config(info: DatasetInfo, num_classes: int, indices: Mapping[str, Index]) -> None:
+def check_against_config(info: DatasetInfo, num_classes: int, indices: Mapping[str, Index]) -> int:
     """Checks a data set's classes and labels against the config, before anything is trained.
 
     Args:
         info: from `open_dataset`.
-        num_classes: the config's `data.num_classes`.
+        num_classes: the config's `data.num_classes`; 0: as many as the data set names.
         indices: of the splits that are used, by split name.
 
+    Returns:
+        The number of classes.
+
     Raises:
-        DataError: if the class counts differ, or a record's label is not one of the classes; one
-            line that names the record.
+        DataError: if the class counts differ, a split is empty, or a record's label is not one of
+            the classes; one line that names the record.
     """
     found = len(info.class_names)
-    if found != num_classes:
+    if num_classes not in (0, found):
         raise DataError(
             f"{info.dir} has {found} classes, the config says data.num_classes={num_classes}; set "
             f"--config.data.num_classes={found} or data.dir to the data set that is meant"
         )
     for split, index in indices.items():
+        if not len(index):
+            raise DataError(
+                f"{info.dir}, split {split}, holds no videos; prepare it with some, or set "
+                "data.train_split or data.val_split to another split"
+            )
         labels = index.labels.get(info.label_feature, np.full(len(index), NO_LABEL))
-        wrong = np.flatnonzero(((labels < 0) | (labels >= num_classes)) & ~index.damaged)
+        wrong = np.flatnonzero(((labels < 0) | (labels >= found)) & ~index.damaged)
         if len(wrong):
             raise DataError(
                 f"{info.dir}, split {split}: {index.describe(int(wrong[0]))} has "
-                f"{info.label_feature} {labels[wrong[0]]}, valid are 0 to {num_classes - 1} "
+                f"{info.label_feature} {labels[wrong[0]]}, valid are 0 to {found - 1} "
                 f"({len(wrong)} such records); prepare the data set again"
             )
+    return found

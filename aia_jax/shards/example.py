@@ -6,6 +6,7 @@ itself: a reader of a clip needs the *offset* of each frame in the record, which
 gives. It then needs neither TensorFlow nor a copy of every frame.
 """
 
+import itertools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -56,22 +57,65 @@ def encode_example(
         height: of the stored frames, in pixels.
         width: of the stored frames, in pixels.
     """
+    lengths = [len(frame) for frame in frames]
+    before, after = encode_around_frames(lengths, labels, video_id, fps, height, width)
+    heads = map(encode_frame_head, lengths)
+    return b"".join(
+        (before, *itertools.chain.from_iterable(zip(heads, frames, strict=True)), after)
+    )
+
+
+def encode_frame_head(length: int) -> bytes:
+    """The bytes of a record that stand before a frame of `length` bytes."""
+    return _delimited_head(1, length)
+
+
+def encode_around_frames(
+    lengths: Sequence[int],
+    labels: Mapping[str, int],
+    video_id: str,
+    fps: float,
+    height: int,
+    width: int,
+) -> tuple[bytes, bytes]:
+    """The bytes of a record before and after its frames, so that these need not be in memory.
+
+    Between them stand, for each frame, `encode_frame_head` and the frame. Arguments as in
+    `encode_example`.
+
+    Args:
+        lengths: the bytes of each frame.
+        labels: the integer labels by feature name.
+        video_id: the video's name.
+        fps: frames a second.
+        height: of the frames.
+        width: of the frames.
+    """
     features = {
-        FRAMES: _delimited(1, b"".join(_delimited(1, frame) for frame in frames)),
         # The bytes of the name as the file system has them, even if they are not UTF-8.
         VIDEO_ID: _delimited(1, _delimited(1, video_id.encode(errors="surrogateescape"))),
         FPS: _delimited(2, _delimited(1, struct.pack("<f", fps))),
     }
-    integers = {NUM_FRAMES: len(frames), HEIGHT: height, WIDTH: width}
-    if taken := sorted(labels.keys() & (features | integers).keys()):
+    integers = {NUM_FRAMES: len(lengths), HEIGHT: height, WIDTH: width}
+    if taken := sorted(labels.keys() & ({FRAMES} | features.keys() | integers.keys())):
         raise ValueError(f"a label cannot be named {taken[0]!r}: the record uses that name itself")
     for name, number in (integers | dict(labels)).items():
         features[name] = _delimited(3, _delimited(1, _encode_int(int(number))))
-    entries = (
-        _delimited(1, name.encode()) + _delimited(2, feature)
-        for name, feature in sorted(features.items())
-    )
-    return _delimited(1, b"".join(_delimited(1, entry) for entry in entries))
+    entries = {
+        name: _delimited(1, _delimited(1, name.encode()) + _delimited(2, feature))
+        for name, feature in features.items()
+    }
+    # The same nesting, written as heads: bytes list, feature, entry of the map.
+    inner = sum(len(encode_frame_head(length)) + length for length in lengths)
+    heads = [_delimited_head(1, inner)]
+    heads.insert(0, _delimited_head(2, len(heads[0]) + inner))
+    heads.insert(0, _delimited(1, FRAMES.encode()))
+    frames_length = sum(map(len, heads)) + inner
+    heads.insert(0, _delimited_head(1, frames_length))
+    names = sorted(entries)
+    first = b"".join(entries[name] for name in names if name < FRAMES) + b"".join(heads)
+    after = b"".join(entries[name] for name in names if name > FRAMES)
+    return _delimited_head(1, len(first) + inner + len(after)) + first, after
 
 
 def parse_example(record: bytes) -> dict[str, Feature]:
@@ -194,7 +238,11 @@ def _varint(record: bytes, at: int, stop: int) -> tuple[int, int]:
 
 
 def _delimited(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | _DELIMITED]) + _encode_int(len(content)) + content
+    return _delimited_head(number, len(content)) + content
+
+
+def _delimited_head(number: int, length: int) -> bytes:
+    return bytes([number << 3 | _DELIMITED]) + _encode_int(length)
 
 
 def _encode_int(value: int) -> bytes:

@@ -21,6 +21,7 @@ import numpy as np
 
 from aia_jax.errors import DataError
 from aia_jax.files import atomic_file
+from aia_jax.json_file import parse_json
 from aia_jax.shards.index_builder import NO_LABEL, ShardIndexBuilder
 from aia_jax.shards.tfrecord import crc32c
 
@@ -262,11 +263,19 @@ class Index:
             raise DataError(
                 f"the index {path} was replaced while a run was using it; start the run again"
             )
-        start = len(_MAGIC) + 8
-        if not content[:start].startswith(_MAGIC):
+        if not content[: len(_MAGIC)] == _MAGIC:
             raise IndexFileError("it does not begin as an index does")
+        try:
+            return cls._parse(content, (path, crc))
+        except (ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
+            # Its checksum is right, so another program has written it.
+            raise IndexFileError(f"it is no index that this program knows ({error})") from error
+
+    @classmethod
+    def _parse(cls, content: mmap.mmap, file: tuple[Path, int]) -> "Index":
+        start = len(_MAGIC) + 8
         stop = start + struct.unpack_from("<Q", content, len(_MAGIC))[0]
-        header = json.loads(content[start:stop])
+        header = parse_json(content[start:stop], dict, file_names=True)
         if header["version"] != _VERSION:
             raise IndexFileError(
                 f"it is of version {header['version']}, this program reads {_VERSION}"
@@ -281,9 +290,8 @@ class Index:
             if name.startswith("label:")
         }
         shards = tuple(Shard(*shard) for shard in header["shards"])
-        return cls(
-            shards=shards, labels=labels, damage=dict(header["damage"]), file=(path, crc), **columns
-        )
+        damage = dict(header["damage"])
+        return cls(shards=shards, labels=labels, damage=damage, file=file, **columns)
 
     def __reduce__(self):
         """Sends the file's name, or the columns of an index that has no file."""

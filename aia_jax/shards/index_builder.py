@@ -1,6 +1,7 @@
 """The index of one shard, built record by record while the shard is written or scanned."""
 
 from array import array
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from aia_jax.shards import example
@@ -81,6 +82,44 @@ class ShardIndexBuilder:
             self.frame_crc.append(crc32c(record[start : start + length]))
         self.frames_per_record.append(len(spans))
         self.record_length.append(len(record))
+        self.record_offset.append(offset)
+
+    def add_written(
+        self,
+        offset: int,
+        length: int,
+        labels: Mapping[str, int],
+        video_id: str,
+        fps: float,
+        height: int,
+        width: int,
+        frames: Iterable[tuple[int, int, int]],
+    ) -> None:
+        """Appends a record that was just written, without its bytes.
+
+        Args:
+            offset: where it begins in the shard, as `RecordWriter.write_pieces` returned.
+            length: of the record, in bytes.
+            labels: as in `example.encode_around_frames`, as the next four.
+            video_id: the video's name.
+            fps: frames a second.
+            height: of the frames.
+            width: of the frames.
+            frames: of each frame the offset in the record, the length and the CRC32C.
+        """
+        features = {name: Feature("int", [labels[name]]) for name in sorted(labels)}
+        self._add_labels(features)
+        self.video_ids.append(video_id.encode(errors="surrogateescape"))
+        self.height.append(height)
+        self.width.append(width)
+        self.fps.append(fps)
+        before = len(self.frame_offset)
+        for start, size, crc in frames:
+            self.frame_offset.append(offset + start)
+            self.frame_length.append(size)
+            self.frame_crc.append(crc)
+        self.frames_per_record.append(len(self.frame_offset) - before)
+        self.record_length.append(length)
         self.record_offset.append(offset)
 
     def _add_labels(self, features: dict[str, Feature]) -> None:

@@ -215,7 +215,13 @@ def open_split(folder: str | Path, split: str) -> ShardReader:
             len(shards),
             size / 1e9,
         )
-        index = Index.build(list(shards))
+        try:
+            index = Index.build(list(shards))
+        except OSError as error:
+            raise DataError(
+                f"a shard of the split {split} cannot be read ({error}); allow reading it, copy it "
+                "again from its source, or prepare the data set again"
+            ) from error
     _check_counts(index, shards)
     if problem:
         try:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from aia_jax.errors import DataError
 from aia_jax.files import sync_folder
 from aia_jax.shards import example
+from aia_jax.shards.class_names import find_name_problem
 from aia_jax.shards.dataset_info import DATASET_INFO
 
 
@@ -45,7 +46,7 @@ def write_metadata(
 
     Raises:
         DataError: if TFDS would not return the class names unchanged (an empty or repeated name,
-            one with a line break or a space at an end), or refuses the data set's name.
+            one with a control character or a space at an end), or refuses the data set's name.
         FileNotFoundError: if a shard is missing.
     """
     folder = Path(folder)
@@ -112,10 +113,10 @@ def write_metadata(
 
 def _check_names(names: Sequence[str]) -> None:
     for k, name in enumerate(names):
-        if not name or name != name.strip() or "\n" in name:
+        if problem := find_name_problem(name):
             raise DataError(
-                f"class {k} is named {name!r}: a class name is one line of text without spaces at "
-                "its ends"
+                f"class {k} is named {name!r} ({problem}): a class name is one line of text "
+                "without spaces at its ends"
             )
     if len(set(names)) < len(names):
         twice = next(name for k, name in enumerate(names) if name in names[:k])

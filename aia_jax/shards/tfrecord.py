@@ -5,7 +5,7 @@ the data, all little-endian. Records follow one another without a gap.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,10 @@ def masked_crc32c(data: bytes) -> int:
 
     A CRC over data that contains CRCs would be weak; the mask prevents that.
     """
-    crc = google_crc32c.value(data)
+    return _mask(google_crc32c.value(data))
+
+
+def _mask(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -58,12 +61,33 @@ class RecordWriter:
         Returns:
             The offset in the file at which the record's data begins, the index's `record_offset`.
         """
-        length = struct.pack("<Q", len(record))
-        self._file.write(length + struct.pack("<I", masked_crc32c(length)))
-        self._file.write(record)
-        self._file.write(struct.pack("<I", masked_crc32c(record)))
+        return self.write_pieces((record,), len(record))
+
+    def write_pieces(self, pieces: Iterable[bytes], length: int) -> int:
+        """Appends a record that is not in memory as a whole.
+
+        Args:
+            pieces: of the record, one after another.
+            length: of all pieces together, in bytes.
+
+        Returns:
+            As `write`.
+
+        Raises:
+            ValueError: if the pieces have another length.
+        """
+        head = struct.pack("<Q", length)
+        self._file.write(head + struct.pack("<I", masked_crc32c(head)))
+        crc = written = 0
+        for piece in pieces:
+            self._file.write(piece)
+            crc = google_crc32c.extend(crc, piece)
+            written += len(piece)
+        if written != length:
+            raise ValueError(f"a record of {length} bytes was given {written}")
+        self._file.write(struct.pack("<I", _mask(crc)))
         start = self._offset + HEADER_BYTES
-        self._offset = start + len(record) + FOOTER_BYTES
+        self._offset = start + length + FOOTER_BYTES
         return start
 
 

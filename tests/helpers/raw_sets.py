@@ -22,7 +22,16 @@ from tests.helpers.raw_videos import numbered_frames, write_frames, write_video
 
 
 class InlinePool:
-    """A pool that runs each job in this process as it is submitted."""
+    """A pool that runs each job in this process as it is submitted; takes a pool's arguments."""
+
+    def __init__(self, *arguments, **options):
+        pass
+
+    def __enter__(self) -> "InlinePool":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        pass
 
     def submit(self, function: Callable, job: Any) -> Future:
         future = Future()
@@ -31,6 +40,9 @@ class InlinePool:
 
     def progress(self) -> tuple[int, int]:
         return 0, 0
+
+    def check_workers(self) -> None:
+        pass
 
     def explain(self, error: BaseException) -> str:
         return ""

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from aia_jax.errors import exit_status
+from aia_jax.prepare import command
 from aia_jax.prepare.command import main
 from aia_jax.prepare.raw_dataset import RawDataset, RawVideo
 from aia_jax.prepare.readers import READERS
 from aia_jax.shards.dataset_info import open_dataset
 from aia_jax.shards.reader import open_split
 from tests.helpers.prepare_command import arguments, start_command, wait_for
-from tests.helpers.raw_videos import numbered_frames, write_video
+from tests.helpers.raw_sets import InlinePool, write_lines
+from tests.helpers.raw_videos import numbered_frames, write_frames, write_video
 
 
 def test_one_split_and_all_class_ids(raw, tmp_path, capsys):
@@ -86,7 +88,7 @@ def test_wrong_input(raw, tmp_path, capsys):
 def test_two_runs_at_once_are_refused(raw, tmp_path, capsys):
     process = start_command(raw, tmp_path / "out")
     wait_for(process, lambda: (tmp_path / "out" / ".prepare" / "plan.json").is_file())
-    assert "another prepare_data.py is at work" in usage_error(
+    assert f"is in use by process {process.pid} on host" in usage_error(
         arguments(raw, tmp_path / "out"), capsys
     )
     process.kill()
@@ -151,5 +153,58 @@ def test_a_reader_is_one_module_and_one_row_of_the_table(tmp_path, capsys, monke
     del toy.RECIPE  # then it trains as own videos do; nothing is prepared again
     assert main([*words, "--size", "24x32", "--copies", "2"]) == 0
     said = capsys.readouterr().out
-    assert "--config configs/own_videos.py --config.init" in said
-    assert said.endswith(" --config.data.label=verb --config.data.num_classes=2\n")
+    assert "--config configs/own_videos_small.py --config.train.batch_size=2" in said
+    assert said.endswith(" --config.data.label=verb\n")
+
+
+def test_rgb_and_flow_in_one_folder(tmp_path, capsys, monkeypatch):
+    """The usual layout of TSN; flow lies beside the frames, or in an archive with them."""
+    monkeypatch.setattr(command, "LocalPool", InlinePool)
+    for number, name in enumerate(("walk/1", "walk/2", "sit, then stand/1", "sit, then stand/2")):
+        folder = tmp_path / "raw" / name
+        write_frames(folder, numbered_frames(4 + number, 24, 32), "img_%05d.jpg")
+        for direction in "xy":
+            write_frames(folder, numbered_frames(3, 24, 32), f"flow_{direction}_%05d.jpg")
+    assert main(arguments(tmp_path / "raw", tmp_path / "out")) == 0
+    said = capsys.readouterr().out
+    assert (
+        "note: folders with other pictures beside the frames: img_%05d.jpg from 1, without "
+        "flow_x_….jpg and flow_y_….jpg; --frames chooses" in said
+    )
+    assert 'classes: 2 ("sit, then stand", walk)' in said
+    assert "batch_size=2 " in said and "own_videos_small.py" in said
+    lengths = [open_split(tmp_path / "out", s).index.num_frames for s in ("train", "validation")]
+    assert sorted(np.concatenate(lengths)) == [4, 5, 6, 7]
+    words = arguments(tmp_path / "raw", tmp_path / "flow", "--frames", "flow_x_*.jpg")
+    assert main(words) == 0
+    assert "other pictures" not in capsys.readouterr().out
+    assert set(open_split(tmp_path / "flow", "train").index.num_frames) == {3}
+    assert "--frames was None, now img_*.jpg" in usage_error(
+        arguments(tmp_path / "raw", tmp_path / "out", "--frames", "img_*.jpg"), capsys
+    )
+
+
+def test_what_a_list_says_otherwise_is_said_after_decoding(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "LocalPool", InlinePool)
+    for name in ("a", "b"):
+        write_video(tmp_path / "raw" / f"{name}.mp4", numbered_frames(12, 24, 32))
+    write_lines(tmp_path / "raw" / "train.txt", "a.mp4 300 0", "b.mp4 13 1")
+    words = ["lists", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--size", "24x32", "--train-list", "train.txt"]) == 0
+    said = capsys.readouterr().out
+    assert "numbers of frames than the list says: 1 (a.mp4: 300 listed, 12 found; all" in said
+    assert "note: there is no split validation to validate with" in said
+
+
+def test_a_class_that_lost_its_videos_is_named_after_decoding(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "LocalPool", InlinePool)
+    for name in ("train/a/1", "val/a/2", "val/b/3"):
+        write_video(tmp_path / "raw" / f"{name}.mp4", numbered_frames(3, 24, 32))
+    (tmp_path / "raw" / "train" / "b").mkdir()
+    (tmp_path / "raw" / "train" / "b" / "4.mp4").write_bytes(b"nothing")
+    assert main(arguments(tmp_path / "raw", tmp_path / "out")) == 1
+    note = "without training videos, which can only be taken for others: 1 (b)"
+    assert capsys.readouterr().out.count(note) == 1
+    page = tmp_path / "page.html"
+    assert main(["show", str(tmp_path / "out"), "--out", str(page)]) == 0
+    assert page.read_text().count(note) == 1

@@ -222,7 +222,7 @@ def test_the_page(prepared, tmp_path, capsys):
     assert main(["show", str(prepared), "--out", str(tmp_path / "page.html"), "--clips", "3"]) == 0
     assert f"wrote {tmp_path / 'page.html'}" in capsys.readouterr().out
     source = (tmp_path / "page.html").read_text()
-    assert "http" not in source and "url(" not in source and "@import" not in source
+    assert "://" not in source and "url(" not in source and "@import" not in source
     page = Page(source)
     assert page.open == [] and not page.tags & {"script", "link", "iframe", "object"}
     text = " ".join(" ".join(page.text).split())

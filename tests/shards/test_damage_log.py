@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aia_jax.errors import DataError
-from aia_jax.shards.damage_log import DamageLog
+from aia_jax.shards.damage_log import DamageLog, allowed_damaged
 from aia_jax.shards.frames import find_damage
 from aia_jax.shards.reader import ShardReader, open_split
 from tests.helpers.tiny_data import make_dataset
@@ -81,7 +81,7 @@ def test_more_than_the_share_stops_the_run(reader, tmp_path):
     with pytest.raises(DataError) as raised:
         log.add([7])
     message = str(raised.value)
-    assert "10% of 12 = 1 allowed, found 2" in message
+    assert "1 of 12 allowed (data.damaged_share=0.1), found 2" in message
     assert str(path) in message
     assert "raise data.damaged_share if you mean it" in message
     assert len(path.read_text().splitlines()) == 3
@@ -93,10 +93,47 @@ def test_more_than_the_share_stops_the_run(reader, tmp_path):
 def test_no_damage_allowed(reader, tmp_path):
     log = DamageLog(tmp_path / "bad_records.txt", reader, max_fraction=0.0)
     log.add([-1])
-    with pytest.raises(DataError, match="0% of 12 = 0 allowed, found 1"):
+    with pytest.raises(DataError, match=r"0 of 12 allowed .*, found 1"):
         log.add([2])
+
+
+@pytest.mark.parametrize(
+    ("records", "share", "allowed"),
+    [
+        (9, 0.001, 0),
+        (18, 0.001, 1),
+        (200, 0.001, 3),
+        (3_999, 0.001, 3),
+        (4_000, 0.001, 4),
+        (168_913, 0.001, 168),
+        (100, 0.29, 29),  # 0.29 · 100 is below 29 in floats
+        (200, 0.0, 0),
+    ],
+)
+def test_a_small_split_may_have_a_few_and_none_where_the_share_is_0(records, share, allowed):
+    assert allowed_damaged(records, share) == allowed
 
 
 def test_what_is_wrong_is_found(reader):
     assert find_damage(reader, 0) == ""
     assert "checksum" in find_damage(reader, 7)
+
+
+def test_known_damage_counts_before_any_record_is_used(reader, tmp_path):
+    path = tmp_path / "bad_records.txt"
+    DamageLog(path, reader, 1.0).add([2, 7])
+    with pytest.raises(DataError, match="found 2"):
+        DamageLog(path, reader, 0.0).check_known()
+    DamageLog(path, reader, 1.0).check_known()
+    # Mended since: the list is of no account.
+    whole = open_split(make_dataset(tmp_path / "whole", videos_per_class=4), "train")
+    DamageLog(path, whole, 0.0).check_known()
+    # The index knows damage that no run has met yet.
+    folder = tmp_path / "data"
+    for index in folder.glob("*.index"):
+        index.unlink()
+    scanned = open_split(folder, "train")
+    assert scanned.index.damaged.sum() == 2
+    with pytest.raises(DataError, match="found 2"):
+        DamageLog(tmp_path / "new.txt", scanned, 0.0).check_known()
+    assert "train_7" in (tmp_path / "new.txt").read_text()

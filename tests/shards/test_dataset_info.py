@@ -11,6 +11,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from aia_jax.errors import DataError
 from aia_jax.shards.dataset_info import check_against_config, open_dataset
 from aia_jax.shards.example import encode_example
+from aia_jax.shards.index import Index
 from aia_jax.shards.reader import open_split
 from aia_jax.shards.tfds_metadata import shard_name, write_metadata
 from aia_jax.shards.tfrecord import RecordWriter, scan_records
@@ -233,7 +234,9 @@ def opened(folder):
 
 
 def test_a_data_set_that_fits_the_config(dataset):
-    check_against_config(opened(dataset)[0], 3, opened(dataset)[1])
+    info, indices = opened(dataset)
+    assert check_against_config(info, 3, indices) == 3
+    assert check_against_config(info, 0, indices) == 3  # as many as there are
 
 
 def test_another_class_count(dataset):
@@ -286,3 +289,9 @@ def test_damaged_records_have_no_label_to_check(tmp_path):
     info, indices = opened(folder)
     assert indices["train"].damaged.sum() == 1
     check_against_config(info, 3, indices)
+
+
+def test_an_empty_split_is_named(dataset):
+    info, indices = opened(dataset)
+    with pytest.raises(DataError, match=r"split validation, holds no videos; .* data\.val_split"):
+        check_against_config(info, 3, indices | {"validation": Index.build([])})

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aia_jax.errors import DataError
+from aia_jax.frame_geometry import Resize
 from aia_jax.shards.dataset_info import open_dataset
 from aia_jax.shards.manifest import compare_manifest
 from tests.helpers.tiny_data import make_dataset
@@ -25,7 +26,7 @@ def with_manifest(folder: Path, **changes) -> Path:
     return folder
 
 
-def compare(folder: Path, resize=(24, 32)) -> list[str]:
+def compare(folder: Path, resize: Resize = (24, 32)) -> list[str]:
     return compare_manifest(open_dataset(folder), SPLITS, resize)
 
 
@@ -53,6 +54,19 @@ def test_another_geometry_is_noted(tmp_path):
     )
     assert compare(folder, resize=None) == []
     assert len(compare(folder, resize=(240, 320))) == 2
+
+
+def test_kept_proportions_are_compared_by_the_short_side(tmp_path):
+    sizes = {"24x32": 2, "24x40": 3, "40x24": 3, "other": 1}
+    stored = {"options": {"--size": "short24"}, "validation": {"height_x_width": sizes}}
+    folder = with_manifest(tmp_path / "kept", **stored)
+    assert compare(folder, "short24") == []
+    first, second = compare(folder, "short20")
+    assert "9 of 9 videos are stored at 24x32, the recipe resizes to short20" in first
+    assert "8 of 9 videos are stored at 24x40 and 2 other sizes" in second
+    stretched = with_manifest(tmp_path / "stretched", options={"--size": "24x32"})
+    (note,) = compare(stretched, "short24")
+    assert "stretched to 24x32" in note and "--size short24" in note and "resize=24,32" in note
 
 
 @pytest.mark.parametrize(

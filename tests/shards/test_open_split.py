@@ -40,6 +40,22 @@ def test_a_missing_shard_is_named(dataset):
         open_split(dataset, "train")
 
 
+def test_a_shard_that_may_not_be_read(dataset, monkeypatch):
+    (dataset / "train.index").unlink()
+    open_path = Path.open
+
+    def refuse(self, *arguments, **options):
+        if ".tfrecord-" in self.name:
+            raise PermissionError(13, "Permission denied", str(self))
+        return open_path(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with pytest.raises(
+        DataError, match=r"a shard of the split train cannot be read \(.*Permission"
+    ):
+        open_split(dataset, "train")
+
+
 @pytest.mark.parametrize("with_index", [True, False])
 @pytest.mark.parametrize("cut", [1, 4, 5000, 16_200])
 def test_a_shard_cut_inside_a_record(dataset, cut, with_index):

@@ -9,7 +9,7 @@ To add a data set, write one module in this folder and add a row to `READERS`. T
   value is refused to go on with the work of an earlier run;
 * `read(raw, options)`: lists the videos, their labels and the class names as a `RawDataset`,
   without opening a video. It raises `UserError` if annotations are missing or wrong;
-  `annotations.py`, `raw_folder.py` and `raw_dataset.build_dataset` help with that;
+  `annotations.py`, `raw_folder.py` and `build_dataset.py` help with that;
 * `RECIPE` (optional): the config that the command proposes to train with, as "configs/ssv2.py:tsn".
   It may have the reader's options in braces, as in "configs/egtea.py:tsn,split={split}". Without
   it the command proposes the recipe for your own videos.

@@ -1,42 +1,62 @@
-"""Your own videos, listed in a CSV file with the columns path,label[,split][,start,stop].
+"""Your own videos, listed in a CSV file with the columns path,label[,split][,start,stop][,group].
 
   RAW/videos.csv      path,label,split,start,stop
                       kitchen/cam 1.mp4,pour,train,12.5,15
   RAW/kitchen/cam 1.mp4
 
-The first line names the columns, in any order; other columns are ignored.
+The first line names the columns, in any order and case; other columns are not read.
 
 path    of a video file, of a folder of frames or of a .tar archive of frames; relative to RAW or
         absolute
 label   a class name; class ids follow the alphabetical order of the names. With --classes FILE (a
         name a line, in the order of the ids) a name or an id, from 0. Without it, labels that are
-        all whole numbers are ids too, and the classes are named by them
+        all whole numbers from 0 are ids too, and the classes are named by them
 split   train, validation (val) or test; without this column a share of each class becomes the split
         validation (--val-share)
 start,  cut a segment out of a longer video: in seconds; in folders and archives the numbers of the
 stop    first and the last frame. Where both are empty, the whole video is taken
+group   of videos that go to validation together or not at all, as those of one person; without this
+        column --group REGEX finds it in the paths
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import parse_int, read_lines, read_table
-from aia_jax.prepare.raw_dataset import (
-    RawDataset,
-    RawVideo,
-    build_dataset,
-    listed_video,
-    name_after,
+from aia_jax.prepare.annotations import (
+    parse_frame,
+    parse_seconds,
+    read_names,
+    read_table,
+    show_value,
 )
-from aia_jax.prepare.raw_folder import find_file, find_option_file, find_source
-from aia_jax.prepare.splits import SPLITS, add_val_share, check_val_share, split_off_validation
+from aia_jax.prepare.build_dataset import build_dataset, listed_video
+from aia_jax.prepare.labels import number_labels
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, name_after
+from aia_jax.prepare.raw_folder import (
+    Source,
+    abbreviate,
+    find_file,
+    find_listed_source,
+    find_option_file,
+)
+from aia_jax.prepare.splits import (
+    SPLITS,
+    add_val_share,
+    check_val_share,
+    group_by_pattern,
+    remarks_on_groups,
+    split_off_validation,
+)
 from aia_jax.video.segment import Segment
+
+_COLUMNS = ("path", "label", "split", "start", "stop", "group")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--csv`, `--classes` and `--val-share`."""
+    """Adds `--csv`, `--classes`, `--val-share` and `--group`."""
     parser.add_argument(
         "--csv", metavar="FILE", help="the list (default: the one .csv file in RAW)"
     )
@@ -51,7 +71,8 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
 
     Args:
         raw: the folder that paths start from.
-        options: with `csv`, `classes` (file names or None) and `val_share`.
+        options: with `csv`, `classes` (file names or None), `val_share` and `group` (a regular
+            expression or None).
 
     Raises:
         UserError: if a file is missing or a row is wrong, or no video is there.
@@ -60,35 +81,48 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     path = _find_list(raw, options.csv)
     files = [path]
     rows = list(read_table(path, ["path", "label"]))
+    columns = list(rows[0][1]) if rows else []
     names = None
     if options.classes:
         files.append(find_option_file(raw, options.classes, "--classes"))
-        names = [line for _, line in read_lines(files[1])]
-    class_ids, names = _class_ids([row["label"] for _, row in rows], names)
+        names = read_names(files[1])
+    labels = ((row["label"], f"{path}, line {number}") for number, row in rows)
+    class_ids, names = number_labels(labels, names)
+    groups: dict[str, str] = {}
 
     def videos() -> Iterator[RawVideo]:
         for number, row in rows:
             where = f"{path}, line {number}"
-            if row["label"] not in class_ids:
-                raise UserError(
-                    f"{where}: found the label {row['label']!r}, expected one of the {len(names)} "
-                    "classes or its id"
-                )
             split = SPLITS.get(row.get("split", "train").lower())
             if split is None:
                 raise UserError(
-                    f"{where}: found the split {row['split']!r}, expected train, validation or test"
+                    f"{where}: found the split {show_value(row['split'])}, expected train, "
+                    "validation or test"
                 )
-            video = raw / row["path"]
-            segment = _segment(video, row, where)
-            video_id = row["path"] + (f" {segment}" if segment else "")
+            name, source = find_listed_source(raw, row["path"])
+            segment = _segment(source, name, row, where)
+            video_id = name + (f" {segment}" if segment else "")
+            if "group" in row:
+                if not row["group"]:
+                    raise UserError(f"{where}: nothing in the column group; name one in each line")
+                groups[video_id] = row["group"]
             label = {"label": class_ids[row["label"]]}
-            yield listed_video(video_id, find_source(video), video, label, split, segment)
+            yield listed_video(video_id, source, raw / name, label, split, segment, row=number)
 
-    found = list(videos())
-    if rows and "split" not in rows[0][1]:
-        found = split_off_validation(found, options.val_share)
-    return build_dataset(name_after(raw), {"label": names}, found, files, raw)
+    found, remarks = list(videos()), []
+    if options.group:
+        if groups:
+            raise UserError(f"{path} has a column group already; leave out --group, or rename it")
+        groups = group_by_pattern(found, options.group)
+    if unread := [name for name in columns if name and name not in _COLUMNS]:
+        remarks.append(f"columns of {path.name} that are not read: {abbreviate(unread)}")
+    if rows and "split" not in columns:
+        found = split_off_validation(found, options.val_share, groups or None)
+    if groups:
+        remarks += remarks_on_groups(found, groups)
+    return build_dataset(
+        name_after(raw), {"label": names}, found, files, raw, remarks, unique_sources=True
+    )
 
 
 def _find_list(raw: Path, name: str | None) -> Path:
@@ -105,33 +139,22 @@ def _find_list(raw: Path, name: str | None) -> Path:
     return find_file(raw, ["videos.csv"], description="the list of videos; or name it with --csv")
 
 
-def _class_ids(
-    labels: Sequence[str], names: Sequence[str] | None
-) -> tuple[dict[str, int], Sequence[str]]:
-    """Class ids by the labels that a row may have, and the class names."""
-    numbers = all(label.isdecimal() for label in labels)
-    if names is None:
-        names = sorted(set(labels))
-        if numbers:
-            names = [str(k) for k in range(max(map(int, labels), default=0) + 1)]
-    by_id = {label: int(label) for label in set(labels) if numbers and int(label) < len(names)}
-    return {name: k for k, name in enumerate(names)} | by_id, names
-
-
-def _segment(video: Path, row: dict[str, str], where: str) -> Segment | None:
+def _segment(source: Source | None, name: str, row: dict[str, str], where: str) -> Segment | None:
     start, stop = row.get("start", ""), row.get("stop", "")
     if not start and not stop:
         return None
-    if video.is_dir() or video.suffix.lower() == ".tar":
-        first, last = parse_int(start, f"{where}, start"), parse_int(stop, f"{where}, stop")
+    for column, other in (("start", "stop"), ("stop", "start")):
+        if not row.get(column):
+            raise UserError(
+                f"{where}: found a {other} and no {column}; a segment needs both, a whole video "
+                "none"
+            )
+    if (source and os.path.isdir(source.path)) or name.lower().endswith(".tar"):  # noqa: PTH112
+        first, last = parse_frame(start, f"{where}, start"), parse_frame(stop, f"{where}, stop")
         segment = Segment(first, last + 1, "numbers")
     else:
-        try:
-            segment = Segment(float(start), float(stop), "seconds")
-        except ValueError:
-            raise UserError(
-                f"{where}: found {start!r} and {stop!r} as start and stop, expected seconds"
-            ) from None
-    if not 0 <= segment.start < segment.stop:
+        times = parse_seconds(start, f"{where}, start"), parse_seconds(stop, f"{where}, stop")
+        segment = Segment(*times, "seconds")
+    if segment.start >= segment.stop:
         raise UserError(f"{where}: the segment ends before it begins ({segment})")
     return segment

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import parse_int, read_json
-from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
+from aia_jax.prepare.annotations import parse_int, parse_name, read_json
+from aia_jax.prepare.build_dataset import build_dataset, listed_video
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo
 from aia_jax.prepare.raw_folder import find_file, find_sources, first_folder
 
 RECIPE = "configs/diving48.py:tsn"
@@ -41,8 +42,11 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
         for name in ("vocab", "V2_train", "V2_test")
     )
     names = [
-        " ".join(map(str, parts)) if isinstance(parts, list) else str(parts)
-        for parts in read_json(vocabulary, list)
+        " ".join(
+            parse_name(part, f"{vocabulary}, entry {number}")
+            for part in (parts if isinstance(parts, list) else [parts])
+        )
+        for number, parts in enumerate(read_json(vocabulary, list))
     ]
     folder = first_folder(raw, ["rgb", "videos"])
     sources = find_sources(folder, depth=1)
@@ -55,9 +59,15 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
                     f"{where}: found {str(item)[:80]}, expected an object with 'vid_name' and "
                     "'label'"
                 )
-            name, label = str(item["vid_name"]), parse_int(item["label"], where, 0, len(names))
+            name = parse_name(item["vid_name"], f"{where}, vid_name")
+            label = parse_int(item["label"], where, 0, len(names))
             yield listed_video(
-                name, sources.get(name), folder / f"{name}.mp4", {"label": label}, split
+                name,
+                sources.get(name),
+                folder / f"{name}.mp4",
+                {"label": label},
+                split,
+                row=number,
             )
 
     found = [*videos(train, "train"), *videos(test, "validation")]

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import number_classes, parse_int, read_lines
-from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
+from aia_jax.prepare.annotations import number_classes, parse_int, read_lines, show_value
+from aia_jax.prepare.build_dataset import build_dataset, listed_video
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo
 from aia_jax.prepare.raw_folder import find_file, find_sources, first_folder
 
 RECIPE = "configs/egtea.py:tsn,split={split}"
@@ -63,10 +64,14 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
             where = f"{path}, line {number}"
             clip, *ids = line.split()
             if not ids:
-                raise UserError(f"{where}: found {line!r}, expected CLIP ACTION VERB NOUN …")
+                raise UserError(
+                    f"{where}: found {show_value(line)}, expected CLIP ACTION VERB NOUN …"
+                )
             label = parse_int(ids[0], where, 1, len(names) + 1) - 1
             expected = folder / "-".join(clip.split("-")[:3]) / f"{clip}.mp4"
-            yield listed_video(clip, sources.get(clip), expected, {"label": label}, split)
+            yield listed_video(
+                clip, sources.get(clip), expected, {"label": label}, split, row=number
+            )
 
     found = [*clips(train, "train"), *clips(test, "validation")]
     return build_dataset(

@@ -23,9 +23,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import number_classes, parse_int, read_table
-from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
-from aia_jax.prepare.raw_folder import Source, find_file, find_optional_file, visible_entries
+from aia_jax.file_tree import folder_key, is_folder
+from aia_jax.prepare.annotations import (
+    number_classes,
+    parse_frame,
+    parse_int,
+    parse_stamp,
+    read_table,
+)
+from aia_jax.prepare.build_dataset import build_dataset, listed_video
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo
+from aia_jax.prepare.raw_folder import (
+    Source,
+    file_size,
+    find_file,
+    find_optional_file,
+    visible_entries,
+)
 from aia_jax.video.segment import Segment
 
 RECIPE = "configs/epic55.py:tsn,label=verb"
@@ -86,8 +100,9 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
             }
             source = sources.get(video)
             expected = raw / participant / f"{video}.tar"
+            segment = _segment(source, row, where)
             yield listed_video(
-                f"{video}_{row['uid']}", source, expected, ids, split, _segment(source, row, where)
+                f"{video}_{row['uid']}", source, expected, ids, split, segment, row=number
             )
 
     return build_dataset("epic55", names, segments(), files, raw, remarks)
@@ -96,13 +111,13 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
 def _segment(source: Source | None, row: dict[str, str], where: str) -> Segment:
     if source and source.path.suffix.lower() == ".mp4":
         start, stop = (
-            _parse_seconds(row[key], f"{where}, {key}")
+            parse_stamp(row[key], f"{where}, {key}")
             for key in ("start_timestamp", "stop_timestamp")
         )
         segment = Segment(start, stop, "seconds")
     else:
         first, last = (
-            parse_int(row[key], f"{where}, {key}") for key in ("start_frame", "stop_frame")
+            parse_frame(row[key], f"{where}, {key}") for key in ("start_frame", "stop_frame")
         )
         segment = Segment(first, last + 1, "numbers")
     if segment.start >= segment.stop:
@@ -110,24 +125,22 @@ def _segment(source: Source | None, row: dict[str, str], where: str) -> Segment:
     return segment
 
 
-def _parse_seconds(stamp: str, where: str) -> float:
-    """Parses a time stamp such as "00:01:02.50"."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stamp)
-    if not match:
-        raise UserError(f"{where}: found {stamp!r}, expected HOURS:MINUTES:SECONDS")
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+def _sources(
+    folder: Path, depth: int, above: frozenset[tuple[int, int] | None] = frozenset()
+) -> dict[str, Source]:
+    """Finds the long videos, at most `depth` levels down: by id, each in its best form.
 
-
-def _sources(folder: Path, depth: int) -> dict[str, Source]:
-    """Finds the long videos, at most `depth` levels down: by id, each in its best form."""
+    Links to the folders `above` are not followed.
+    """
     found: dict[str, Source] = {}
+    above |= {folder_key(folder)}
     for entry in visible_entries(folder):
-        match, is_folder = _VIDEO.fullmatch(entry.name), entry.is_dir()
-        if match and is_folder == (not match[2]):
-            size = 0 if is_folder else entry.stat().st_size
+        match, inner = _VIDEO.fullmatch(entry.name), is_folder(entry)
+        if match and inner == (not match[2]):
+            size = 0 if inner else file_size(entry)
             _add_if_better(found, match[1], Source(Path(entry.path), size))
-        elif is_folder and depth > 1 and entry.name != "flow":
-            for video, source in _sources(Path(entry.path), depth - 1).items():
+        elif inner and depth > 1 and entry.name != "flow" and folder_key(entry.path) not in above:
+            for video, source in _sources(Path(entry.path), depth - 1, above).items():
                 _add_if_better(found, video, source)
     return found
 

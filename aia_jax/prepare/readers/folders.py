@@ -16,22 +16,33 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aia_jax.errors import UserError
+from aia_jax.file_tree import folder_key, is_folder
+from aia_jax.prepare.build_dataset import check_class_names, remarks_on_splits
 from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, name_after
 from aia_jax.prepare.raw_folder import (
     VIDEO_SUFFIXES,
     abbreviate,
     describe_folder,
+    file_size,
+    foreign_folders,
     subfolders,
     visible_entries,
 )
-from aia_jax.prepare.splits import SPLITS, add_val_share, check_val_share, split_off_validation
+from aia_jax.prepare.splits import (
+    SPLITS,
+    add_val_share,
+    check_val_share,
+    group_by_pattern,
+    remarks_on_groups,
+    split_off_validation,
+)
 from aia_jax.video.frame_folder import PICTURE_SUFFIXES
 
 _LAYOUT = "RAW/<class>/<video file or folder of frames>, or RAW/{train,val,test}/<class>/…"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--val-share`."""
+    """Adds `--val-share` and `--group`."""
     add_val_share(parser, "without split folders")
 
 
@@ -40,22 +51,22 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
 
     Args:
         raw: the folder.
-        options: with `val_share`, 0 ≤ share < 1.
+        options: with `val_share`, 0 ≤ share < 1, and `group`, a regular expression or None.
 
     Raises:
-        UserError: if there are no class folders or no videos in them, or a class has a name that a
-            data set cannot have.
+        UserError: if there are no class folders or no videos in them, a folder cannot be read, or
+            the classes' names cannot be used.
     """
     check_val_share(options.val_share)
     roots = _split_roots(raw)
-    class_folders = {split: subfolders(root) for split, root in roots.items()}
+    class_folders = {split: _class_folders(raw, root) for split, root in roots.items()}
     for split, root in roots.items():
         if not class_folders[split]:
             raise UserError(
                 f"no class folders in {root}: looked for {_LAYOUT}; {describe_folder(root)}"
             )
     names = sorted({folder.name for folders in class_folders.values() for folder in folders})
-    _check_names(raw, names)
+    check_class_names({"label": names}, f"the class folders of {raw}")
     class_ids = {name: k for k, name in enumerate(names)}
     videos, left_out = [], Counter()
     for split, folders in class_folders.items():
@@ -66,14 +77,27 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
             f"{raw} has class folders ({abbreviate(names)}), but no videos in them: looked for "
             f"{_LAYOUT}; {describe_folder(folder)}"
         )
+    remarks = list(_remarks(videos, names, left_out))
+    if foreign := sorted(
+        {name for root in {raw, *roots.values()} for name in foreign_folders(root)}
+    ):
+        remarks.append(f"folders that other programs made, left out: {abbreviate(foreign)}")
+    groups = group_by_pattern(videos, options.group) if options.group else None
     if "" in roots:
-        videos = split_off_validation(videos, options.val_share)
-    return RawDataset(
-        name_after(raw),
-        {"label": tuple(names)},
-        tuple(videos),
-        tuple(_remarks(videos, names, left_out)),
-    )
+        videos = split_off_validation(videos, options.val_share, groups)
+    if groups:
+        remarks += remarks_on_groups(videos, groups)
+    class_names = {"label": tuple(names)}
+    remarks += remarks_on_splits(class_names, videos)
+    return RawDataset(name_after(raw), class_names, tuple(videos), tuple(remarks))
+
+
+def _class_folders(raw: Path, root: Path) -> list[Path]:
+    """The class folders of a split, without links to the folders that hold them."""
+    above = {folder_key(raw), folder_key(root)}
+    return [
+        path for path in subfolders(root) if not path.is_symlink() or folder_key(path) not in above
+    ]
 
 
 def _split_roots(raw: Path) -> dict[str, Path]:
@@ -106,25 +130,28 @@ def _split_roots(raw: Path) -> dict[str, Path]:
 
 def _has_class_folders(folder: Path) -> bool:
     return any(
-        path.suffix.lower() in VIDEO_SUFFIXES
+        Path(entry.name).suffix.lower() in VIDEO_SUFFIXES
         for inner in subfolders(folder)
-        for path in inner.iterdir()
+        for entry in visible_entries(inner)
     )
 
 
 def _list_class(folder: Path, split: str, label: int, left_out: Counter) -> list[RawVideo]:
     """The videos of a class folder; counts its other files in `left_out` by suffix."""
     videos, checked = [], False
+    above = {folder_key(path) for path in (folder, folder.parent, folder.parent.parent)}
     for entry in visible_entries(folder):
         suffix = Path(entry.name).suffix.lower()
-        if entry.is_dir():
+        if is_folder(entry):
+            if entry.is_symlink() and folder_key(entry.path) in above:
+                left_out["link to a folder above"] += 1
+                continue
             if not checked:  # one is enough: it is about the layout
                 _check_depth(Path(entry.path))
                 checked = True
             size = 0
         elif suffix in VIDEO_SUFFIXES:
-            # A broken link is listed too; decoding it reports it as unreadable.
-            size = entry.stat().st_size if entry.is_file() else 0
+            size = file_size(entry)
         else:
             left_out[suffix or "no suffix"] += 1
             continue
@@ -138,7 +165,10 @@ def _check_depth(folder: Path) -> None:
 
     With videos or folders inside it is a class folder itself, so the user meant another root.
     """
-    suffixes = {path.suffix.lower() for path in folder.iterdir()}
+    try:
+        suffixes = {Path(entry.name).suffix.lower() for entry in visible_entries(folder)}
+    except UserError:
+        return  # one video that cannot be read is noted in bad.txt
     if not suffixes & PICTURE_SUFFIXES and (suffixes & VIDEO_SUFFIXES or subfolders(folder)):
         raise UserError(
             f"{folder} is expected to hold the frames of one video, but {describe_folder(folder)}: "
@@ -154,16 +184,3 @@ def _remarks(videos: Sequence[RawVideo], names: Sequence[str], left_out: Counter
     if empty:
         shown = abbreviate([names[k] for k in sorted(empty)])
         yield f"class folders without videos, still counted as classes: {shown}"
-
-
-def _check_names(raw: Path, names: Sequence[str]) -> None:
-    for name in names:
-        if (
-            name != name.strip()
-            or "\n" in name
-            or any(0xDC80 <= ord(letter) <= 0xDCFF for letter in name)
-        ):
-            raise UserError(
-                f"{raw}: the class folder {name!r} cannot name a class (space at an end, line "
-                "break or not UTF-8); rename it"
-            )

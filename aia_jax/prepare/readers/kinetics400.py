@@ -16,7 +16,8 @@ from pathlib import Path
 
 from aia_jax.errors import UserError
 from aia_jax.prepare.annotations import parse_int, read_table
-from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
+from aia_jax.prepare.build_dataset import build_dataset, listed_video
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo
 from aia_jax.prepare.raw_folder import find_file, find_optional_file, find_sources
 
 RECIPE = "configs/kinetics400.py:tsn"
@@ -50,13 +51,17 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
         files["test"] = test
     remarks, rows = [], {}
     for split, path in files.items():
-        rows[split] = [
-            (number, row) for number, row in read_table(path, _COLUMNS) if row.get("label")
-        ]
-        if split == "test" and not rows[split]:
+        rows[split] = list(read_table(path, _COLUMNS))
+        unlabelled = [number for number, row in rows[split] if not row.get("label")]
+        if unlabelled and len(unlabelled) < len(rows[split]):
+            raise UserError(
+                f"{path}, line {unlabelled[0]}: nothing in the column label; fill it in, or delete "
+                "the line"
+            )
+        if split == "test" and unlabelled:
             remarks.append(f"{path.name} has no labels: its clips are left out")
             del rows[split]
-        elif not rows[split]:
+        elif unlabelled or not rows[split]:
             raise UserError(f"{path}: no row has a label; is this the file with the annotations?")
     names = sorted({row["label"] for split_rows in rows.values() for _, row in split_rows})
     class_ids = {name: k for k, name in enumerate(names)}
@@ -75,6 +80,7 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
                 raw / split / f"{clip}.mp4",
                 {"label": class_ids[row["label"]]},
                 split,
+                row=number,
             )
 
     found = [clip for split in rows for clip in clips(split)]

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import read_lines
-from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
+from aia_jax.prepare.annotations import read_lines, read_names, show_value
+from aia_jax.prepare.build_dataset import build_dataset, listed_video
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo
 from aia_jax.prepare.raw_folder import find_file, find_sources, first_folder
 
 RECIPE = "configs/ssv1.py:tsn"
@@ -38,7 +39,7 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
         find_file(raw, [f"something-something-v1-{name}.csv"], _FOLDERS, description=_DESCRIPTION)
         for name in ("labels", "train", "validation")
     )
-    names = [line for _, line in read_lines(labels)]
+    names = read_names(labels)
     class_ids = {name: k for k, name in enumerate(names)}
     frames = first_folder(raw, ["20bn-something-something-v1"])
     sources = find_sources(frames, depth=1)
@@ -46,10 +47,10 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     def videos(path: Path, split: str) -> Iterator[RawVideo]:
         for number, line in read_lines(path):
             video_id, separator, name = line.partition(";")
-            if not separator or name not in class_ids:
+            if not separator or not video_id or name not in class_ids:
                 raise UserError(
-                    f"{path}, line {number}: found {line!r}, expected ID;CLASS with a class of "
-                    f"{labels.name}"
+                    f"{path}, line {number}: found {show_value(line)}, expected ID;CLASS with a "
+                    f"class of {labels.name}"
                 )
             yield listed_video(
                 video_id,
@@ -57,6 +58,7 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
                 frames / video_id,
                 {"label": class_ids[name]},
                 split,
+                row=number,
             )
 
     found = [*videos(train, "train"), *videos(validation, "validation")]

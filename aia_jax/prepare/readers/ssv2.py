@@ -17,8 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import number_classes, read_json, read_lines
-from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
+from aia_jax.prepare.annotations import (
+    number_classes,
+    parse_name,
+    read_json,
+    read_lines,
+    show_value,
+)
+from aia_jax.prepare.build_dataset import build_dataset, listed_video
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo
 from aia_jax.prepare.raw_folder import (
     find_file,
     find_optional_file,
@@ -61,10 +68,11 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     folder = first_folder(raw, ["20bn-something-something-v2"])
     sources = find_sources(folder, depth=1)
 
-    def video(video_id: str, name: str, split: str, where: str) -> RawVideo:
+    def video(video_id: str, name: str, split: str, where: str, row: int) -> RawVideo:
         if name not in class_ids:
             raise UserError(
-                f"{where}: there is no class {name!r} in {labels}; are the two of one download?"
+                f"{where}: there is no class {show_value(name)} in {labels}; are the two of one "
+                "download?"
             )
         return listed_video(
             video_id,
@@ -72,6 +80,7 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
             folder / f"{video_id}.webm",
             {"label": class_ids[name]},
             split,
+            row=row,
         )
 
     def videos(path: Path, split: str) -> Iterator[RawVideo]:
@@ -82,6 +91,7 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
                 re.sub(r"[\[\]]", "", _field(item, "template", where)),
                 split,
                 where,
+                number,
             )
 
     found = [*videos(train, "train"), *videos(validation, "validation")]
@@ -89,7 +99,8 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     if answers:
         for number, line in read_lines(answers):
             video_id, _, name = line.partition(";")
-            found.append(video(video_id, name, "test", f"{answers}, line {number}"))
+            where = f"{answers}, line {number}"
+            found.append(video(parse_name(video_id, where), name, "test", where, number))
         files.append(answers)
     return build_dataset("ssv2", {"label": names}, found, files, raw)
 
@@ -97,4 +108,4 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
 def _field(item: Any, key: str, where: str) -> str:
     if not isinstance(item, dict) or key not in item:
         raise UserError(f"{where}: found {str(item)[:80]}, expected an object with {key!r}")
-    return str(item[key])
+    return parse_name(item[key], f"{where}, {key}")

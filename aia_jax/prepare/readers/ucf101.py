@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aia_jax.errors import UserError
-from aia_jax.prepare.annotations import number_classes, read_lines
-from aia_jax.prepare.raw_dataset import RawDataset, RawVideo, build_dataset, listed_video
+from aia_jax.prepare.annotations import number_classes, read_lines, show_value
+from aia_jax.prepare.build_dataset import build_dataset, listed_video
+from aia_jax.prepare.raw_dataset import RawDataset, RawVideo
 from aia_jax.prepare.raw_folder import find_file, find_sources, first_folder
 
 RECIPE = "configs/ucf101.py:tsn,split={split}"
@@ -65,11 +66,13 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
             class_id = class_ids.get(name.partition("/")[0])
             if class_id is None or label.strip() not in ("", str(class_id + 1)):
                 raise UserError(
-                    f"{path}, line {number}: found {line!r}, expected CLASS/VIDEO.avi, then the "
-                    "class's id or nothing"
+                    f"{path}, line {number}: found {show_value(line)}, expected CLASS/VIDEO.avi, "
+                    "then the class's id or nothing"
                 )
             video = Path(name).stem
-            yield listed_video(video, sources.get(video), folder / name, {"label": class_id}, split)
+            yield listed_video(
+                video, sources.get(video), folder / name, {"label": class_id}, split, row=number
+            )
 
     found = [*videos(train, "train"), *videos(test, "validation")]
     return build_dataset(

@@ -76,7 +76,7 @@ def test_csv_of_ids_without_splits(tmp_path):
     ("rows", "said"),
     [
         (["1.mp4,a,train,2,1"], "line 2: the segment ends before it begins"),
-        (["1.mp4,a,train,x,1"], "line 2: found 'x' and '1' as start and stop, expected seconds"),
+        (["1.mp4,a,train,x,1"], "line 2, start: found 'x', expected seconds, as 12.5"),
         (["1.mp4,a,dev,,"], "line 2: found the split 'dev', expected train, validation or test"),
         (["1.mp4,a,train"], "line 2: found 3 cells, expected 5"),
         (['1.mp4,"a"b,train,,'], "line 2: not CSV"),
@@ -139,6 +139,6 @@ def test_lists_without_frames(tmp_path):
         lists, tmp_path, "--train-list", "train.txt"
     )
     write_lines(tmp_path / "train.txt", "walk 1 7")
-    assert "walk 1 has the label 7" in read_error(
+    assert "line 1, LABEL: found the label '7', expected one of the 2 classes" in read_error(
         lists, tmp_path, "--train-list", "train.txt", "--classes", "classes.txt"
     )

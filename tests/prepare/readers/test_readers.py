@@ -96,10 +96,9 @@ def test_the_command_counts_what_is_missing(tmp_path, capsys):
     said = capsys.readouterr()
     assert "found 2 of 3 videos (2 train, 1 validation); classes: 3" in said.out
     assert "note: missing of the split train: 1 of 2 listed videos" in said.out
-    assert (
-        "next: python train.py --config configs/ssv2.py:tsn --config.init_from=WEIGHTS "
-        f"--config.data.dir={out}\n" in said.out
-    )
+    (command,) = [line for line in said.out.splitlines() if line.startswith("next: ")]
+    assert command.startswith("next: python train.py --config configs/ssv2.py:tsn --config.init")
+    assert command.endswith(f" --config.data.dir={out}")
     assert said.err == f"error: 1 of 3 videos are missing: see {out / 'bad.txt'}\n"
     assert records(out, "train", "label") == {"78687": (TEMPLATES[0], 5)}
 
