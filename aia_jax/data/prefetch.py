@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from aia_jax.data.workers import Blocks
 from aia_jax.errors import UserError
+from aia_jax.processes.silence import END_SECONDS, WARN_SECONDS, SilenceWatch
 from aia_jax.sharding import batch_shardings, host_block
 
 HOST_KEYS = ("records", "damaged")  # bookkeeping, which stays in this host's memory
@@ -18,6 +20,10 @@ _POLL = 0.1  # seconds after which a waiting thread looks again whether it shall
 _CLOSE_SECONDS = 30.0  # `close` waits this long for the thread, which finishes its batch first
 
 _END = object()
+
+
+class WaitStopped(Exception):
+    """The run was asked to stop while it waited for a batch; no batch was taken."""
 
 
 class MeshPrefetch:
@@ -36,8 +42,13 @@ class MeshPrefetch:
         batches: Iterator[Mapping[str, np.ndarray]],
         to_mesh: Callable[[Mapping[str, np.ndarray]], dict[str, Any]],
         size: int,
+        stopped: Callable[[], bool],
+        warn_after: float,
+        end_after: float,
     ):
         self.wait_seconds = 0.0
+        self._batches, self._stopped = batches, stopped
+        self._warn_after, self._end_after = warn_after, end_after
         self._ready: queue.Queue = queue.Queue(maxsize=size)
         self._stop = threading.Event()
         self._ended = False
@@ -56,8 +67,10 @@ class MeshPrefetch:
         if self._ended or self._stop.is_set():
             raise StopIteration
         start = time.perf_counter()
-        batch, error = self._ready.get()
-        self.wait_seconds += time.perf_counter() - start
+        try:
+            batch, error = self._wait()
+        finally:
+            self.wait_seconds += time.perf_counter() - start
         if batch is _END:
             self._ended = True
             if error is not None:
@@ -65,9 +78,24 @@ class MeshPrefetch:
             raise StopIteration
         return batch
 
+    def _wait(self) -> tuple[Any, BaseException | None]:
+        """The next item of the queue; wakes up now and then for what else may happen."""
+        watch = None
+        while True:
+            try:
+                return self._ready.get(timeout=_POLL)
+            except queue.Empty:
+                if self._stopped():
+                    raise WaitStopped from None
+            if isinstance(self._batches, Blocks):
+                watch = watch or SilenceWatch(self._warn_after, self._end_after)
+                watch.check(self._batches.sign_of_life(), self._batches.describe)
+
     def close(self) -> None:
         """Ends the thread and closes the iterator of host batches; a second call does nothing."""
         self._stop.set()
+        if isinstance(self._batches, Blocks):
+            self._batches.interrupt()  # or the thread may wait for a worker that is stuck
         while True:  # frees the memory of batches that nobody will use
             try:
                 self._ready.get_nowait()
@@ -87,7 +115,13 @@ class MeshPrefetch:
 
 
 def prefetch_to_mesh(
-    batches: Iterator[Mapping[str, np.ndarray]], mesh: jax.sharding.Mesh, size: int = 2
+    batches: Iterator[Mapping[str, np.ndarray]],
+    mesh: jax.sharding.Mesh,
+    size: int = 2,
+    stopped: Callable[[], bool] = lambda: False,
+    *,
+    warn_after: float = WARN_SECONDS,
+    end_after: float = END_SECONDS,
 ) -> MeshPrefetch:
     """Turns this host's blocks of batches into global arrays on the mesh, in a thread.
 
@@ -96,10 +130,15 @@ def prefetch_to_mesh(
             (`sharding.host_block`); closed at the end if it can be.
         mesh: from `sharding.make_mesh`; `sharding.batch_shardings` says where each array lies.
         size: batches that wait on the devices, at least 1; one more may be on its way.
+        stopped: True once the run is asked to stop; then nobody waits for a batch any longer.
+        warn_after: seconds without a sign of life of whoever makes the batch that is waited for,
+            after which a line on stderr names it.
+        end_after: seconds without a sign of life after which the iterator raises `WorkerLost`.
 
     Returns:
         An iterator of dicts of `jax.Array`, with the keys in `HOST_KEYS` left as NumPy arrays. It
-        raises what `batches` raises.
+        raises what `batches` raises, `WaitStopped` if no batch is ready and `stopped` says so, and
+        `WorkerLost`.
 
     Raises:
         UserError: if no batch may wait.
@@ -119,7 +158,7 @@ def prefetch_to_mesh(
             )
         return arrays | {key: batch[key] for key in HOST_KEYS if key in batch}
 
-    return MeshPrefetch(batches, to_mesh, size)
+    return MeshPrefetch(batches, to_mesh, size, stopped, warn_after, end_after)
 
 
 def _produce(

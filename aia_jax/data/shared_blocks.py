@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-# Bytes before the blocks: int64 [1 + workers]. The first says that the ring is closed, each of the
-# others how many blocks of a worker the main process has taken.
-_HEADER = mmap.PAGESIZE
+# Before the blocks lies an int64 that says that the ring is closed, and then for each worker three:
+# how many of its blocks the main process has taken, its process id, and its signs of life.
+_FIELDS = 3
 _POLL = 0.005  # seconds
 
 
@@ -34,8 +34,8 @@ class BlockRing:
     """
 
     def __init__(self, shape: tuple[int, ...], workers: int, depth: int):
-        self._shape, self._workers, self._depth = shape, workers, depth
-        size = _HEADER + workers * depth * int(np.prod(shape))
+        self._shape, self.workers, self._depth = shape, workers, depth
+        size = _header_bytes(workers) + workers * depth * int(np.prod(shape))
         try:
             file = os.memfd_create("aia_jax batches")
             # The kernel frees this memory with the last process that uses it, however that ends.
@@ -49,10 +49,10 @@ class BlockRing:
         self._map()
 
     def __getstate__(self) -> tuple:
-        return self._shape, self._workers, self._depth, self._path
+        return self._shape, self.workers, self._depth, self._path
 
     def __setstate__(self, state: tuple) -> None:
-        self._shape, self._workers, self._depth, self._path = state
+        self._shape, self.workers, self._depth, self._path = state
         self._map()
 
     def _map(self) -> None:
@@ -60,11 +60,25 @@ class BlockRing:
             memory = mmap.mmap(file.fileno(), 0)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
-        header = np.frombuffer(memory, np.int64, _HEADER // 8)
-        self._closed, self._taken = header[:1], header[1 : 1 + self._workers]
-        self._blocks = np.frombuffer(memory, np.uint8, offset=_HEADER).reshape(
-            self._workers, self._depth, *self._shape
+        header = np.frombuffer(memory, np.int64, 1 + _FIELDS * self.workers)
+        self._closed = header[:1]
+        self._taken, self._pids, self._signs = header[1:].reshape(_FIELDS, self.workers)
+        self._blocks = np.frombuffer(memory, np.uint8, offset=_header_bytes(self.workers)).reshape(
+            self.workers, self._depth, *self._shape
         )
+
+    def register(self, worker: int) -> None:
+        """In worker `worker`: tells the main process which process it is."""
+        self._pids[worker] = os.getpid()
+
+    def show_life(self, worker: int) -> None:
+        """In worker `worker`: shows the main process that it works."""
+        self._signs[worker] += 1
+
+    def check_open(self) -> None:
+        """In a worker: raises `RingClosed` if the main process wants no more blocks."""
+        if self._closed[0]:
+            raise RingClosed
 
     def wait_for_slot(self, number: int) -> np.ndarray:
         """In a worker: waits until block `number` may be written.
@@ -75,20 +89,32 @@ class BlockRing:
         Raises:
             RingClosed: if the main process has closed the ring meanwhile.
         """
-        turn, worker = divmod(number, self._workers)
+        turn, worker = divmod(number, self.workers)
         while self._taken[worker] <= turn - self._depth:
-            if self._closed[0]:
-                raise RingClosed
+            self.check_open()
             time.sleep(_POLL)
         return self._blocks[worker, turn % self._depth]
 
     def take(self, number: int) -> np.ndarray:
         """In the main process: copies a block that has been filled, and frees its slot."""
-        turn, worker = divmod(number, self._workers)
+        turn, worker = divmod(number, self.workers)
         block = self._blocks[worker, turn % self._depth].copy()
         self._taken[worker] = turn + 1
         return block
 
+    def pid(self, worker: int) -> int:
+        """In the main process: the process id of a worker; 0 as long as it has not started."""
+        return int(self._pids[worker])
+
+    def signs(self, worker: int) -> int:
+        """In the main process: a number that changes when a worker shows life."""
+        return int(self._signs[worker])
+
     def close(self) -> None:
         """In the main process: ends the workers that wait for a slot."""
         self._closed[0] = 1
+
+
+def _header_bytes(workers: int) -> int:
+    """Bytes before the blocks: whole pages."""
+    return -(-8 * (1 + _FIELDS * workers) // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -6,13 +6,17 @@ from types import FrameType, TracebackType
 import jax
 from jax.experimental import multihost_utils
 
+from aia_jax.errors import EXIT_FAILED
+from aia_jax.processes.ending import END_SECONDS, end_within, ignore_stop_signals
+
 
 class StopRequest:
     """Remembers that the process was asked to stop, so that the loop can save first.
 
     Use it in a `with` block. On one host it takes SIGTERM and the first Ctrl-C; a second Ctrl-C
-    interrupts at once. On several hosts JAX's preemption service hears SIGTERM on any of them and
-    has all hosts stop at the same step.
+    interrupts at once, and ends the process within half a minute even if a thread is stuck. On
+    several hosts JAX's preemption service hears SIGTERM on any of them and has all hosts stop at
+    the same step.
     """
 
     def __init__(self) -> None:
@@ -54,5 +58,8 @@ class StopRequest:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._asked:
+            self._replaced.clear()  # a third one shall not interrupt the end
+            ignore_stop_signals()
+            end_within(END_SECONDS, EXIT_FAILED)
             raise KeyboardInterrupt
         self._asked = True
