@@ -2,19 +2,22 @@
 
 `data` and `fsdp` both split a batch's rows, so each device along these axes computes other clips.
 `fsdp` also splits parameters and optimiser state, and `time` the frames of a clip. A sharding only
-says which device holds which part of an array: `jax.jit` inserts the communication, and results are
-those of one device up to the order of sums.
+says which device holds which part of an array: `jax.jit` inserts the communication. Where it would
+insert too much, operations look up the mesh that they are traced for (`on_mesh`).
+
+Results are those of one device up to the order of sums, and with bfloat16 activations up to its
+rounding: each device then rounds its part of a convolution kernel's gradient to bfloat16, as one
+device rounds the whole. The parts are summed in float32.
 """
 
+import functools
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from aia_jax.errors import UserError
 from aia_jax.shapes import PyTree
@@ -23,84 +26,8 @@ AXES = ("data", "fsdp", "time")
 ROW_AXES = ("data", "fsdp")  # split the rows of a batch
 _MIN_SPLIT_SIZE = 2**16  # elements (256 KiB of float32): gathering smaller leaves does not pay
 
-_JAX_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-# srun sets all of these.
-_SLURM_VARIABLES = (
-    "SLURM_JOB_ID",
-    "SLURM_STEP_NODELIST",
-    "SLURM_NTASKS",
-    "SLURM_PROCID",
-    "SLURM_LOCALID",
-)
-_TPU_HOST_LISTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")
 
-
-def initialise_hosts() -> None:
-    """Connects the processes of one run, if the environment says that there are several.
-
-    Call it before any other function of JAX. The environment says so by JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID (on machines of any kind), by `srun` with more than one
-    task, or by being a TPU pod. On a single machine this function does nothing.
-
-    Raises:
-        UserError: if only some of the three variables are set, or count and index are no numbers or
-            do not fit together.
-    """
-    if jax.distributed.is_initialized():
-        return
-    variables = {
-        variable: os.environ[variable] for variable in _JAX_VARIABLES if os.environ.get(variable)
-    }
-    if len(variables) == len(_JAX_VARIABLES):
-        address, count, index = variables.values()
-        if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
-            raise UserError(
-                f"JAX_NUM_PROCESSES={count} and JAX_PROCESS_ID={index}: expected a count and an "
-                "index below it"
-            )
-        jax.distributed.initialize(address, int(count), int(index))
-    elif _on_slurm():
-        jax.distributed.initialize()
-    elif variables:
-        missing = [variable for variable in _JAX_VARIABLES if variable not in variables]
-        raise UserError(
-            f"the environment sets {', '.join(variables)} but not {', '.join(missing)}; set all "
-            "three in every process, or none"
-        )
-    # JAX sets `jax_platforms` to "tpu" itself where it finds chips and their library.
-    elif "tpu" in (jax.config.jax_platforms or "") and _count_tpu_hosts() != 1:
-        _initialise_tpu_pod()
-
-
-def _on_slurm() -> bool:
-    return (
-        all(variable in os.environ for variable in _SLURM_VARIABLES)
-        and int(os.environ["SLURM_NTASKS"]) > 1
-    )
-
-
-def _count_tpu_hosts() -> int | None:
-    """TPU hosts of the run by the variables that GKE sets; None if it sets none."""
-    lists = [os.environ[variable] for variable in _TPU_HOST_LISTS if os.environ.get(variable)]
-    if not lists:
-        return None
-    slices = int(os.environ.get("MEGASCALE_NUM_SLICES") or 1)
-    return len(lists[0].split(",")) * slices
-
-
-def _initialise_tpu_pod() -> None:
-    """Lets JAX ask the machine's metadata server for the hosts of the pod.
-
-    A single TPU machine may have no such server: then the failure is ignored.
-    """
-    try:
-        jax.distributed.initialize()
-    except (ValueError, OSError):
-        if jax.process_count() > 1:  # the TPU runtime sees other hosts, so the failure counts
-            raise
-
-
-def make_mesh(sizes: ConfigDict | Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
+def make_mesh(sizes: Any, devices: Sequence[Any] | None = None) -> Mesh:
     """Arranges all devices in a mesh with the axes `data`, `fsdp` and `time`.
 
     Devices are in the order of their hosts, so each host's rows are one contiguous block of the
@@ -108,7 +35,8 @@ def make_mesh(sizes: ConfigDict | Mapping[str, int], devices: Sequence[Any] | No
     one host may not be neighbours; an all-reduce over the whole mesh uses that ring all the same.
 
     Args:
-        sizes: the config's `mesh`: devices on each axis; `data` -1 takes all that the others leave.
+        sizes: the config's `mesh`, or a dict like it: devices on each axis; `data` -1 takes all
+            that the others leave.
         devices: those of all hosts, if not `jax.devices()`.
 
     Raises:
@@ -132,7 +60,37 @@ def make_mesh(sizes: ConfigDict | Mapping[str, int], devices: Sequence[Any] | No
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def row_shards(mesh: Mesh) -> int:
+def on_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets operations within `function` know the mesh; call it before `jax.jit`.
+
+    Without it results are the same. With it the devices along `time` compute their own frames only
+    (`aia_jax.ops.frames`), and gradients of convolution kernels are summed over devices in float32
+    (`aia_jax.ops.convolution`).
+
+    Args:
+        mesh: from `make_mesh`.
+        function: what is traced; its arguments lie on the devices of the mesh.
+    """
+
+    @functools.wraps(function)
+    def traced_for_mesh(*args: Any, **kwargs: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args, **kwargs)
+
+    return traced_for_mesh
+
+
+def mesh_of_trace() -> AbstractMesh | None:
+    """The mesh that `on_mesh` gave the function that is traced; None if there is none.
+
+    None too within a `jax.shard_map`, where code sees one device's part of an array.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    is_ours = mesh.axis_names == AXES and mesh.axis_types == (AxisType.Auto,) * len(AXES)
+    return mesh if is_ours else None
+
+
+def row_shards(mesh: Mesh | AbstractMesh) -> int:
     """The number of parts into which the mesh splits a batch's rows."""
     return math.prod(mesh.shape[axis] for axis in ROW_AXES)
 

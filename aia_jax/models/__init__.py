@@ -152,7 +152,9 @@ def _from_config(config: Any, settings: Mapping[str, Any]) -> nn.Module:
     data = config["data"]
     try:
         fields = module_fields(fields) | settings
-        return create_model(data["num_classes"], data["num_frames"], name=name, **fields)
+        # 0: not known before the data are read. Nothing but the head depends on it.
+        classes = data["num_classes"] or 1
+        return create_model(classes, data["num_frames"], name=name, **fields)
     except FieldError as error:
         raise UserError(f"config key {error.config_key}: {error.problem}") from error
     except ValueError as error:

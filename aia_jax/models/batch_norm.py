@@ -3,8 +3,9 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from aia_jax.ops import normalize_batch
+from aia_jax.ops import fold_frames, normalize_batch, unfold_frames
 from aia_jax.ops.batch_norm import group_count, running_average
+from aia_jax.ops.frames import time_parts
 from aia_jax.shapes import Array, Float
 
 
@@ -22,9 +23,11 @@ class BatchNorm(nn.BatchNorm):
 
     Attributes:
         group_rows: rows of a group; 0: all rows are one group.
+        frames: of a clip, where rows are frames in the order of `fold_frames`; 0: they are not.
     """
 
     group_rows: int = 0
+    frames: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "n ... c"]) -> Float[Array, "n ... c"]:
@@ -38,7 +41,14 @@ class BatchNorm(nn.BatchNorm):
         channels, groups = x.shape[-1], group_count(x.shape[0], self.group_rows)
         scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
         bias = self.param("bias", self.bias_init, (channels,), self.param_dtype)
+        # A mesh that splits the frames of clips changes the order of the rows: groups of rows are
+        # groups of clips then.
+        by_clips = groups > 1 and self.frames > 0 and time_parts() > 1
+        if by_clips:
+            x = unfold_frames(x, self.frames)
         y, mean, var = normalize_batch(x, scale, bias, groups, self.epsilon)
+        if by_clips:
+            y = fold_frames(y)
         for name, statistic in (("mean", mean), ("var", var)):
             # The variable exists since the initialisation, so the zeros are never used.
             running = self.variable("batch_stats", name, jnp.zeros, (channels,))

@@ -7,6 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from aia_jax.errors import describe, shorten
+
 # Fields that a config has in its section `train`: they change how a network trains, not what it is.
 TRAINING_FIELDS = ("partial_bn", "bn_group_size", "remat")
 
@@ -42,7 +44,7 @@ def require(fits: bool, field: str, found: Any, expected: str) -> None:
 
 def value_text(value: Any) -> str:
     """A field's value as the command line takes it: 1,2 for (1, 2)."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else repr(value)
+    return shorten(",".join(map(str, value))) if isinstance(value, tuple) else describe(value)
 
 
 def config_fields(module: type[nn.Module]) -> dict[str, Any]:

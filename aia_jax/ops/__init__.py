@@ -10,6 +10,7 @@ from aia_jax.ops.batch_norm import (
     normalize_batch_sigmoid,
     normalize_by_statistics,
 )
+from aia_jax.ops.frames import fold_frames, unfold_frames
 from aia_jax.ops.residual import residual_relu
 from aia_jax.ops.stencil import stencil
 from aia_jax.ops.temporal_shift import temporal_shift
@@ -18,6 +19,7 @@ from aia_jax.ops.xla_fusion import forward_barrier
 
 __all__ = [
     "axis_attention",
+    "fold_frames",
     "forward_barrier",
     "normalize_batch",
     "normalize_batch_sigmoid",
@@ -25,5 +27,6 @@ __all__ = [
     "residual_relu",
     "stencil",
     "temporal_shift",
+    "unfold_frames",
     "without_gpu_kernels",
 ]

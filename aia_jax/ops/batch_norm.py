@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from aia_jax.ops.frames import time_parts
 from aia_jax.ops.fused_reductions import sum_rows
 from aia_jax.ops.xla_fusion import at_least_float32
 from aia_jax.shapes import Array, Float
@@ -235,7 +236,9 @@ def _sigmoid_backward(
         dy: Array, x: Array, scale: Array, bias: Array, mean: Array, variance: Array, y: Array
     ) -> tuple[Array, Array, Array]:
         dnormalized = dy * (y * (1 - y))
-        sum_each_row = _sum_each_row_fused if x.shape[-1] == 1 else _sum_each_row
+        # On a mesh XLA would gather planes that are split over `time` to sum them this way.
+        fused = x.shape[-1] == 1 and time_parts() == 1
+        sum_each_row = _sum_each_row_fused if fused else _sum_each_row
         gradients_of_results = (dnormalized, *gradients[1:])
         return _backward(
             groups, epsilon, (x, scale, mean, variance), gradients_of_results, sum_each_row

@@ -6,7 +6,11 @@ import math
 import jax
 import jax.numpy as jnp
 
+from aia_jax.ops.frames import CLIPS, exchange_borders, time_parts
 from aia_jax.shapes import Array, Float
+
+_UNPADDED = ((0, 0),) * 4  # the axes B, T, H and W
+_Groups = tuple[int, int]  # the first group of channels, and the one after the last
 
 
 @functools.partial(jax.jit, static_argnames="fold_div")
@@ -38,11 +42,56 @@ def temporal_shift(x: Float[Array, "b t h w c"], fold_div: int = 8) -> Float[Arr
     # chosen group is read.
     group_size = math.gcd(fold, channels)
     grouped = x.reshape(*x.shape[:-1], -1, group_size)  # [B, T, H, W, groups, group_size]
+    moving = fold // group_size  # groups that move one way
+    if time_parts() > 1:
+        return _shift_on_mesh(grouped, (0, moving), (moving, 2 * moving)).reshape(x.shape)
     frame = jnp.arange(x.shape[1])[:, None, None, None, None]
     group = jnp.arange(channels // group_size)[:, None]
     later = jnp.where(frame < x.shape[1] - 1, jnp.roll(grouped, -1, axis=1), 0)
     earlier = jnp.where(frame > 0, jnp.roll(grouped, 1, axis=1), 0)
-    moving = fold // group_size  # groups that move one way
     return jnp.where(
         group < moving, later, jnp.where(group < 2 * moving, earlier, grouped)
     ).reshape(x.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _shift_on_mesh(grouped: Array, from_later: _Groups, from_earlier: _Groups) -> Array:
+    """Shifts frames that a mesh splits over `time`, [B, T, H, W, groups, group_size].
+
+    Neighbours exchange the moving channels of the first and last frames that they hold.
+
+    Args:
+        grouped: frames.
+        from_later: the groups of channels that come from the frame after.
+        from_earlier: the groups that come from the frame before.
+    """
+    count = grouped.shape[-2]
+
+    def pad(channels: Array, groups: _Groups) -> Array:
+        return jnp.pad(channels, (*_UNPADDED, (groups[0], count - groups[1]), (0, 0)))
+
+    def shift_own_frames(grouped: Array) -> Array:
+        following, preceding = exchange_borders(
+            grouped[:, :1, ..., slice(*from_later), :],
+            grouped[:, -1:, ..., slice(*from_earlier), :],
+        )
+        later = jnp.concatenate([grouped[:, 1:], pad(following, from_later)], 1)
+        earlier = jnp.concatenate([pad(preceding, from_earlier), grouped[:, :-1]], 1)
+        group = jnp.arange(count)[:, None]
+        is_later = (group >= from_later[0]) & (group < from_later[1])
+        is_earlier = (group >= from_earlier[0]) & (group < from_earlier[1])
+        return jnp.where(is_later, later, jnp.where(is_earlier, earlier, grouped))
+
+    return jax.shard_map(shift_own_frames, in_specs=CLIPS, out_specs=CLIPS)(grouped)
+
+
+def _forward(grouped: Array, from_later: _Groups, from_earlier: _Groups) -> tuple[Array, None]:
+    return _shift_on_mesh(grouped, from_later, from_earlier), None
+
+
+def _backward(from_later: _Groups, from_earlier: _Groups, _: None, dy: Array) -> tuple[Array]:
+    """Returns every channel's gradient to the frame that the channel came from."""
+    return (_shift_on_mesh(dy, from_earlier, from_later),)
+
+
+_shift_on_mesh.defvjp(_forward, _backward)

@@ -8,7 +8,7 @@ from aia_jax.ops.triton import axis_attention as triton
 from aia_jax.ops.triton import is_used
 from aia_jax.shapes import Array, Float
 
-__all__ = ["axis_attention"]
+__all__ = ["axis_attention", "axis_gates"]
 
 
 def axis_attention(
@@ -77,3 +77,24 @@ def axis_attention(
         bn_group_size=bn_group_size,
         relu=relu,
     )
+
+
+def axis_gates(
+    x: Float[Array, "b t h w c"],
+    parameters: Mapping[str, Any],
+    statistics: Mapping[str, Any],
+    *,
+    host: tuple[str, ...],
+    guide: tuple[str, ...] = (),
+) -> dict[str, Float[Array, "b _ _ _"]]:
+    """Computes the gates by which `axis_attention` refines a feature in evaluation.
+
+    The arguments are those of `axis_attention`.
+
+    Returns:
+        The gate of each unit of guide and host, between 0 and 1, float32 (float64 for a float64
+        feature). Its shape is x's without the axis that the unit pools: C [B, T, H, W], T [B, H, W,
+        C], H [B, T, W, C], W [B, T, H, C].
+    """
+    gates, _ = xla.compute_gates(x, parameters, statistics, host=host, guide=guide, train=False)
+    return gates

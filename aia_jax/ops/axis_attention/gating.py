@@ -144,33 +144,43 @@ def _apply_gates_forward(x: Array, gates: Planes, axes: Axes) -> tuple[Array, tu
     return apply_gates(x, gates, axes), (x, gates)
 
 
-def _apply_gates_backward(
+def apply_gates_backward(
     axes: Axes, saved: tuple[Array, Planes], dy: Array
 ) -> tuple[Array, Planes]:
+    """The gradients of `apply_gates`' x and gates, which are `saved`."""
     x, gates = saved
     dx = _refine(dy, gates, axes).astype(x.dtype)
     return dx, _gate_gradients(at_least_float32(dy) * at_least_float32(x), axes)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _pool_axes_and_count_ties(
+def pool_axes_and_count_ties(
     x: Array, gates: Planes, gate_axes: Axes, axes: Axes
 ) -> tuple[tuple[Plane, Plane, Plane], ...]:
+    """Does what `pool_axes` does, and counts the elements that equal each maximum."""
     return tuple(_pool_and_count_ties(x, gates, gate_axes, axis) for axis in axes)
 
 
 def _pool_axes_forward(
     x: Array, gates: Planes, gate_axes: Axes, axes: Axes
 ) -> tuple[Pools, tuple[Array, Planes, Pools]]:
-    results = _pool_axes_and_count_ties(x, gates, gate_axes, axes)
+    results = pool_axes_and_count_ties(x, gates, gate_axes, axes)
     pools = tuple((maximum, mean) for maximum, mean, _ in results)
     return pools, (x, gates, tuple((maximum, ties) for maximum, _, ties in results))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _pool_axes_backward(
+def pool_axes_backward(
     gate_axes: Axes, axes: Axes, saved: tuple[Array, Planes, Pools], dpools: Pools
 ) -> tuple[Array, Planes]:
+    """The gradients of `pool_axes`' x and gates.
+
+    Args:
+        gate_axes, axes: as there.
+        saved: x, its gates, and for each of `axes` the maximum and the number of its ties.
+        dpools: for each of `axes` the gradients of maximum and mean.
+    """
+
     def gradient(
         barrier: Callable[[Any], Any], x: Array, gates: Planes, planes: tuple[Planes, ...]
     ) -> tuple[Array, Planes]:
@@ -220,5 +230,5 @@ def _pool_axes_backward(
     )
 
 
-apply_gates.defvjp(_apply_gates_forward, _apply_gates_backward)
-pool_axes.defvjp(_pool_axes_forward, _pool_axes_backward)
+apply_gates.defvjp(_apply_gates_forward, apply_gates_backward)
+pool_axes.defvjp(_pool_axes_forward, pool_axes_backward)

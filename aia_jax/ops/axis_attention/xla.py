@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aia_jax.ops.axis_attention.gating import apply_gates, pool_axes
+from aia_jax.ops.axis_attention import gating, gating_on_mesh
 from aia_jax.ops.axis_attention.units import EPSILON, UNITS
 from aia_jax.ops.batch_norm import (
     group_count,
@@ -14,7 +14,9 @@ from aia_jax.ops.batch_norm import (
     normalize_by_statistics,
     running_average,
 )
+from aia_jax.ops.frames import time_parts
 from aia_jax.ops.stencil import stencil
+from aia_jax.ops.stencil.on_mesh import stencil_on_mesh
 from aia_jax.shapes import Array, Float
 
 Variables = Mapping[str, Any]
@@ -33,19 +35,57 @@ def axis_attention(
     relu: bool = False,
 ) -> tuple[Float[Array, "b t h w c"], Variables]:
     """Computes `aia_jax.ops.axis_attention`, which explains the arguments, on any backend."""
-    new_statistics = dict(statistics)
+    gates, new_statistics = compute_gates(
+        x,
+        parameters,
+        statistics,
+        host=host,
+        guide=guide,
+        train=train,
+        bn_momentum=bn_momentum,
+        bn_group_size=bn_group_size,
+    )
+    form = gating_on_mesh if time_parts() > 1 else gating
+    y = form.apply_gates(x, tuple(gates[unit] for unit in host), _axes(host))
+    return jax.nn.relu(y) if relu else y, new_statistics
 
-    def compute_gates(
+
+def compute_gates(
+    x: Float[Array, "b t h w c"],
+    parameters: Variables,
+    statistics: Variables,
+    *,
+    host: tuple[str, ...],
+    guide: tuple[str, ...] = (),
+    train: bool,
+    bn_momentum: float = 0.9,
+    bn_group_size: int = 0,
+) -> tuple[dict[str, Float[Array, "b _ _ _"]], Variables]:
+    """Computes the gates of a module; the arguments are those of `axis_attention`.
+
+    Returns:
+        The gate of each unit, in float32 (float64 for a float64 feature), without the pooled axis;
+        and the statistics, as `axis_attention` returns them.
+    """
+    new_statistics = dict(statistics)
+    form = gating_on_mesh if time_parts() > 1 else gating
+
+    def correlate(pooled: int, *operands: Array) -> Array:
+        if form is gating:
+            return stencil(*operands)
+        return stencil_on_mesh(*operands, gating_on_mesh.split_axis(x.shape[-1], pooled))
+
+    def side_by_side(
         units: tuple[str, ...], gates: tuple[Array, ...], gate_axes: tuple[int, ...]
     ) -> tuple[Array, ...]:
         """The gates of units, computed from x times the mean of `gates`."""
-        pools = pool_axes(x, gates, gate_axes, _axes(units))
+        pools = form.pool_axes(x, gates, gate_axes, _axes(units))
         results = []
         for unit, (maximum, mean) in zip(units, pools, strict=True):
             kernel = parameters[unit]["conv"]["kernel"].transpose(*UNITS[unit].kernel_order, 3)
             kernel = kernel.astype(jnp.promote_types(maximum.dtype, jnp.float32))
             gate, new = _normalize_and_squash(
-                stencil(maximum, mean, kernel),
+                correlate(UNITS[unit].axis, maximum, mean, kernel),
                 parameters[unit]["bn"],
                 statistics[unit]["bn"],
                 train=train,
@@ -56,10 +96,10 @@ def axis_attention(
             new_statistics[unit] = {"bn": new}
         return tuple(results)
 
-    guide_gates = compute_gates(guide, (), ()) if guide else ()
-    host_gates = compute_gates(host, guide_gates, _axes(guide))
-    y = apply_gates(x, host_gates, _axes(host))
-    return jax.nn.relu(y) if relu else y, new_statistics
+    guide_gates = side_by_side(guide, (), ()) if guide else ()
+    host_gates = side_by_side(host, guide_gates, _axes(guide))
+    gates = zip((*guide, *host), (*guide_gates, *host_gates), strict=True)
+    return dict(gates), new_statistics
 
 
 def _axes(units: tuple[str, ...]) -> tuple[int, ...]:

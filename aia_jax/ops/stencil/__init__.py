@@ -10,6 +10,7 @@ Which form computes it:
 | CPU | taps | convolution (`convolution.py`) for planes of few rows, else taps |
 | NVIDIA GPU with Triton kernels | Triton (`ops/triton/`) | Triton |
 | other GPUs, TPU | taps (`taps.py`) | taps |
+| any, where a mesh splits the frames of clips | taps (`on_mesh.py`) | taps |
 """
 
 import functools

@@ -5,6 +5,7 @@ GPUs and TPUs run this form. CPUs run it in evaluation, and in training for plan
 
 import functools
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from aia_jax.shapes import Array, Float
 
 Plane = Float[Array, "b i j k"]
 Kernel = Float[Array, "3 3 3 2"]
+Pad = Callable[[tuple[Plane, ...]], tuple[Array, ...]]
 
 _SHIFTS = tuple(itertools.product(range(3), repeat=3))  # along i, j and k
 _INNER_SHIFTS = tuple(itertools.product(range(3), repeat=2))  # along j and k
@@ -24,44 +26,51 @@ _INNER_SHIFTS = tuple(itertools.product(range(3), repeat=2))  # along j and k
 _SUMS = 4
 
 
-def stencil_by_taps(maximum: Plane, mean: Plane, kernel: Kernel) -> Plane:
-    """Computes `stencil` as 54 multiply-adds."""
+def pad_rings(planes: tuple[Plane, ...]) -> tuple[Array, ...]:
+    """Surrounds i, j and k of planes with a ring of zeros, so that every tap is a slice."""
+    return tuple(jnp.pad(plane, ((0, 0), (1, 1), (1, 1), (1, 1))) for plane in planes)
+
+
+def stencil_by_taps(maximum: Plane, mean: Plane, kernel: Kernel, pad: Pad = pad_rings) -> Plane:
+    """Computes `stencil` as 54 multiply-adds.
+
+    Args:
+        pad: surrounds planes with what lies beyond their edges.
+    """
     planes = at_least_float32(maximum), at_least_float32(mean)
-    return correlate_by_taps(planes, kernel[..., None])[0]
+    return correlate_by_taps(planes, kernel[..., None], pad)[0]
 
 
 def stencil_gradient_by_taps(
-    dy: Plane, maximum: Plane, mean: Plane, kernel: Kernel
+    dy: Plane, maximum: Plane, mean: Plane, kernel: Kernel, pad: Pad = pad_rings
 ) -> tuple[Plane, Plane, Kernel]:
     """Computes the gradients of maximum, mean and kernel from `dy`, the gradient of their stencil.
 
     Args:
         dy, maximum, mean: float32 or float64.
+        pad: as in `stencil_by_taps`.
     """
-    return *correlate_by_taps((dy,), flip_kernel(kernel)), _kernel_gradient(dy, maximum, mean)
+    dplanes = correlate_by_taps((dy,), flip_kernel(kernel), pad)
+    return *dplanes, _kernel_gradient(dy, maximum, mean, pad)
 
 
-@jax.jit  # traced once for each shape, and one program instead of hundreds without a caller's jit
+# Traced once for each shape, and one program instead of hundreds without a caller's jit.
+@functools.partial(jax.jit, static_argnums=2)
 def correlate_by_taps(
-    planes: tuple[Plane, ...], kernels: Float[Array, "3 3 3 p q"]
+    planes: tuple[Plane, ...], kernels: Float[Array, "3 3 3 p q"], pad: Pad = pad_rings
 ) -> tuple[Plane, ...]:
     """Correlates p planes with p · q kernels: result q sums plane p with kernels[..., p, q] over p.
 
-    Beyond the edges planes are zero.
+    Beyond the edges planes are what `pad` says.
     """
     # Batch statistics, the gate and gradients read the sums, and CPUs would compute all taps for
     # each of them. On other backends there is one reader, or a barrier before the readers.
-    return materialize(_sum_taps, tuple(map(_pad_ring, planes)), kernels)
+    return materialize(_sum_taps, pad(planes), kernels)
 
 
 def flip_kernel(kernel: Kernel) -> Float[Array, "3 3 3 1 2"]:
     """The kernels from one plane to two: correlated with them, dy gives dmaximum and dmean."""
     return kernel[::-1, ::-1, ::-1, None]
-
-
-def _pad_ring(plane: Array) -> Array:
-    """Surrounds i, j and k with a ring of zeros, so that every tap is a slice."""
-    return jnp.pad(plane, ((0, 0), (1, 1), (1, 1), (1, 1)))
 
 
 def _sum_taps(padded: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
@@ -82,8 +91,8 @@ def _sum_taps(padded: tuple[Array, ...], kernels: Array) -> tuple[Array, ...]:
     return tuple(functools.reduce(jax.lax.add, partial_sums) for partial_sums in sums)
 
 
-@jax.jit
-def _kernel_gradient(dy: Plane, maximum: Plane, mean: Plane) -> Kernel:
+@functools.partial(jax.jit, static_argnums=3)
+def _kernel_gradient(dy: Plane, maximum: Plane, mean: Plane, pad: Pad) -> Kernel:
     """Inner products of `dy` with every shift of the two planes.
 
     The products of one shift along i are one reduction, so that it reads the planes once; with more
@@ -92,7 +101,7 @@ def _kernel_gradient(dy: Plane, maximum: Plane, mean: Plane) -> Kernel:
     summed over devices.
     """
     i, j, k = dy.shape[1:]
-    padded = _pad_ring(maximum), _pad_ring(mean)
+    padded = pad((maximum, mean))
 
     def sums_at_shift(a: int) -> list[Array]:
         """The sums over j and k, [b, i] each, of all products with planes shifted by a along i."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import jax
 
 from aia_jax.errors import UserError
+from aia_jax.ops.frames import time_parts
 from aia_jax.shapes import Array
 
 try:
@@ -35,14 +36,15 @@ def is_used(x: Array) -> bool:
 def use_gpu_kernels(x: Array) -> bool:
     """Returns whether operations on `x` are traced with kernels for NVIDIA GPUs.
 
-    Kernels are used where JAX's default device is such a GPU and `x` has at most 32 bits an
-    element. A traced kernel always has XLA's form beside it, and lowering for another device takes
-    that form. Machines without a GPU trace XLA's form alone, because tracing kernels takes time.
+    Kernels are used where JAX's default device is such a GPU, `x` has at most 32 bits an element
+    and no mesh splits the frames of a clip, which a kernel needs all. A traced kernel always has
+    XLA's form beside it, and lowering for another device takes that form. Machines without a GPU
+    trace XLA's form alone, because tracing kernels takes time.
 
     Raises:
         UserError: the environment variable `AIA_GPU_KERNELS` is neither 0 nor 1 nor empty.
     """
-    if not _allowed.get():
+    if not _allowed.get() or time_parts() > 1:
         return False
     value = os.environ.get(ENVIRONMENT_VARIABLE, "")
     if value not in ("", "0", "1"):
