@@ -15,30 +15,37 @@ import sys
 
 import jax
 
-from aia_jax import complexity, sharding
+from aia_jax import complexity, hosts, sharding
 from aia_jax import config as configs
 from aia_jax.checkpoints.manager import Checkpoints
 from aia_jax.compile_cache import compiler_options, use_compile_cache
 from aia_jax.data.augment import TrainTransform, flip_pairs
 from aia_jax.data.pipeline import eval_batches, train_batches
 from aia_jax.data.plan import BatchPlan, training_records
-from aia_jax.data.prefetch import prefetch_to_mesh
+from aia_jax.data.prefetch import WaitStopped, prefetch_to_mesh
+from aia_jax.data.sampling import short_video_notes
 from aia_jax.errors import RunFailed, Stopped, exit_status
-from aia_jax.evaluation.evaluate import evaluate
+from aia_jax.evaluation.evaluate import evaluate, try_eval_batch
 from aia_jax.evaluation.step import make_eval_step
+from aia_jax.memory import evaluation_advice, memory_advice, training_advice
 from aia_jax.models import training_model
-from aia_jax.shards.damage_log import FILE_NAME, DamageLog
+from aia_jax.processes.silence import WorkerLost
+from aia_jax.shards.class_names import notes_on_labels
 from aia_jax.shards.dataset_info import check_against_config, open_dataset
+from aia_jax.shards.fingerprint import describe_data
 from aia_jax.shards.manifest import compare_manifest
 from aia_jax.shards.reader import open_split
 from aia_jax.training import startup
 from aia_jax.training.curves import CURVES_FILE, draw_curves
 from aia_jax.training.freezing import frozen_rule
-from aia_jax.training.log import METRICS_FILE, NonFiniteLoss, RunLog
+from aia_jax.training.log import NonFiniteLoss, RunLog
 from aia_jax.training.methods import make_method
+from aia_jax.training.metrics_file import METRICS_FILE
 from aia_jax.training.optimizer import make_optimizer
-from aia_jax.training.profile import PROFILE_DIR, DeviceIdle, Profile
+from aia_jax.training.profile import PROFILE_DIR, Profile, StepClock
+from aia_jax.training.resume import choose_checkpoint, with_shardings
 from aia_jax.training.stop import StopRequest
+from aia_jax.training.workdir import WorkdirLock, make_workdir, open_damage_log
 from aia_jax.weights.init_from import check_init_from, initial_variables
 
 
@@ -59,11 +66,10 @@ def main(argv: list[str] | None = None) -> None:
 
     # ---- Mesh: all devices of all hosts ----------------------------------------------------------
 
-    sharding.initialise_hosts()
+    hosts.initialise_hosts()
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(mesh, config.train.batch_size, "train.batch_size", config.train.accumulate)
     sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
-    first_process = jax.process_index() == 0
     key = jax.random.key(config.seed)
 
     # ---- Data: two splits, the plan of all batches, what a row goes through ----------------------
@@ -72,14 +78,15 @@ def main(argv: list[str] | None = None) -> None:
     info = open_dataset(data.dir, data.label)
     train_reader = open_split(data.dir, data.train_split)
     val_reader = open_split(data.dir, data.val_split)
-    check_against_config(
-        info,
-        data.num_classes,
-        {data.train_split: train_reader.index, data.val_split: val_reader.index},
-    )
+    indices = {data.train_split: train_reader.index, data.val_split: val_reader.index}
+    data.num_classes = check_against_config(info, data.num_classes, indices)
+    data_description = describe_data(info, indices)  # a run goes on with its own videos only
     notes = compare_manifest(info, (data.train_split, data.val_split), data.resize)
+    labels = {split: index.labels[data.label] for split, index in indices.items()}
+    notes += notes_on_labels(info.class_names, labels, data.train_split)
     records, too_short = training_records(train_reader)
     plan = BatchPlan(records, config.train.batch_size, config.seed)
+    steps_per_epoch, total_steps = plan.steps_per_epoch, plan.steps_per_epoch * config.train.epochs
     transform = TrainTransform(
         data.num_frames,
         data.crop,
@@ -87,6 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         resize=data.resize,
         scales=data.scales,
         flip=data.flip,
+        sampling=data.sampling,
     )
     host_index, host_count = sharding.host_block(mesh)
     loading = {
@@ -104,29 +112,28 @@ def main(argv: list[str] | None = None) -> None:
     model = training_model(config)
     frozen = frozen_rule(config.train.freeze, config.train.partial_bn)
     tx, learning_rate = make_optimizer(
-        config.optim, plan.steps_per_epoch, config.train.batch_size, frozen
+        config.optim, steps_per_epoch, config.train.batch_size, frozen
     )
     method = make_method(config, model, tx, frozen)
 
     # ---- State: created on the mesh, or restored to it -------------------------------------------
 
-    startup.make_workdir(workdir)
+    make_workdir(workdir)
+    lock = WorkdirLock(workdir)
+    notes += lock.notes
+    train_damage = open_damage_log(workdir, train_reader, data.damaged_share)
+    val_damage = open_damage_log(workdir, val_reader, data.damaged_share)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    if options.resume_from is not None:
-        later = ", ".join(map(str, checkpoints.rewind(options.resume_from))) or "nothing"
-        print(f"going back to step {options.resume_from}; set aside: {later}")
+    meta, resume_notes = choose_checkpoint(
+        checkpoints, options.resume_from, config, info.class_names, data_description, total_steps
+    )
+    notes += resume_notes
     weights_report = None
-    if checkpoints.steps():
+    if meta:
         clips = jax.ShapeDtypeStruct((1, *clip_shape), "float32")
         shapes = jax.eval_shape(method.create, jax.eval_shape(model.init, key, clips), key)
         state_shardings = sharding.state_shardings(mesh, shapes)
-        targets = jax.tree.map(
-            lambda leaf, on: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=on),
-            shapes,
-            state_shardings,
-        )
-        state, meta = checkpoints.restore_latest(targets)
-        notes += startup.compare_with_checkpoint(config, info.class_names, meta)
+        state, meta = checkpoints.restore_latest(with_shardings(shapes, state_shardings))
     else:
         variables, weights_report = initial_variables(config, model, key, info.class_names)
         state_shardings = sharding.state_shardings(
@@ -135,7 +142,6 @@ def main(argv: list[str] | None = None) -> None:
         state = jax.jit(method.create, out_shardings=state_shardings)(variables, key)
 
     start_step = int(state.step)
-    steps_per_epoch, total_steps = plan.steps_per_epoch, plan.steps_per_epoch * config.train.epochs
 
     # ---- Steps: two jitted functions over the mesh -----------------------------------------------
 
@@ -145,13 +151,15 @@ def main(argv: list[str] | None = None) -> None:
 
     on_every_device = sharding.replicated(mesh)
     train_step = jax.jit(
-        step_and_rate,
+        sharding.on_mesh(mesh, step_and_rate),
         out_shardings=(state_shardings, on_every_device),
         donate_argnums=0,
         compiler_options=compiler_options(),
     )
     eval_step = jax.jit(
-        make_eval_step(model), out_shardings=on_every_device, compiler_options=compiler_options()
+        sharding.on_mesh(mesh, make_eval_step(model)),
+        out_shardings=on_every_device,
+        compiler_options=compiler_options(),
     )
 
     # ---- What the run says of itself: a table, run.json ------------------------------------------
@@ -171,23 +179,17 @@ def main(argv: list[str] | None = None) -> None:
         compile_cache=compile_cache,
     )
     startup.print_table(table)
-    if len(too_short):
-        notes.append(f"{len(too_short)} training videos have fewer than 3 frames and are not used")
-    if config.profile.start > total_steps:
-        notes.append(
-            f"nothing will be traced: profile.start={config.profile.start} is past the last step, "
-            f"{total_steps}"
-        )
+    lengths = train_reader.index.num_frames[records]
+    notes += short_video_notes(lengths, data.num_frames, "random", data.sampling, data.train_split)
+    notes += startup.notes_on_plan(config, len(too_short), total_steps)
 
     # ---- Loop: until the last step, a request to stop, or a loss that is not finite --------------
 
-    # Each host lists the damaged records that it met.
-    damage_file = FILE_NAME if first_process else f"{jax.process_index()}_{FILE_NAME}"
-    train_damage = DamageLog(workdir / damage_file, train_reader, data.damaged_share)
-    val_damage = DamageLog(workdir / damage_file, val_reader, data.damaged_share)
     batches = train_batches(train_reader, plan, transform, start_step=start_step, **loading)
     with (
+        memory_advice(lambda: training_advice(config)),
         StopRequest() as stop,
+        lock,
         checkpoints,
         RunLog(
             workdir,
@@ -197,25 +199,46 @@ def main(argv: list[str] | None = None) -> None:
             log_every=config.train.log_every,
             tensorboard=config.log.tensorboard,
         ) as log,
-        prefetch_to_mesh(batches, mesh, data.prefetch) as batches,
+        prefetch_to_mesh(batches, mesh, data.prefetch, lambda: stop.now) as batches,
         Profile(workdir / PROFILE_DIR, config.profile.start, config.profile.stop) as profile,
     ):
 
-        def save(step, metrics=None, *, replace=False):
+        def save(step):
             """Starts a checkpoint of `state`, in which every step up to `step` is finite."""
             log.flush()  # raises NonFiniteLoss, so a bad state never takes a good one's place
+            lock.check()
             meta = {
                 "config": configs.to_json(config),
+                "recipe": {"config": options.config_name, "overrides": options.overrides},
                 "class_names": info.class_names,
+                "data": data_description,
                 "position": step,
-                "metrics": metrics,
+                "metrics": None,  # `finish_epoch` adds them
             }
-            checkpoints.save(step, state, meta, replace=replace)
+            checkpoints.save(step, state, meta)
 
-        def save_and_stop(step):
-            save(step)
+        def stop_after(step):
+            """Ends the run, once the checkpoint of `step` is written."""
             checkpoints.wait()
             raise Stopped(f"after step {step}, saved; run the same command again to go on")
+
+        def next_batch(step):
+            """The batch of `step`; if the run ends while it waits for one, it is saved first."""
+            try:
+                return next(batches)
+            except WaitStopped:
+                if step == 1:
+                    raise Stopped("before the first step; run the same command again") from None
+                save(step - 1)
+                stop_after(step - 1)
+            except WorkerLost as lost:
+                again, last = "run the same command again to go on", "from the last checkpoint"
+                # Several hosts cannot save here: the others wait for this one in the step.
+                if step > 1 and jax.process_count() == 1:
+                    save(step - 1)
+                    checkpoints.wait()
+                    last = f"from step {step - 1}, which is saved"
+                raise RunFailed(f"{lost}; {again} {last}") from lost
 
         def validate():
             """Metrics of the validation split; None if the run is asked to stop meanwhile."""
@@ -233,24 +256,26 @@ def main(argv: list[str] | None = None) -> None:
             result = evaluate(
                 eval_step,
                 state.eval_variables(),
-                prefetch_to_mesh(split, mesh),
+                prefetch_to_mesh(split, mesh, stopped=lambda: stop.now),
                 len(val_reader),
                 val_damage,
                 lambda: stop.now,
             )
             return result and dataclasses.asdict(result)
 
-        def finish_epoch(step, *, saved=False):
-            """Validates and saves; `saved`: the step has a checkpoint, which gets the metrics."""
-            log.flush()
+        def finish_epoch(step):
+            """Validates the step, which has been saved, and writes the metrics beside its state."""
+            if step // steps_per_epoch % config.train.val_every and step < total_steps:
+                return
             metrics = validate()
-            if metrics is None and saved:
-                raise Stopped(f"after step {step}, saved; run the same command again to go on")
             if metrics is None:
-                save_and_stop(step)
+                stop_after(step)
+            checkpoints.add_metrics(step, metrics)
+            show_validation(step, metrics)
+
+        def show_validation(step, metrics):
             log.validation(step, metrics)
-            save(step, metrics, replace=saved)
-            if first_process:
+            if jax.process_index() == 0:
                 draw_curves(workdir / METRICS_FILE, workdir / CURVES_FILE)
 
         if weights_report is not None:
@@ -258,18 +283,27 @@ def main(argv: list[str] | None = None) -> None:
         for note in notes:
             log.message(f"note: {note}")
         try:
+            if start_step < total_steps:
+                # A batch that memory cannot hold shows before the first step, not after an epoch.
+                with memory_advice(lambda: evaluation_advice(config)):
+                    try_eval_batch(
+                        eval_step, state.eval_variables(), mesh, config.eval.batch_size, clip_shape
+                    )
+
             # The run was stopped between the last step of an epoch and the end of its validation.
             validated = log.last_row("validation")
-            at_epoch_end = start_step > 0 and start_step % steps_per_epoch == 0
-            if at_epoch_end and (validated is None or validated["step"] != start_step):
-                finish_epoch(start_step, saved=True)
+            if start_step > 0 and start_step % steps_per_epoch == 0:
+                if meta["metrics"] is None:
+                    finish_epoch(start_step)
+                elif validated is None or validated["step"] != start_step:
+                    show_validation(start_step, meta["metrics"])
 
-            waited, idle = 0.0, DeviceIdle()
+            waited, clock = 0.0, StepClock()
             for step in range(start_step + 1, total_steps + 1):
                 profile.before(step)
-                batch = next(batches)
+                batch = next_batch(step)
                 train_damage.add(batch["damaged"].ravel())
-                idle.before_step()
+                clock.before_step()
                 state, metrics = train_step(
                     state, {"clips": batch["clips"], "labels": batch["labels"]}, key
                 )
@@ -279,7 +313,7 @@ def main(argv: list[str] | None = None) -> None:
                     metrics,
                     clips=batch["labels"].shape[0],
                     data_wait=batches.wait_seconds - waited,
-                    device_idle=idle.after_step(metrics),
+                    times=clock.after_step(metrics),
                 )
                 waited = batches.wait_seconds
                 if profile.after(step, metrics):
@@ -287,9 +321,11 @@ def main(argv: list[str] | None = None) -> None:
 
                 # Every host must ask `stop.at` at the same steps: they agree on the answer.
                 if step % steps_per_epoch == 0:
+                    save(step)  # first: nothing that goes wrong in validation costs the epoch
                     finish_epoch(step)
                 elif stop.at(step):
-                    save_and_stop(step)
+                    save(step)
+                    stop_after(step)
                 elif config.train.checkpoint_every and step % config.train.checkpoint_every == 0:
                     save(step)
             checkpoints.wait()
@@ -310,4 +346,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(hosts.leave(exit_status(main)))

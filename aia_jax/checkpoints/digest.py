@@ -15,9 +15,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from aia_jax.files import atomic_file
+
+META = "meta/metadata"  # the one file that is replaced in a finished checkpoint
 SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it too
 # Files without a digest: the list itself, and two that Orbax writes later and nothing here reads.
 _WITHOUT_DIGEST = {SUMS, "_CHECKPOINT_METADATA", "commit_success.txt"}
+_TEMPORARY = ".tmp"  # what a killed `replace_file` may leave; nothing reads it
 
 
 class Damaged(Exception):
@@ -112,6 +116,27 @@ def seal(folder: Path) -> None:
         os.fsync(file.fileno())
 
 
+def replace_file(folder: Path, name: str, content: bytes) -> None:
+    """Replaces one file of a sealed folder, so that the folder is whole at every moment.
+
+    `SHA256SUMS` lists the old and the new digest while the file is renamed. A kill leaves the old
+    content or the new one, and either is listed.
+
+    Raises:
+        Damaged: the file does not hold what was written before.
+        OSError: the disk is full or read-only; the old content stays.
+    """
+    _check_file(folder, name, _read_sums(folder))
+    sums = (folder / SUMS).read_text().splitlines(keepends=True)
+    added = f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+    with atomic_file(folder / SUMS, "w") as file:
+        file.writelines([*sums, added])
+    with atomic_file(folder / name) as file:
+        file.write(content)
+    with atomic_file(folder / SUMS, "w") as file:
+        file.writelines([*(line for line in sums if line[66:].rstrip("\n") != name), added])
+
+
 def check_files(folder: Path) -> None:
     """Compares the digests of all files below `folder` with its `SHA256SUMS`.
 
@@ -141,13 +166,18 @@ def read_checked(folder: Path, name: str) -> bytes:
 def _files(folder: Path) -> list[str]:
     """Paths, relative to `folder`, of the files below it that have a digest."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in names if name not in _WITHOUT_DIGEST)
+    return sorted(
+        name
+        for name in names
+        if name not in _WITHOUT_DIGEST and name not in (SUMS + _TEMPORARY, f"{META}{_TEMPORARY}")
+    )
 
 
-def _read_sums(folder: Path) -> dict[str, str]:
-    """File name → digest and two spaces, the first 66 characters of the name's line.
+def _read_sums(folder: Path) -> dict[str, set[str]]:
+    """File name → digest and two spaces, the first 66 characters of each of the name's lines.
 
-    A damaged line gives a name that no file has, or a digest that does not match.
+    A name has two lines while `replace_file` is at work. A damaged line gives a name that no file
+    has, or a digest that does not match.
     """
     try:
         lines = (folder / SUMS).read_bytes().decode(errors="replace").splitlines()
@@ -156,16 +186,20 @@ def _read_sums(folder: Path) -> dict[str, str]:
             f"file {folder / SUMS} cannot be read ({error.strerror}): the checkpoint was not "
             "written to its end"
         ) from error
-    return {line[66:]: line[:66] for line in lines}
+    sums: dict[str, set[str]] = {}
+    for line in lines:
+        sums.setdefault(line[66:], set()).add(line[:66])
+    return sums
 
 
-def _check_file(folder: Path, name: str, sums: Mapping[str, str]) -> None:
+def _check_file(folder: Path, name: str, sums: Mapping[str, set[str]]) -> None:
     try:
         with (folder / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise Damaged(f"file {folder / name} cannot be read ({error.strerror})") from error
-    if sums.get(name) != f"{digest}  ":
+    # Another process may have replaced the file since `sums` was read.
+    if not any(f"{digest}  " in read.get(name, ()) for read in (sums, _read_sums(folder))):
         raise Damaged(
             f"file {folder / name} does not hold what was written (its SHA-256 is not the one in "
             f"{SUMS})"

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from flax import traverse_util
 
 from aia_jax.checkpoints import digest
@@ -43,14 +42,21 @@ def read_meta(directory: Path | str, step: int) -> dict[str, Any]:
     """
     folder = step_folder(Path(directory), step)
     try:
-        return json.loads(digest.read_checked(folder, "meta/metadata"))
+        return json.loads(digest.read_checked(folder, digest.META))
     except digest.Damaged as damage:
-        raise _damaged(folder, damage) from damage
+        raise damaged_step(folder, damage) from damage
 
 
 def best_step(directory: Path | str) -> int | None:
-    """The step with the highest validation top-1, the earliest of equals; None if none has one."""
-    return step_of_highest(read_scores(Path(directory)))
+    """The step with the highest validation top-1, the earliest of equals; None if none has one.
+
+    Raises:
+        CheckpointError: a step is damaged, which may be the best one.
+    """
+    scores, unreadable = read_scores(Path(directory))
+    for error in unreadable.values():
+        raise CheckpointError(f"which checkpoint is the best cannot be told: {error}") from error
+    return step_of_highest(scores)
 
 
 def load_weights(
@@ -98,7 +104,7 @@ def load_weights(
         arrays = _read_arrays(folder, targets)
         _check_leaves(arrays, saved)
     except digest.Damaged as damage:
-        raise _damaged(folder, damage) from damage
+        raise damaged_step(folder, damage) from damage
     weights = traverse_util.unflatten_dict(
         {path.removeprefix(prefix): leaf for path, leaf in arrays.items()}, sep="/"
     )
@@ -135,7 +141,7 @@ def restore_state(directory: Path | str, step: int, abstract_state: Any) -> Any:
         )
         _check_leaves(arrays, saved)
     except digest.Damaged as damage:
-        raise _damaged(folder, damage) from damage
+        raise damaged_step(folder, damage) from damage
     return jax.tree.unflatten(
         jax.tree.structure(abstract_state), [arrays[path] for path in targets]
     )
@@ -146,21 +152,24 @@ def read_score(meta: Mapping[str, Any]) -> float | None:
     return (meta.get("metrics") or {}).get("top1")
 
 
-def read_scores(directory: Path) -> dict[int, float]:
-    """Step → validation top-1, for every step that was validated.
+def read_scores(directory: Path) -> tuple[dict[int, float], dict[int, CheckpointError]]:
+    """Reads how good each step is.
 
-    A damaged step is left out with a warning, because training may go on from another one.
+    Returns:
+        Step → validation top-1, for every step that was validated; and step → error, for every step
+        whose score cannot be read. Nobody knows whether such a step is the best one.
     """
-    scores = {}
+    scores, unreadable = {}, {}
     for step in committed_steps(directory):
         try:
             score = read_score(read_meta(directory, step))
         except CheckpointError as error:
-            logging.warning("%s", error)
+            if step in committed_steps(directory):  # a run has not removed it meanwhile
+                unreadable[step] = error
             continue
         if score is not None:
             scores[step] = score
-    return scores
+    return scores, unreadable
 
 
 def step_of_highest(scores: Mapping[int, float]) -> int | None:
@@ -260,19 +269,29 @@ def _check_same_model(folder: Path, targets: Mapping[str, Any], saved: Mapping[s
         )
 
 
-def _damaged(folder: Path, damage: digest.Damaged) -> CheckpointError:
-    """The error of a damaged step, with the newest whole step before it."""
+def damaged_step(folder: Path, damage: digest.Damaged) -> CheckpointError:
+    """The error of a damaged step, with the steps that are whole."""
     directory, step = folder.parent, int(folder.name)
-    for earlier in reversed([other for other in committed_steps(directory) if other < step]):
+    whole = []
+    for other in committed_steps(directory):
         try:
-            digest.check_files(directory / str(earlier))
+            digest.check_files(directory / str(other))
         except digest.Damaged:
             continue
-        advice = f"step {earlier} is whole: train.py goes on from it with --resume_from={earlier}"
-        break
+        if other != step:
+            whole.append(other)
+    if whole:
+        named = f"step {whole[0]} is"
+        if len(whole) > 1:
+            named = f"steps {', '.join(map(str, whole[:-1]))} and {whole[-1]} are"
+        newest = max((other for other in whole if other < step), default=whole[-1])
+        advice = (
+            f"{named} whole: name one with --step to test or to predict; train.py goes on from one "
+            f"with --resume_from={newest}"
+        )
     else:
         advice = (
-            "no earlier step is whole: restore the folder from a backup, or start again in another "
+            "no other step is whole: restore the folder from a backup, or start again in another "
             "--workdir"
         )
     return CheckpointError(f"checkpoint of step {step} is damaged: {damage}; {advice}")

@@ -17,7 +17,7 @@ called `1200.orbax-checkpoint-tmp`; while it is deleted, it is in `deleted/`.
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from aia_jax.checkpoints import digest
 from aia_jax.checkpoints.files import (
     CheckpointError,
     committed_steps,
+    damaged_step,
     named_leaves,
     read_meta,
     read_score,
@@ -53,7 +54,11 @@ class Checkpoints:
     """A run's checkpoints: the latest few and the best by validation top-1.
 
     All processes of a run make one and call the same methods with the same arguments. Only one run
-    may use a folder at a time. Half-written steps of an earlier run are removed.
+    may use a folder at a time (`aia_jax.lock`). Half-written steps of an earlier run are removed. A
+    step whose score cannot be read stays, because it may be the best one.
+
+    Attributes:
+        unreadable: the steps that were damaged when this object was made, with what is wrong.
 
     Args:
         directory: made if needed.
@@ -69,11 +74,13 @@ class Checkpoints:
         self._saving: int | None = None
         logging.getLogger("absl").addFilter(_is_no_traceback_of_orbax)
         self._scores: dict[int, float] = {}
+        self.unreadable: dict[int, CheckpointError] = {}
+        self._preservation = _LatestAndBest(keep_latest, self._scores, self.unreadable)
         try:
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=_LatestAndBest(keep_latest, self._scores),
+                    preservation_policy=self._preservation,
                     cleanup_tmp_directories=True,
                     # Steps are moved there before they are deleted: a kill while files are being
                     # deleted never leaves half a step under its number.
@@ -88,7 +95,9 @@ class Checkpoints:
                 f"checkpoints cannot be kept in {self.directory} ({error.strerror}); choose "
                 "another --workdir"
             ) from error
-        self._scores.update(read_scores(self.directory))
+        scores, unreadable = read_scores(self.directory)
+        self._scores.update(scores)
+        self.unreadable.update(unreadable)
         self._empty_deleted()
 
     def __enter__(self) -> "Checkpoints":
@@ -110,9 +119,7 @@ class Checkpoints:
         scores = {step: score for step, score in self._scores.items() if step in on_disk}
         return step_of_highest(scores)
 
-    def save(
-        self, step: int, state: Any, meta: Mapping[str, Any], *, replace: bool = False
-    ) -> bool:
+    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> bool:
         """Starts to save a step; returns when the state may be donated.
 
         Writing goes on in the background. The step appears when all of it is on the disk. Then all
@@ -122,11 +129,9 @@ class Checkpoints:
             step: its number.
             state: a pytree of jax arrays.
             meta: JSON; `meta["metrics"]["top1"]`, if there, ranks the step for `best_step`.
-            replace: delete the step first if it exists, as for one that was saved before it was
-                validated.
 
         Returns:
-            False, with nothing done, if the step exists and is not to be replaced.
+            False, with nothing done, if the step exists.
 
         Raises:
             SaveFailed: this save could not start, or the one before it failed.
@@ -135,9 +140,7 @@ class Checkpoints:
         meta = json.loads(json.dumps(meta))
         self.wait()
         if step in self._manager.all_steps():
-            if not replace:
-                return False
-            self._manager.delete(step)
+            return False
         leaves = named_leaves(state)
         digests = digest.leaf_digests(leaves)
         described = {
@@ -160,6 +163,43 @@ class Checkpoints:
         except Exception as error:
             raise self._failed(error) from error
         return True
+
+    def add_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Writes the metrics of a validation into the `meta` of a step that was saved before it.
+
+        The step is whole at every moment, and its arrays are not touched. Then all steps are
+        deleted except the latest ones and the best one.
+
+        Args:
+            step: its number.
+            metrics: JSON; `metrics["top1"]` ranks the step for `best_step`.
+
+        Raises:
+            SaveFailed: the save under way failed, or the metrics cannot be written.
+            CheckpointError: no such step, or its `meta` is damaged.
+        """
+        self.wait()
+        folder = step_folder(self.directory, step)
+        meta = read_meta(self.directory, step) | {"metrics": dict(metrics)}
+        multihost_utils.sync_global_devices("meta read")
+        if jax.process_index() == 0:
+            try:
+                digest.replace_file(folder, digest.META, json.dumps(meta).encode())
+            except OSError as error:
+                raise SaveFailed(
+                    f"the validation of step {step} cannot be written into {folder} "
+                    f"({error.strerror}); the step is whole, and the same command validates it "
+                    "again"
+                ) from error
+        multihost_utils.sync_global_devices("metrics added")
+        if (score := read_score(meta)) is not None:
+            self._scores[step] = score
+        steps = sorted(self._manager.all_steps())
+        preserved = self._preservation.preserved(steps)
+        for other in steps:
+            if other not in preserved:
+                self._manager.delete(other)
+        self._empty_deleted()
 
     def wait(self) -> None:
         """Waits until the save under way is done, and the steps that it replaced are deleted.
@@ -208,9 +248,16 @@ class Checkpoints:
 
         Returns:
             The steps that were set aside.
+
+        Raises:
+            CheckpointError: there is no such step, or it is damaged; nothing was set aside.
         """
         self.wait()
-        step_folder(self.directory, step)
+        folder = step_folder(self.directory, step)
+        try:
+            digest.check_files(folder)
+        except digest.Damaged as damage:
+            raise damaged_step(folder, damage) from damage
         later = [other for other in self.steps() if other > step]
         multihost_utils.sync_global_devices("checkpoints listed")
         if jax.process_index() == 0:
@@ -222,6 +269,7 @@ class Checkpoints:
         multihost_utils.sync_global_devices("checkpoints set aside")
         for other in later:
             self._scores.pop(other, None)
+            self.unreadable.pop(other, None)
         self._manager.reload()
         return later
 
@@ -262,8 +310,11 @@ class Checkpoints:
         remaining = "there is no earlier one"
         if steps:
             remaining = f"step {steps[-1]} is the last good one and is untouched"
-        # The storage layer says last what went wrong. The whole text is in the exception's cause.
-        reason = " ".join(str(error).split())[-300:]
+        # The storage layer says first what it did, and last what went wrong. The whole text is in
+        # the exception's cause.
+        reason = " ".join(str(error).split())
+        if len(reason) > 500:
+            reason = f"{reason[:200]} … {reason[-300:]}"
         return SaveFailed(
             f"saving step {self._saving} in {self.directory} failed: {reason}; {remaining}"
         )
@@ -277,16 +328,21 @@ def _is_no_traceback_of_orbax(record: logging.LogRecord) -> bool:
 
 
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):
-    """Preserves the latest steps and the best one.
+    """Preserves the latest steps, the best one, and those whose score cannot be read.
 
     Orbax's `BestN` would read its scores from a file that no digest covers.
     """
 
-    def __init__(self, latest: int, scores: Mapping[int, float]):
-        self.latest, self.scores = latest, scores
+    def __init__(self, latest: int, scores: Mapping[int, float], unreadable: Container[int]):
+        self.latest, self.scores, self.unreadable = latest, scores, unreadable
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]
-        scores = {step: score for step, score in self.scores.items() if step in steps}
-        preserved = {*steps[-self.latest :], step_of_highest(scores)}
+        preserved = self.preserved(steps)
         return [step in preserved for step in steps]
+
+    def preserved(self, steps: Sequence[int]) -> set[int]:
+        """Those of `steps` (ascending) that stay."""
+        scores = {step: score for step, score in self.scores.items() if step in steps}
+        unreadable = {step for step in steps if step in self.unreadable}
+        return {*steps[-self.latest :], step_of_highest(scores)} | unreadable

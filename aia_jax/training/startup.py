@@ -3,11 +3,10 @@
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from rich.table import Table
 from aia_jax import config as configs
 from aia_jax.errors import UserError
 from aia_jax.files import atomic_file
+from aia_jax.json_file import JsonError, parse_json
 from aia_jax.sharding import row_shards
+from aia_jax.shards.damage_log import allowed_damaged
 
 RUN_FILE = "run.json"
 _PACKAGES = (
@@ -35,23 +36,6 @@ _PACKAGES = (
     "opencv-python-headless",
     "simplejpeg",
 )
-
-
-def make_workdir(workdir: Path) -> None:
-    """Creates the run's folder and checks that files can be written to it.
-
-    Raises:
-        UserError: if not; says why.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".write_test_{os.getpid()}"
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"--workdir {workdir} cannot be written: {error.strerror}; name another with --workdir"
-        ) from error
 
 
 def start_table(
@@ -94,6 +78,8 @@ def start_table(
             text += f" of {expected[split]:,} expected"
         if expected[split] > found[split]:
             text += f", {expected[split] - found[split]:,} missing"
+        allowed = allowed_damaged(found[split], data.damaged_share)
+        text += f"; {f'up to {allowed:,}' if allowed else 'none'} may be damaged"
         table.add_row("", text)
     table.add_row("", f"{classes} classes")
 
@@ -123,15 +109,36 @@ def start_table(
     )
     total = steps_per_epoch * train.epochs
     resumed = f"; going on after step {start_step:,}" if start_step else ""
-    table.add_row("steps", f"{steps_per_epoch:,} an epoch × {train.epochs} = {total:,}{resumed}")
+    every = f"; validation every {train.val_every:,} epochs" if train.val_every > 1 else ""
+    steps = f"{steps_per_epoch:,} an epoch × {train.epochs} = {total:,}{every}{resumed}"
+    table.add_row("steps", steps)
     table.add_row("compile cache", compile_cache)
     return table
+
+
+def notes_on_plan(config: ConfigDict, too_short: int, total_steps: int) -> list[str]:
+    """What a run will not do though the config or the data may suggest it.
+
+    Args:
+        config: the run's.
+        too_short: training videos that have too few frames to train on.
+        total_steps: at which the run ends.
+    """
+    notes = []
+    if too_short:
+        notes.append(f"{too_short} training videos have fewer than 3 frames and are not used")
+    if config.profile.start > total_steps:
+        notes.append(
+            f"nothing will be traced: profile.start={config.profile.start} is past the last step, "
+            f"{total_steps}"
+        )
+    return notes
 
 
 def print_table(table: Table) -> None:
     """Prints it on process 0."""
     if jax.process_index() == 0:
-        Console(highlight=False).print(table)
+        Console(highlight=False, markup=False).print(table)
 
 
 def save_provenance(workdir: Path, config: ConfigDict, start_step: int = 0) -> None:
@@ -146,8 +153,12 @@ def save_provenance(workdir: Path, config: ConfigDict, start_step: int = 0) -> N
         return
     path = workdir / RUN_FILE
     try:
-        starts = json.loads(path.read_text("utf-8"))["starts"] if path.exists() else []
-    except (ValueError, KeyError, TypeError) as error:
+        starts = (
+            parse_json(path.read_bytes(), dict, file_names=True)["starts"] if path.exists() else []
+        )
+        if not isinstance(starts, list):
+            raise JsonError("starts: expected a list")
+    except (JsonError, KeyError) as error:
         raise UserError(
             f"{path} is not the record of a run; move it away or name another --workdir"
         ) from error
@@ -202,77 +213,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-# A checkpoint's step counts batches. Another value of these fields gives other batches, so the same
-# step would be another position in the data.
-_POSITION = ("seed", "train.batch_size", "data.train_split", "data.label")
-
-# These fields say where and how fast the run computes. They do not change what it computes, so the
-# run may go on with other values, and no note says so.
-_FREE = (
-    "data.dir",
-    "data.workers",
-    "data.threads",
-    "data.prefetch",
-    "data.expected",
-    "paper",
-    "init_from",
-    "compile_cache",
-    "train.remat",
-    "train.log_every",
-    "log",
-    "profile",
-    "mesh",
-    "eval",
-)
-
-
-def compare_with_checkpoint(
-    config: ConfigDict, class_names: Sequence[str], meta: Mapping[str, Any]
-) -> list[str]:
-    """Compares a run's config and classes with those its checkpoint was saved with.
-
-    Returns:
-        One text for each difference that changes the rest of the run, for the user to see.
-
-    Raises:
-        UserError: a difference with which the run cannot go on exactly.
-    """
-    saved = configs.from_json(meta["config"])
-    if list(meta["class_names"]) != list(class_names):
-        raise UserError(
-            f"data.dir {config.data.dir} names {len(class_names)} classes that are not the "
-            f"{len(meta['class_names'])} of the checkpoint "
-            f"({_first_difference(meta['class_names'], class_names)}); use the data of the run, or "
-            "another --workdir"
-        )
-    notes = []
-    for key, (before, now) in _differences(saved, config).items():
-        if key in _POSITION:
-            raise UserError(
-                f"config key {key}: the run in this workdir has {before!r}, now it is {now!r}, and "
-                "its position in the data would be lost; set it back, or start in another "
-                "--workdir with --config.init_from"
-            )
-        if not any(key == free or key.startswith(f"{free}.") for free in _FREE):
-            notes.append(f"{key} was {before!r} up to here and is {now!r} from here on")
-    return notes
-
-
-def _differences(saved: Any, config: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    found = {}
-    for key in sorted(set(saved) | set(config)):
-        before, now = saved.get(key), config.get(key)
-        if isinstance(before, ConfigDict) and isinstance(now, ConfigDict):
-            found |= _differences(before, now, f"{prefix}{key}.")
-        elif before != now:
-            found[f"{prefix}{key}"] = (before, now)
-    return found
-
-
-def _first_difference(before: Sequence[str], now: Sequence[str]) -> str:
-    for k, (a, b) in enumerate(zip(before, now, strict=False)):
-        if a != b:
-            return f"class {k} was {a!r} and is {b!r}"
-    return "the first ones agree"

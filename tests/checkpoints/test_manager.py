@@ -188,7 +188,7 @@ def test_missing_and_foreign_files_are_named_with_the_newest_whole_step(tmp_path
         load_weights(tmp_path)
     flip(tmp_path / "1" / "meta" / "metadata", 5)
     with pytest.raises(
-        CheckpointError, match="no earlier step is whole: restore the folder from a backup"
+        CheckpointError, match="no other step is whole: restore the folder from a backup"
     ):
         load_weights(tmp_path)
 

@@ -142,6 +142,8 @@ def test_several_processes_save_one_checkpoint(tmp_path):
     """Two processes, each with half of the kernel; then one process alone reads it."""
     program = f"""
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+        from aia_jax.errors import UserError
+        from aia_jax.training.workdir import WorkdirLock
         rank = int(os.environ["RANK"])
         jax.distributed.initialize(os.environ["COORDINATOR"], num_processes=2, process_id=rank)
         mesh = jax.make_mesh((2,), ("fsdp",), axis_types=(AxisType.Auto,))
@@ -153,13 +155,20 @@ def test_several_processes_save_one_checkpoint(tmp_path):
             for step in (1, 2, 3):
                 state = jax.tree.map(shard, make_state(step))
                 checkpoints.save(step, state, META)
+                checkpoints.add_metrics(step, {{"top1": step / 10}})
+            assert checkpoints.best_step() == 3 and checkpoints.steps() == [2, 3]
             assert checkpoints.rewind(2) == [3]
             restored, meta = checkpoints.restore_latest(state)
             expected = jax.tree.map(shard, make_state(2))
             same = [np.array_equal(a.addressable_data(0), b.addressable_data(0)) for a, b in zip(
                 jax.tree.leaves(restored), jax.tree.leaves(expected), strict=True)]
-            assert all(same) and meta == META
-        print("same")
+            assert all(same) and meta == META | {{"metrics": {{"top1": 0.2}}}}
+        with WorkdirLock(Path({str(tmp_path)!r})):  # the first process holds it, all are refused
+            try:
+                WorkdirLock(Path({str(tmp_path)!r}))
+            except UserError as error:
+                assert "in use" in str(error)
+                print("same")
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

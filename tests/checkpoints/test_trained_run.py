@@ -1,16 +1,17 @@
 """A run is opened by its folder alone, also one that an older version of this project wrote."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from aia_jax.checkpoints import digest
+from aia_jax.checkpoints import digest, trained_run
 from aia_jax.checkpoints.trained_run import choose_step, open_run
 from aia_jax.errors import UserError
-from aia_jax.evaluation.predict import Classifier
 from aia_jax.export import __main__ as export_command
+from aia_jax.prediction.predict import Classifier
 from tests.helpers.tiny_checkpoint import make_run
 from tests.helpers.tiny_run import RECIPE
 
@@ -61,6 +62,23 @@ def test_a_run_of_an_older_version_opens_predicts_and_exports(runs, tmp_path):
     out = tmp_path / "model.bin"
     export_command.main(["--workdir", str(runs[1]), "--out", str(out)])
     assert "TSN with C, ResNet" in out.with_suffix(".md").read_text()
+
+
+def test_a_step_that_a_training_removes_meanwhile_is_chosen_anew(runs, tmp_path, monkeypatch):
+    shutil.copytree(runs[0], tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    shutil.copytree(folder / "12", folder / "16")
+    read_meta = trained_run.read_meta
+
+    def removed_first(directory, step):
+        shutil.rmtree(folder / "12", ignore_errors=True)
+        return read_meta(directory, step)
+
+    monkeypatch.setattr(trained_run, "read_meta", removed_first)
+    assert choose_step(folder, "best") == 12
+    assert open_run(tmp_path / "run").step == 16
+    with pytest.raises(UserError, match="has the steps 16"):
+        open_run(tmp_path / "run", "12")
 
 
 def test_steps_that_are_not_there_are_named(runs, tmp_path):

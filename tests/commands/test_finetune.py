@@ -20,8 +20,8 @@ from aia_jax import compile_cache
 from aia_jax import config as configs
 from aia_jax.checkpoints.trained_run import open_run
 from aia_jax.errors import UserError, exit_status
-from aia_jax.evaluation.predict import Classifier
 from aia_jax.models import model_from_config
+from aia_jax.prediction.predict import Classifier
 from aia_jax.weights import __main__ as weights_command
 from aia_jax.weights import from_torch
 from aia_jax.weights.files import load_folder, save_folder
@@ -175,7 +175,7 @@ def test_every_command_compiles_its_network_with_the_compiler_options(trained, t
     assert dumped(workdir.parent / "programs") >= {"jit_step_and_rate", "jit_eval_step"}
     with options_that_dump(tmp_path / "eval"):
         eval_command.main(["--config", str(recipe), "--workdir", str(workdir)])
-    assert "jit_eval_step" in dumped(tmp_path / "eval")
+    assert "jit_view_step" in dumped(tmp_path / "eval")
     run = open_run(workdir)
     with options_that_dump(tmp_path / "predict"):
         Classifier(run, 1)([np.zeros(run.clip_shape, np.uint8)])

@@ -220,18 +220,21 @@ def test_two_hosts_train_as_one(whole, tmp_path):
         assert a["loss"] == pytest.approx(b["loss"], rel=2e-3), a["step"]
 
 
-def test_sharded_over_fsdp_the_run_is_the_same(whole, tmp_path):
+def test_sharded_over_fsdp_and_time_the_run_is_the_same(whole, tmp_path):
     recipe, reference, _ = whole
     done = run(
         "train.py",
         recipe,
         tmp_path / "run",
         "--config.mesh.fsdp=2",
+        "--config.mesh.time=2",
         "--config.train.epochs=1",
+        "--config.data.num_classes=0",  # the data say how many
+        "--config.data.resize=short16",  # as the frames are stored
         XLA_FLAGS="--xla_force_host_platform_device_count=4",
     )
     assert done.returncode == 0, done.stderr
-    assert "data 2 × fsdp 2 × time 1" in done.stdout
+    assert "data 1 × fsdp 2 × time 2" in done.stdout
     ours = rows(tmp_path / "run")
     for a, b in zip(ours, rows(reference), strict=False):
         assert a["loss"] == pytest.approx(b["loss"], rel=2e-3), a["step"]
@@ -245,7 +248,7 @@ def test_another_network_or_another_place_in_the_data_is_refused_and_other_frame
     subprocess.run(["cp", "-r", reference, workdir], check=True)
     refused(
         run_here("train.py", recipe, workdir, "--config.model.attention=ST"),
-        "attention/C",
+        "config key model.attention: the run in this workdir has C, now it is ST",
         "another --workdir",
     )
     refused(
@@ -254,6 +257,8 @@ def test_another_network_or_another_place_in_the_data_is_refused_and_other_frame
         "4",
         "6",
     )
+    # The variables of TSN and TSM have the same shapes, and the run is finished.
+    refused(run_here("train.py", recipe, workdir, "--config.model.temporal=tsm"), "temporal", "tsn")
     refused(run_here("eval.py", recipe, workdir, "--config.model.attention=ST"), "attention")
     done = run_here(
         "train.py", recipe, workdir, "--config.data.num_frames=3", "--config.train.epochs=4"

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from aia_jax import config as configs
 from aia_jax.checkpoints.manager import Checkpoints
 from aia_jax.models import model_from_config
+from aia_jax.shards.dataset_info import DATASET_INFO, open_dataset
+from aia_jax.shards.fingerprint import describe_data
+from aia_jax.shards.reader import open_split
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState
 from tests.helpers.tiny_variables import drawn
@@ -29,6 +33,15 @@ def perturbed(variables: Any, seed: int = 0) -> Any:
     )
 
 
+def _describe_data(data: Any) -> dict[str, Any]:
+    """What a run would keep of its data; {} if they were never prepared."""
+    if not (Path(data.dir) / DATASET_INFO).is_file():
+        return {}
+    splits = (data.train_split, data.val_split)
+    indices = {split: open_split(data.dir, split).index for split in splits}
+    return describe_data(open_dataset(data.dir, data.label), indices)
+
+
 def make_run(
     workdir: Path,
     recipe: Path,
@@ -45,9 +58,12 @@ def make_run(
     head = variables["params"]["head"]
     head["kernel"] = head["kernel"] * np.float32(0.2)  # or one class would have all the probability
     state = TrainState.create(variables, make_optimizer(config.optim, 4, 4)[0])
+    state = state.replace(step=jnp.asarray(step, jnp.int32))
     meta = {
         "config": configs.to_json(config),
+        "recipe": {"config": configs.name(recipe), "overrides": list(overrides)},
         "class_names": list(class_names),
+        "data": _describe_data(config.data),
         "position": step,
         "metrics": dict(metrics),
     }

@@ -66,10 +66,11 @@ def make_recipe(folder: Path, **dataset) -> Path:
     return recipe
 
 
-def command(script: str, recipe: Path, workdir: Path, *overrides: str) -> list[str]:
-    """The command line of train.py or eval.py."""
-    arguments = ["--config", str(recipe), "--workdir", str(workdir), *overrides]
-    return [sys.executable, str(ROOT / script), *arguments]
+def command(script: str, recipe: Path | None, workdir: Path | None, *overrides: str) -> list[str]:
+    """The command line of train.py or eval.py, which needs no recipe, or no run."""
+    arguments = [] if recipe is None else ["--config", str(recipe)]
+    arguments += [] if workdir is None else ["--workdir", str(workdir)]
+    return [sys.executable, str(ROOT / script), *arguments, *overrides]
 
 
 def run(
@@ -82,7 +83,7 @@ def run(
 
 
 def run_here(
-    script: str, recipe: Path, workdir: Path, *overrides: str
+    script: str, recipe: Path | None, workdir: Path | None, *overrides: str
 ) -> subprocess.CompletedProcess:
     """Runs the command in this process, which has imported everything already.
 

@@ -6,19 +6,21 @@ import sys
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from aia_jax import config as configs
 from aia_jax import sharding
 from aia_jax.errors import UserError
 from aia_jax.models import model_from_config
 from aia_jax.training import startup
+from aia_jax.training.workdir import make_workdir
 from tests.helpers.paths import ROOT
 
 
 def test_the_start_table():
     config = configs.load(
         ROOT / "configs" / "ssv2.py:aia_tsn",
-        ["train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4"],
+        ["train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4", "train.val_every=2"],
     )
     table = startup.start_table(
         config,
@@ -47,14 +49,22 @@ def test_the_start_table():
         "8 clips, 8 a device, in 2 parts; BatchNorm over groups of 4",
         "/home/a/compiled",
         "0.0025 (the recipe's 0.01 is for batch 32)",
-        "5,278 an epoch × 50 = 263,900; going on after step 5,278",
+        "5,278 an epoch × 50 = 263,900; validation every 2 epochs; going on after step 5,278",
+        "13 missing; up to 168 may be damaged",
     ):
         assert words in text, (words, text)
 
 
+def test_names_in_the_table_are_no_markup(capsys):
+    table = Table("data")
+    table.add_row("[/b] in [red]")
+    startup.print_table(table)
+    assert "[/b] in [red]" in capsys.readouterr().out
+
+
 def test_run_json_has_an_entry_a_start(tmp_path):
     config = configs.load(ROOT / "configs" / "demo.py")
-    startup.make_workdir(tmp_path / "a" / "b")
+    make_workdir(tmp_path / "a" / "b")
     for step in (0, 40):
         startup.save_provenance(tmp_path / "a" / "b", config, step)
     starts = json.loads((tmp_path / "a" / "b" / "run.json").read_text())["starts"]
@@ -71,7 +81,13 @@ def test_run_json_has_an_entry_a_start(tmp_path):
 def test_what_cannot_be_written_or_read_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"--workdir {tmp_path}/file/run cannot be written"):
-        startup.make_workdir(tmp_path / "file" / "run")
-    (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(UserError, match=r"run\.json is not the record of a run"):
-        startup.save_provenance(tmp_path, configs.load(ROOT / "configs" / "demo.py"))
+        make_workdir(tmp_path / "file" / "run")
+    with pytest.raises(
+        UserError, match=r"--workdir .* cannot be written: .*; name another with --out"
+    ):
+        make_workdir(tmp_path / "file" / "run", remedy="--out")
+    config = configs.load(ROOT / "configs" / "demo.py")
+    for content in (b"[]", b'{"starts": 5}', b"{}", b"\xff", b"[" * 100_000, b'{"starts": [1'):
+        (tmp_path / "run.json").write_bytes(content)
+        with pytest.raises(UserError, match=r"run\.json is not the record of a run"):
+            startup.save_provenance(tmp_path, config)

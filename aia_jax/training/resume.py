@@ -1,0 +1,64 @@
+"""Whether and from where a run goes on, known before anything is computed or set aside."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from aia_jax.checkpoints.files import read_meta
+from aia_jax.checkpoints.manager import Checkpoints
+from aia_jax.checkpoints.run_config import compare_with_checkpoint
+from aia_jax.shapes import PyTree
+from aia_jax.shards.fingerprint import compare_data
+
+
+def with_shardings(shapes: PyTree, shardings: PyTree) -> PyTree:
+    """The abstract state that `Checkpoints.restore` takes: each leaf's shape and its sharding."""
+    return jax.tree.map(
+        lambda leaf, on: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=on),
+        shapes,
+        shardings,
+    )
+
+
+def choose_checkpoint(
+    checkpoints: Checkpoints,
+    resume_from: int | None,
+    config: ConfigDict,
+    class_names: Sequence[str],
+    data: Mapping[str, Any],
+    total_steps: int,
+) -> tuple[dict[str, Any], list[str]]:
+    """Finds the checkpoint that a run goes on from, and makes it the latest one.
+
+    Args:
+        checkpoints: of the run.
+        resume_from: the step that the user names; None for the latest.
+        config: of the run.
+        class_names: by label.
+        data: from `shards.fingerprint.describe_data`.
+        total_steps: at which the run ends.
+
+    Returns:
+        The checkpoint's `meta`, {} if there is no checkpoint yet; and notes for the user.
+
+    Raises:
+        UserError: the run cannot go on exactly, or the checkpoint is damaged or not there; nothing
+            was set aside.
+    """
+    notes = [f"{error}; it stays, and is not the best" for error in checkpoints.unreadable.values()]
+    steps = checkpoints.steps()
+    if resume_from is None and not steps:
+        return {}, notes
+    step = steps[-1] if resume_from is None else resume_from
+    meta = read_meta(checkpoints.directory, step)
+    changes = compare_with_checkpoint(config, class_names, meta)
+    finished = ", but the run is finished: no step is taken" if step >= total_steps else ""
+    notes += [f"{change}{finished}" for change in changes]
+    on_purpose = config.data.changed_on_purpose
+    notes += compare_data(meta.get("data", {}), data, on_purpose=on_purpose)
+    if resume_from is not None:
+        later = ", ".join(map(str, checkpoints.rewind(step))) or "nothing"
+        notes.append(f"going back to step {step}; set aside: {later}")
+    return meta, notes
