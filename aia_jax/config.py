@@ -1,38 +1,36 @@
 """Configs: recipe files, `--config.key=value` overrides, and one line when either is wrong."""
 
 import argparse
-import contextlib
-import difflib
 import importlib
-import inspect
 import json
 import re
 import sys
 import textwrap
-import traceback
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from aia_jax.config_check import check
 from aia_jax.config_fields import (
-    SIMILAR,
     add_missing,
     assign,
     fit,
-    no_such_key,
     switch_network,
     tuples,
     use_network,
+)
+from aia_jax.config_file import (
+    one_line_errors,
+    repository_importable,
+    run_file,
+    run_recipe,
+    split_argument,
 )
 from aia_jax.errors import UserError
 from aia_jax.models import NETWORKS
 
 _PREFIX = "--config."
-_REPOSITORY = Path(__file__).resolve().parents[1]  # holds `configs`, which recipes import from
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -51,10 +49,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         UserError: for a file that is missing or broken, a key that does not exist (names the
             nearest, or the network that has it), a value of another type or out of range.
     """
-    with _repository_importable():
+    with repository_importable():
         base = importlib.import_module("configs.base").get_config()
-        config = _run_recipe(str(path), base)
-    config = fit(config, base, str(path))
+        config = run_recipe(str(path), base)
+    with one_line_errors(split_argument(str(path))[0], None):
+        config = fit(config, base, str(path))
     pairs = []
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -77,7 +76,7 @@ def name(path: str | Path) -> str:
     It is the file's stem and the argument's words, in which anything but letters, digits and "-"
     becomes "_": "egtea_tsm_split2" for "configs/egtea.py:tsm,split=2".
     """
-    file, argument = _split_argument(str(path))
+    file, argument = split_argument(str(path))
     words = (argument or "").replace("=", "").split(",")
     words = [re.sub(r"[^\w-]+", "_", word).strip("_") for word in words]
     return "_".join([file.stem, *filter(None, words)])
@@ -109,7 +108,7 @@ def _defaults() -> ConfigDict:
     An installed package has no folder `configs` beside it, and a trained network needs nothing of
     it.
     """
-    with _repository_importable():
+    with repository_importable():
         try:
             return importlib.import_module("configs.base").get_config()
         except ModuleNotFoundError:
@@ -122,6 +121,8 @@ def parse(
     extra: Callable[[argparse.ArgumentParser], None] | None = None,
     *,
     workdir: bool = True,
+    recipe_needed: bool = True,
+    instead: str = "",
 ) -> argparse.Namespace:
     """Reads the command line of a command that works on a recipe.
 
@@ -132,16 +133,20 @@ def parse(
         description: the first lines of `--help`.
         extra: adds the command's own arguments to the parser.
         workdir: whether the command works on a run, and so takes `--workdir`.
+        recipe_needed: whether there must be a recipe. If not, `config` is the bare recipe, without
+            the overrides, or None; the caller applies them to the run's own config.
+        instead: an argument of `extra` that may stand in place of `--workdir`.
 
     Returns:
         A namespace with `config` (loaded and locked), `config_path` (as given), `config_name`,
-        `workdir` (a Path; only for a command that takes one) and what `extra` added.
+        `overrides` ("key=value" each), `workdir` (a Path; only for a command that takes one) and
+        what `extra` added.
 
     Raises:
         UserError: see `load`. Arguments that the command does not have end the process with
             argparse's line and status 2.
     """
-    arguments, overrides = _take_overrides(sys.argv[1:] if argv is None else argv)
+    arguments, overrides = take_overrides(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         description=description,
         epilog=_epilog(arguments),
@@ -150,7 +155,7 @@ def parse(
     )
     parser.add_argument(
         "--config",
-        required=True,
+        required=recipe_needed,
         metavar="FILE[:ARGUMENT]",
         help="recipe, such as configs/ssv2_aia_tsm.py; --help beside it shows its arguments",
     )
@@ -161,10 +166,21 @@ def parse(
     if extra is not None:
         extra(parser)
     parsed = parser.parse_args(arguments)
-    parsed.config_path, parsed.config_name = parsed.config, name(parsed.config)
+    parsed.overrides, parsed.config_path = overrides, parsed.config
+    other = instead and getattr(parsed, instead) is not None
+    if other and parsed.workdir is not None:
+        parser.error(f"--workdir and --{instead} name two things; leave one out")
+    if parsed.config is None:
+        if parsed.workdir is None and not other:
+            or_other = f", or --{instead} DIR" if instead else ""
+            parser.error(f"name the run's folder: --workdir DIR{or_other}")
+        parsed.config_name = None
+        parsed.workdir = parsed.workdir and Path(parsed.workdir)
+        return parsed
+    parsed.config_name = name(parsed.config)
     if workdir:
         parsed.workdir = Path(parsed.workdir or Path("runs") / parsed.config_name)
-    parsed.config = load(parsed.config, overrides)
+    parsed.config = load(parsed.config, overrides if recipe_needed else ())
     return parsed
 
 
@@ -186,9 +202,9 @@ def _epilog(arguments: Sequence[str]) -> str:
 
 def _describe_recipe(path: str) -> str:
     """The recipe's docstring, and a line for each argument in its table `CHOICES`."""
-    file, _ = _split_argument(path)
-    with _repository_importable():
-        module = _run_file(file)
+    file, _ = split_argument(path)
+    with repository_importable():
+        module = run_file(file)
     text = f"{file}: {(module.__doc__ or 'a recipe').strip()}"
     choices = getattr(module, "CHOICES", None)
     if choices:
@@ -198,11 +214,14 @@ def _describe_recipe(path: str) -> str:
     return text
 
 
-def _take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+def take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Splits `--config.key=value` and `--config.key value` off the other arguments.
 
     Returns:
         The other arguments, and each override as "key=value".
+
+    Raises:
+        UserError: an override has no value.
     """
     others, overrides = [], []
     rest = iter(argv)
@@ -219,118 +238,3 @@ def _take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
                 raise UserError(f"{argument} has no value; write {argument}=VALUE")
             overrides.append(f"{argument.removeprefix(_PREFIX)}={value}")
     return others, overrides
-
-
-@contextlib.contextmanager
-def _repository_importable() -> Iterator[None]:
-    """Lets a recipe import its base from any working directory."""
-    sys.path.insert(0, str(_REPOSITORY))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(_REPOSITORY))
-
-
-def _split_argument(path: str) -> tuple[Path, str | None]:
-    match = re.fullmatch(r"(?P<file>.+\.py)(?::(?P<argument>.*))?", path, re.DOTALL)
-    if match is None:
-        raise UserError(f"--config {path}: a recipe is a Python file, such as configs/demo.py")
-    return Path(match["file"]), match["argument"]
-
-
-def _run_recipe(path: str, base: ConfigDict) -> ConfigDict:
-    """Executes the file and calls its `get_config`."""
-    file, argument = _split_argument(path)
-    module = _run_file(file)
-    arguments = () if argument is None else (argument,)
-    with _one_line_errors(file, base):
-        if not callable(getattr(module, "get_config", None)):
-            raise UserError(f"config file {file} defines no get_config(); see configs/demo.py")
-        try:
-            inspect.signature(module.get_config).bind(*arguments)
-        except TypeError:
-            problem = "needs an argument" if argument is None else "takes no argument"
-            choices = ", ".join(getattr(module, "CHOICES", ()))
-            hint = f"; write {file}:ARGUMENT with one of {choices}" if choices else ""
-            raise UserError(f"config file {file}: get_config() {problem}{hint}") from None
-        try:
-            config = module.get_config(*arguments)
-        except UserError as error:  # about the argument; it does not name the file
-            raise UserError(f"--config {path}: {error}") from error
-    if not isinstance(config, ConfigDict):
-        raise UserError(
-            f"config file {file}: get_config() returned {type(config).__name__}, not a ConfigDict; "
-            "see configs/demo.py"
-        )
-    return config
-
-
-def _run_file(file: Path) -> types.ModuleType:
-    """Executes a recipe's file."""
-    try:
-        source = file.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"config file {file} does not exist{_files_beside(file)}") from None
-    except OSError as error:
-        raise UserError(f"config file {file} cannot be read: {error.strerror}") from error
-    module = types.ModuleType(f"recipe_{file.stem}")
-    module.__file__ = str(file)
-    with _one_line_errors(file, None):
-        exec(compile(source, str(file), "exec"), module.__dict__)
-    return module
-
-
-@contextlib.contextmanager
-def _one_line_errors(file: Path, base: ConfigDict | None) -> Iterator[None]:
-    """Turns every exception of a recipe into a `UserError` with the file's line number."""
-    try:
-        yield
-    except UserError:
-        raise
-    except SyntaxError as error:
-        raise UserError(
-            f"config file {error.filename or file}, line {error.lineno or 1}: {error.msg}"
-        ) from error
-    except Exception as error:
-        lines, config = [], base
-        for frame, line in traceback.walk_tb(error.__traceback__):
-            if frame.f_code.co_filename == str(file):
-                lines.append(line)
-                config = next(filter(_is_config, frame.f_locals.values()), config)
-        where = f"config file {file}" + (f", line {lines[-1]}" if lines else "")
-        raise UserError(f"{where}: {_explain(error, config)}") from error
-
-
-def _files_beside(file: Path) -> str:
-    """The recipes that may have been meant, else all that lie in the folder."""
-    names = sorted(
-        other.name
-        for other in file.parent.glob("*.py")
-        if other.name not in ("__init__.py", "base.py", "networks.py", "paper.py")
-    )
-    near = difflib.get_close_matches(file.name, names, n=2, cutoff=SIMILAR)
-    if near:
-        return f"; did you mean {' or '.join(str(file.parent / other) for other in near)}?"
-    return f"; {file.parent} has {', '.join(names)}" if names else ""
-
-
-def _is_config(value: Any) -> bool:
-    """Whether a variable of a recipe is its config, which knows the recipe's network."""
-    return isinstance(value, ConfigDict) and "model" in value and "name" in value.model
-
-
-def _explain(error: Exception, config: ConfigDict | None) -> str:
-    """What went wrong in a recipe.
-
-    ml_collections' errors for unknown keys are wordy and know only the key's last part.
-    """
-    cause = error
-    # A wrong attribute is an AttributeError around a KeyError.
-    while cause.args and isinstance(cause.args[0], Exception):
-        cause = cause.args[0]
-    unknown = isinstance(cause, KeyError) and re.match(
-        r"""Key "(\w+)" does not exist|'(\w+)'(\n|$)""", str(cause.args[0])
-    )
-    if unknown and config is not None:
-        return no_such_key(unknown[1] or unknown[2], config)
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -6,15 +6,27 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from aia_jax.errors import UserError
+from aia_jax.config_fields import leaves
+from aia_jax.errors import UserError, describe
+from aia_jax.frame_geometry import short_side, smallest_side
 from aia_jax.models import training_model
 from aia_jax.models.fields import value_text
+from aia_jax.ops.frames import check_time_parts
 
 _PROTOCOLS = ("center", "twice", "dense10")
+_SAMPLINGS = ("reference", "uniform")
+
+
+_LARGEST = 2**31 - 1  # sizes and steps have 32 bits in XLA
+_MOST_HELPERS = 1024  # processes, threads, batches: more would only fill the memory
 
 
 def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value >= low, f"at least {low}"
+
+
+def _between(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: low <= value <= high, f"from {low} to {high:,}"
 
 
 _POSITIVE = (lambda value: value > 0, "more than 0")
@@ -24,21 +36,21 @@ _BELOW_ONE = (lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
 # field: (test, the values that pass it)
 _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "seed": _at_least(0),
-    "data.num_classes": _at_least(1),
+    "data.num_classes": _at_least(0),
     "data.num_frames": _at_least(1),
     "data.crop": _at_least(1),
     "data.resize": (
-        lambda size: len(size) == 2 and min(size) >= 1,
-        "two whole numbers from 1: height, width",
+        lambda size: short_side(size) or (len(size) == 2 and min(size) >= 1),
+        "two whole numbers from 1: height, width; or a short side, such as short256",
     ),
     "data.scales": (
         lambda scales: len(scales) > 0 and all(0 < scale <= 1 for scale in scales),
         "one or more shares above 0 and up to 1",
     ),
     "data.flip": _SHARE,
-    "data.workers": _at_least(0),
-    "data.threads": _at_least(1),
-    "data.prefetch": _at_least(1),
+    "data.workers": _between(0, _MOST_HELPERS),
+    "data.threads": _between(1, _MOST_HELPERS),
+    "data.prefetch": _between(1, _MOST_HELPERS),
     "data.damaged_share": _SHARE,
     "data.expected.train": _at_least(0),
     "data.expected.validation": _at_least(0),
@@ -61,6 +73,7 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "train.bn_group_size": _at_least(0),
     "train.log_every": _at_least(1),
     "train.checkpoint_every": _at_least(0),
+    "train.val_every": _at_least(1),
     "eval.batch_size": _at_least(1),
     "profile.start": _at_least(0),
     "profile.stop": _at_least(0),
@@ -82,16 +95,28 @@ def check(config: ConfigDict) -> None:
                 f"config key {key}: found {value_text(config[key])}, expected {expected}"
             )
 
+    for key, value in leaves(config).items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        largest = max((number for number in numbers if type(number) is int), default=0)
+        if largest > _LARGEST and key != "seed":
+            raise UserError(
+                f"config key {key}: found {value_text(value)}, expected at most {_LARGEST:,}"
+            )
     if config.eval.protocol not in _PROTOCOLS:
         raise UserError(
-            f"config key eval.protocol: found {config.eval.protocol!r}, expected "
+            f"config key eval.protocol: found {value_text(config.eval.protocol)}, expected "
             f"{' or '.join(_PROTOCOLS)}"
+        )
+    if config.data.sampling not in _SAMPLINGS:
+        raise UserError(
+            f"config key data.sampling: found {value_text(config.data.sampling)}, expected "
+            f"{' or '.join(_SAMPLINGS)}"
         )
     training_model(config)  # a network that cannot be built says which field is wrong
     _check_groups(config.optim.groups)
 
     data, train = config.data, config.train
-    if data.crop > min(data.resize):
+    if data.crop > smallest_side(data.resize):
         raise UserError(
             f"config key data.crop: {data.crop} pixels do not fit in the stored frames of "
             f"{value_text(data.resize)} (data.resize)"
@@ -113,11 +138,7 @@ def check(config: ConfigDict) -> None:
             f"config key profile.stop: found {profile.stop} with profile.start={profile.start}, "
             "expected a first step from 1 and a last step not before it, or 0 and 0"
         )
-    if data.num_frames % config.mesh.time:
-        raise UserError(
-            f"config key mesh.time: {config.mesh.time} devices cannot share {data.num_frames} "
-            "frames equally (data.num_frames)"
-        )
+    check_time_parts(data.num_frames, config.mesh.time)
 
 
 def _check_groups(groups: tuple[Any, ...]) -> None:
@@ -132,17 +153,17 @@ def _check_groups(groups: tuple[Any, ...]) -> None:
             ):
                 try:
                     re.compile(pattern)
-                except re.error as error:
+                except (re.error, RecursionError, OverflowError) as error:
                     raise UserError(
-                        f"config key optim.groups: {pattern!r} is not a regular expression "
+                        f"config key optim.groups: {describe(pattern)} is not a regular expression "
                         f"({error})"
                     ) from error
             case _:
                 raise UserError(
-                    f"config key optim.groups: found {group!r}, expected (pattern, {{'lr': factor, "
-                    "'decay': factor})"
+                    f"config key optim.groups: found {describe(group)}, expected (pattern, "
+                    "{'lr': factor, 'decay': factor})"
                 )
 
 
 def _is_factor(value: Any) -> bool:
-    return type(value) in (int, float) and value >= 0
+    return type(value) in (int, float) and 0 <= value <= _LARGEST

@@ -3,16 +3,23 @@
 import ast
 import contextlib
 import difflib
-import math
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from aia_jax.errors import UserError
+from aia_jax.errors import UserError, describe
+from aia_jax.frame_geometry import short_side
 from aia_jax.models import NETWORKS, model_fields, owners
 
 SIMILAR = 0.6  # difflib's ratio from which a key or a file is offered as the one that was meant
+_LARGEST_FLOAT = 3.4e38
+# A zero byte, which no path may hold, and half characters (lone surrogates). Those that stand for a
+# byte of a file name that is no text are usable.
+_UNUSABLE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 _ALSO_SIMILAR = 0.1  # others this close to the best are offered too
+# Fields that take numbers or a text such as "short256"; and numbers that show their type.
+_NUMBERS_OR_TEXT = {"data.resize": (240, 320)}
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -92,7 +99,9 @@ def check_network(name: Any) -> None:
         UserError: for a network that does not exist; names those that do.
     """
     if name not in NETWORKS:
-        raise UserError(f"config key model.name: found {name!r}, expected {' or '.join(NETWORKS)}")
+        raise UserError(
+            f"config key model.name: found {describe(name)}, expected {' or '.join(NETWORKS)}"
+        )
 
 
 def switch_network(config: ConfigDict, name: str) -> None:
@@ -140,9 +149,8 @@ def fit(config: ConfigDict, base: ConfigDict, path: str) -> ConfigDict:
         raise UserError(
             f"config file {path} lacks {', '.join(missing)}; start from configs.base.get_config()"
         )
-    base.update_from_flattened_dict(
-        {key: as_type(value, expected[key], f"{key} in {path}") for key, value in found.items()}
-    )
+    for key, value in found.items():
+        set_field(base, key, as_type(value, expected[key], f"{key} in {path}"))
     return base
 
 
@@ -168,8 +176,14 @@ def assign(config: ConfigDict, key: str, text: str) -> None:
                 f"config key {key} is a section; set one of its keys: {', '.join(config[key])}"
             )
         raise UserError(no_such_key(key, config))
-    value = as_type(_parse(text, found[key]), found[key], key)
-    config.update_from_flattened_dict({key: value})
+    like = _NUMBERS_OR_TEXT.get(key, found[key])
+    set_field(config, key, as_type(_parse(text, like), like, key))
+
+
+def set_field(config: ConfigDict, key: str, value: Any) -> None:
+    """Sets one field by its dotted key to a value that `as_type` has returned."""
+    with config.ignore_type():  # a field may hold numbers or a text
+        config.update_from_flattened_dict({key: value})
 
 
 def tuples(value: Any) -> Any:
@@ -183,23 +197,47 @@ def as_type(value: Any, like: Any, key: str) -> Any:
     """Returns `value` as the type of `like`, where nothing is lost by it; lists become tuples.
 
     A tuple of whole numbers takes whole numbers only, and so does an empty one; a tuple with
-    fractions takes both.
+    fractions takes both. `data.resize` takes a text such as "short256" too.
+
+    Args:
+        value: to be used.
+        like: a value of the field.
+        key: of the field; more words may follow it.
 
     Raises:
         UserError: for a value of another type; names `key`.
     """
+    field = key.partition(" ")[0]
+    if field not in _NUMBERS_OR_TEXT:
+        return _as_type(value, like, key)
+    if short_side(value):
+        return value
+    return _as_type(value, _NUMBERS_OR_TEXT[field], key, ", or a text such as short256")
+
+
+def _as_type(value: Any, like: Any, key: str, more: str = "") -> Any:
     if isinstance(like, tuple) and isinstance(value, (tuple, list)):
         if all(isinstance(item, (int, float)) for item in like):
             item = next((item for item in like if isinstance(item, float)), 0)
             with contextlib.suppress(UserError):
-                return tuple(as_type(number, item, key) for number in value)
+                return tuple(_as_type(number, item, key) for number in value)
         else:
             return tuples(value)
-    elif type(value) is type(like) and not (isinstance(value, float) and not math.isfinite(value)):
+    elif type(value) is type(like) and _is_usable(value):
         return value
-    elif isinstance(like, float) and type(value) is int:
+    elif isinstance(like, float) and type(value) is int and _is_usable(value):
         return float(value)
-    raise UserError(f"config key {key}: found {value!r}, expected {_type_name(like)}")
+    raise UserError(f"config key {key}: found {describe(value)}, expected {_type_name(like)}{more}")
+
+
+def _is_usable(value: Any) -> bool:
+    """Whether a value of the right type is one that files, NumPy and XLA can take."""
+    if isinstance(value, str):
+        return _UNUSABLE.search(value) is None
+    # NumPy's whole numbers have 64 bits, XLA's fractions 32.
+    if isinstance(value, float):
+        return abs(value) <= _LARGEST_FLOAT
+    return -(2**63) <= value < 2**63
 
 
 def _parse(text: str, like: Any) -> Any:
@@ -227,6 +265,9 @@ def _type_name(like: Any) -> str:
             return f"a tuple such as {like!r}"
         kind = "numbers" if any(isinstance(item, float) for item in like) else "whole numbers"
         return f"{kind} with commas between them, such as {','.join(map(str, like)) or '1,2'}"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[
-        type(like)
-    ]
+    return {
+        bool: "true or false",
+        int: "a whole number of at most 64 bits",
+        float: "a number of at most 3.4e38",
+        str: "a text without zero bytes and half characters",
+    }[type(like)]

@@ -10,6 +10,21 @@ from typing import IO
 
 
 @contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Puts the file's name into an `OSError` of the block that has none.
+
+    The system names the file that cannot be opened, but not the one that cannot be written because
+    the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_file(path: str | Path, mode: str = "wb", *, concurrent: bool = False) -> Iterator[IO]:
     """Opens a temporary file beside `path`, which is renamed to `path` when the block ends.
 
@@ -38,7 +53,7 @@ def atomic_file(path: str | Path, mode: str = "wb", *, concurrent: bool = False)
     temporary = path.with_name(f"{path.name}{writer}.tmp")
     file = temporary.open(mode, encoding=None if "b" in mode else "utf-8")
     try:
-        with file:
+        with naming(path), file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -74,7 +89,8 @@ def sync_folder(folder: Path) -> None:
     except PermissionError:
         return
     try:
-        os.fsync(descriptor)
+        with naming(folder):
+            os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
             raise

@@ -7,6 +7,7 @@ aia_jax/models/resnet/modeling.py. `use_network(config, name, …)` chooses anot
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
 
 from aia_jax.config_fields import use_network
 
@@ -16,8 +17,7 @@ __all__ = ["get_config", "use_network"]
 def get_config() -> ConfigDict:
     """Returns the locked defaults, with a ResNet.
 
-    `data.dir`, `data.name`, `data.num_classes` and `init_from` are the recipe's or the user's to
-    fill.
+    `data.dir`, `data.name` and `init_from` are the recipe's or the user's to fill.
     """
     config = ConfigDict()
     config.seed = 0  # of initialisation, data order, augmentation and dropout
@@ -32,16 +32,25 @@ def get_config() -> ConfigDict:
 
     config.data = data = ConfigDict()
     data.dir = ""  # folder written by prepare_data.py
+    # A run goes on, and is tested, with the data that it was trained on, wherever they lie; other
+    # videos, labels or pictures are refused. True: they are meant.
+    data.changed_on_purpose = False
     data.name = ""  # the data set's name in tables and reports; nothing is computed from it
-    data.num_classes = 1  # must agree with the folder's metadata
+    data.num_classes = 0  # must agree with the folder's metadata; 0: as many as it names
     # The records' feature that holds the label; a data set with several (verb, noun) needs a run
     # for each.
     data.label = "label"
     data.train_split = "train"
     data.val_split = "validation"
     data.num_frames = 8  # T, frames of a clip
+    # Which frames of short videos are taken. "reference": as the paper's code does; below 2·T
+    # frames training never sees those after the first T. "uniform": every frame is as likely as any
+    # other, and clips of eval.protocol=dense10 do not wrap round.
+    data.sampling = "reference"
     data.crop = 224  # pixels, height and width of the network's input
-    data.resize = (240, 320)  # pixels, height and width of the stored frames
+    # Frames are cropped as if they had been resized to this height and width, pixels. A text such
+    # as "short256" is a short side, with kept proportions.
+    data.resize = FieldReference((240, 320), field_type=object)
     # Multi-scale crop: the sides that a crop may have, as shares of a stored frame's short side.
     data.scales = (1.0, 0.875, 0.75, 0.66)
     data.flip = 0.5  # probability of a mirrored clip; left/right classes swap with it
@@ -51,8 +60,8 @@ def get_config() -> ConfigDict:
     # process. More of them bridge longer stalls of the disk and need more memory.
     data.prefetch = 2
     # Share of a split's videos, rounded down, that may be damaged; they are listed in
-    # bad_records.txt, and one more stops the run. Of fewer than 1,000 videos the default allows
-    # none.
+    # bad_records.txt, and one more stops the run. Of a small split up to three may be, as long as
+    # they are no more than a tenth. 0 allows none.
     data.damaged_share = 0.001
     # Videos of the official splits, shown beside the number that is found; 0: not known.
     data.expected = ConfigDict({"train": 0, "validation": 0})
@@ -98,11 +107,16 @@ def get_config() -> ConfigDict:
     # on CPUs it changes nothing.
     train.remat = ()
     train.log_every = 20  # steps that a line of metrics.jsonl averages over
+    # Epochs between validations. Every epoch has a checkpoint; the best one is chosen among those
+    # that are validated. The last epoch always is.
+    train.val_every = 1
     # Steps between checkpoints inside an epoch; 0: checkpoints at the ends of epochs only.
     train.checkpoint_every = 0
 
     config.eval = ConfigDict()
-    config.eval.batch_size = 32  # videos over all devices and hosts
+    # Clips over all devices and hosts. Of a video with several views as many videos are taken as
+    # make no more clips than this.
+    config.eval.batch_size = 32
     # "center": one clip, of the centres of the segments; "twice" takes 2 clips, "dense10" takes 10.
     config.eval.protocol = "center"
 

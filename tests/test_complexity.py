@@ -77,6 +77,10 @@ CONFIG_PARAMETERS = {
     "own_videos.py:aia_tsn": 23_517_249,
     "own_videos.py:tsm": 23_510_081,
     "own_videos.py:aia_tsm": 23_517_249,
+    "own_videos_small.py:tsn": 499_233,
+    "own_videos_small.py:aia_tsn": 500_577,
+    "own_videos_small.py:tsm": 499_233,
+    "own_videos_small.py:aia_tsm": 500_577,
 }
 
 

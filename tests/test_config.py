@@ -31,7 +31,7 @@ def message(*arguments, **named) -> str:
     with pytest.raises(UserError) as error:
         configs.load(*arguments, **named)
     text = str(error.value)
-    assert "\n" not in text
+    assert "\n" not in text and len(text) < 700
     return text
 
 
@@ -145,8 +145,24 @@ def test_the_last_override_wins():
         ("profile.stop=5", "profile.stop 5 profile.start=0"),
         ("train.remat=1,5", "train.remat 1,5 stages from 1 to 4"),
         ("data.flip=2", "data.flip 2.0 from 0 to 1"),
+        ("data.workers=1000000", "data.workers 1000000 from 0 to 1,024"),
+        ("data.sampling=even", "data.sampling 'even' reference or uniform"),
+        ("train.val_every=0", "train.val_every 0 at least 1"),
+        ("train.epochs=3000000000", "train.epochs 3000000000 at most 2,147,483,647"),
+        ("optim.milestones=1,3000000000", "optim.milestones 1,3000000000 at most"),
+        ("optim.warmup_epochs=1e300", "optim.warmup_epochs 1e+300 3.4e38"),
+        ("optim.lr=1e39", "optim.lr 1e+39 3.4e38"),
+        ("seed=9223372036854775808", "seed 9223372036854775808 64 bits"),
+        (f"seed={'1' * 5000}", "seed 5,002 characters"),
+        (f"eval.protocol={'x' * 5000}", "eval.protocol center 5,002 characters"),
+        ("model.width=70000", "model.width 70000 at most 65,536"),
+        ("model.stage_sizes=1,1,1,1,1,1,1,1,1", "model.stage_sizes at most 8 stages"),
         ("data.crop=256", "data.crop 256 240,320 data.resize"),
         ("data.resize=240", "data.resize 240 height, width"),
+        ("data.resize=short", "data.resize 'short' such as short256"),
+        ("data.resize=240x320", "data.resize '240x320' such as 240,320"),
+        ("data.resize=short200", "data.crop 224 'short200'"),
+        ("data.num_classes=-1", "data.num_classes -1 at least 0"),
         ("model.temporal=lstm", "model.temporal 'lstm' tsn or tsm"),
         ("model.attention=CinSTT", "model.attention 'CinSTT' CinST"),
         ("model.compute_dtype=float16", "model.compute_dtype float32 or bfloat16"),
@@ -159,7 +175,7 @@ def test_the_last_override_wins():
         ("model.name=vit", "model.name 'vit' resnet"),
         ("eval.protocol=random", "eval.protocol 'random' center"),
         ("mesh.data=0", "mesh.data 0 -1"),
-        ("mesh.time=3", "mesh.time 3 8 frames"),
+        ("mesh.time=3", "mesh.time 3 8 frames use 1 or 2 or 4 or 8"),
     ],
 )
 def test_a_wrong_override_gets_one_line(override, words):
@@ -184,6 +200,21 @@ def test_a_wrong_override_gets_one_line(override, words):
         ("config.data.expected = {'train': 3}", "lacks data.expected.validation"),
         ("config = {}", "get_config() dict ConfigDict"),
         ("config.data.flip = -1.0", "data.flip -1.0"),
+        ("import sys; sys.exit(0)", "ends the program sys.exit(0)"),
+        ("quit('bye')", "ends the program 'bye'"),
+        ("raise BaseException('odd')", "line 5 BaseException odd"),
+        ("raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})()", "line 5 E"),
+        ("config.unlock(); config.data.more = config", "RecursionError"),
+        ("config.unlock(); config.data[5] = 3", "TypeError"),
+        ("config.seed = 10**5000", "seed type int 64 bits"),
+        ("config.seed = 2**63", "seed 9223372036854775808 64 bits"),
+        ("config.seed = -1", "seed -1 at least 0"),
+        ("config.optim.lr = 10**400", "line 5 OverflowError"),
+        ("config.data.dir = 'a\\0b'", "data.dir zero bytes"),
+        ("config.data.name = '\\ud800'", "data.name half characters"),
+        ("config.optim.groups = (('.*', {'lr': float('inf')}),)", "optim.groups inf"),
+        ("config.optim.groups = (('.*', {'lr': 10**400}),)", "optim.groups factor"),
+        ("config.optim.groups = (('(' * 5000, {}),)", "optim.groups regular expression"),
     ],
 )
 def test_a_wrong_recipe_gets_one_line_with_file_and_line(recipe, line, words):

@@ -1,6 +1,7 @@
 """A file written by aia_jax.files is whole or as it was, whatever ends the writer."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from aia_jax.files import atomic_file, write_text
+from aia_jax.files import atomic_file, naming, write_text
 from tests.helpers.paths import ROOT
 
 
@@ -98,6 +99,24 @@ def test_text_is_utf8_and_bytes_that_are_no_text_can_be_escaped(tmp_path):
 def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing/file"):
         write_text(tmp_path / "missing" / "file", "text")
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
+    """A limit on the size of files stands for it; the system names no file then."""
+    write_text(tmp_path / "file", "old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"File too large: .*{tmp_path}/file"):
+            write_text(tmp_path / "file", "longer than ten bytes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
+
+
+def test_an_error_that_has_a_name_keeps_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="other"), naming(tmp_path / "file"):
+        (tmp_path / "other").read_bytes()
 
 
 def test_a_read_only_folder_is_an_error_that_names_the_file(tmp_path, monkeypatch):

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from aia_jax.files import atomic_file
-from aia_jax.training.log import read_rows
+from aia_jax.training.metrics_file import read_rows
 
 CURVES_FILE = "curves.png"
 _COLOURS = {"train": "#3b6fb6", "validation": "#d1662b"}
 _POINTS = 300  # a training curve averages more rows in groups, because noise would hide the trend
+_DRAWABLE = 1e100
 _MARKED = 60  # a curve of more validations has no dots
 
 
@@ -52,9 +53,12 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
 def _draw_curve(axes: Axes, rows: Sequence[Mapping[str, Any]], split: str, name: str) -> None:
     points = [row for row in rows if row["split"] == split and name in row]
     steps = [row["step"] for row in points]
-    values = [math.nan if row[name] is None else row[name] for row in points]
+    values = [math.nan if row[name] is None else float(row[name]) for row in points]
     if split == "train" and name != "lr":
-        steps, values = _average_neighbours(steps, values)
+        counts = [row.get("steps", 1) for row in points]
+        steps, values = _average_neighbours(steps, values, counts)
+    # No picture has room for numbers near float64's largest: their range is infinite.
+    values = [value if abs(value) < _DRAWABLE else math.nan for value in values]
     if steps:
         dots = "o" if (split == "validation" and len(steps) <= _MARKED) or len(steps) == 1 else None
         style = "steps-pre" if name == "lr" else "default"  # the rate changes between epochs only
@@ -71,13 +75,34 @@ def _draw_curve(axes: Axes, rows: Sequence[Mapping[str, Any]], split: str, name:
 
 
 def _average_neighbours(
-    steps: Sequence[int], values: Sequence[float]
+    steps: Sequence[int], values: Sequence[float], counts: Sequence[int]
 ) -> tuple[list[int], list[float]]:
-    """Averages neighbouring rows so that at most `_POINTS` are left."""
-    size = max(1, math.ceil(len(steps) / _POINTS))
-    groups = [slice(start, start + size) for start in range(0, len(steps), size)]
-    last_steps = [steps[group][-1] for group in groups]
-    return last_steps, [sum(values[group]) / len(values[group]) for group in groups]
+    """Averages neighbouring rows, each weighted by its steps.
+
+    A point covers as many steps as the longest row, or more so that at most `_POINTS` are left. An
+    epoch may end with a row of one step, whose loss is that of a single batch: drawn alone it would
+    be a spike.
+
+    Args:
+        steps: the last step of each row.
+        values: of each row.
+        counts: steps that each row averages.
+
+    Returns:
+        The last step and the value of each point.
+    """
+    size = max([math.ceil(sum(counts) / _POINTS), *counts], default=1)
+    points: list[tuple[int, float, int]] = []  # last step, sum over the steps, number of steps
+    full = True  # whether the last point covers enough
+    for step, value, count in zip(steps, values, counts, strict=True):
+        _, total, covered = (0, 0.0, 0) if full else points.pop()
+        points.append((step, total + value * count, covered + count))
+        full = covered + count >= size
+    # What is left at the end joins the point before it, unless it is half a point itself.
+    if len(points) > 1 and points[-1][2] < size / 2:
+        (_, total, covered), (step, more, count) = points[-2:]
+        points[-2:] = [(step, total + more, covered + count)]
+    return [step for step, _, _ in points], [total / covered for _, total, covered in points]
 
 
 def _style(axes: Axes, title: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from aia_jax.errors import UserError
+from aia_jax.errors import UserError, describe
 
 # Partial BatchNorm freezes the BatchNorm layers of the blocks; the stem's, the first one, is
 # trained. The gates' BatchNorm is trained too, as in the reference, whose `partialBN` looks for 2-D
@@ -47,8 +47,8 @@ def frozen_rule(patterns: str, partial_bn: bool = False) -> Frozen:
         for pattern in compiled:
             if not any(pattern.fullmatch(name) for name in names):
                 raise UserError(
-                    f"config key train.freeze: no parameter is called {pattern.pattern!r}; a "
-                    f"pattern is for the whole path, such as {names[0]!r} or {names[-1]!r}"
+                    f"config key train.freeze: no parameter is called {describe(pattern.pattern)}; "
+                    f"a pattern is for the whole path, such as {names[0]!r} or {names[-1]!r}"
                 )
         every = [*compiled, re.compile(_PARTIAL_BN)] if partial_bn else compiled
         frozen = [any(pattern.fullmatch(name) for pattern in every) for name in names]
@@ -66,8 +66,9 @@ def _compile(patterns: Sequence[str]) -> list[re.Pattern]:
     for pattern in patterns:
         try:
             compiled.append(re.compile(pattern))
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise UserError(
-                f"config key train.freeze: {pattern!r} is not a regular expression ({error})"
+                f"config key train.freeze: {describe(pattern)} is not a regular expression "
+                f"({error})"
             ) from error
     return compiled

@@ -1,24 +1,21 @@
 """What a run leaves behind and shows: metrics.jsonl, TensorBoard events and the progress line."""
 
-import json
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import jax
 import numpy as np
 
-from aia_jax.errors import UserError
-from aia_jax.files import write_text
 from aia_jax.training.events import EventFile
+from aia_jax.training.metrics_file import METRICS_FILE, MetricsFile, read_rows
+from aia_jax.training.profile import StepTime
 from aia_jax.training.progress import ProgressLine
 
-METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIR = "tensorboard"
 # Steps whose metrics are left on the device: with one running and one waiting it never idles.
 _IN_FLIGHT = 2
@@ -40,37 +37,6 @@ class NonFiniteLoss(ArithmeticError):
         self.step, self.quantity, self.value = step, quantity, value
 
 
-def read_rows(path: str | Path, last_step: int | None = None) -> list[dict[str, Any]]:
-    """Reads metrics.jsonl.
-
-    A line that a killed process left unfinished is passed over; it belongs to steps that will be
-    taken again.
-
-    Args:
-        path: the file; without one there are no rows.
-        last_step: rows of later steps are left out.
-
-    Raises:
-        UserError: for a line before the last that is not a row.
-    """
-    path = Path(path)
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            step = row["step"]
-        except (json.JSONDecodeError, TypeError, KeyError) as error:
-            if number == len(lines):
-                break
-            raise UserError(
-                f"{path}, line {number} is not a row of metrics: {line[:80]!r}; remove the line"
-            ) from error
-        if last_step is None or step <= last_step:
-            rows.append(row)
-    return rows
-
-
 class RunLog:
     """Collects the metrics of a run without making the devices wait.
 
@@ -78,9 +44,12 @@ class RunLog:
     numbers; a number that is not finite is null. A training row averages the "steps" steps up to
     "step" and adds "lr" (of its last step), "clips_per_s", "steps_per_s", and two shares of the
     time: "data_wait", waiting for data (above 20% after the first epoch, the log says once what to
-    raise), and "device_idle", in which the devices had no step to work on. Rows end at multiples of
-    `log_every` and wherever `flush` was called; together they cover every step once, also after
-    restarts, if the loop calls `flush` before it saves a checkpoint.
+    raise), and "device_idle", in which the devices had no step to work on. A step's time runs from
+    the end of the step before to its own end on the devices; after a pause (validation, saving) it
+    begins when the loop asks for the batch. The first step of a process has none, because it
+    compiles. Rows end at multiples of `log_every` and wherever `flush` was called; together they
+    cover every step once, also after restarts, if the loop calls `flush` before it saves a
+    checkpoint.
 
     All processes must make the same calls. Process 0 writes and prints; the others only watch for
     losses that are not finite.
@@ -116,13 +85,13 @@ class RunLog:
         rows = read_rows(workdir / METRICS_FILE, start_step)
         self._last = {row["split"]: row for row in rows}
         self._pending: deque[_Step] = deque()
-        self._window: list[tuple[_Step, dict[str, float]]] = []
+        self._window: list[_Finished] = []
         self._said_input_is_slow = False
-        # When the last step was handed over; None if other work has come between.
-        self._last_step_time: float | None = None
+        self._first = True  # whether the next step to end is the process's first
+        self._last_end: float | None = None  # of a step; None if other work has come between
         self._file = self._progress = self._tensorboard = None
         if (jax.process_index() if process_index is None else process_index) == 0:
-            self._file = _reopen(workdir / METRICS_FILE, rows)
+            self._file = MetricsFile(workdir / METRICS_FILE, rows)
             self._tensorboard = (
                 EventFile(workdir / TENSORBOARD_DIR, start_step) if tensorboard else None
             )
@@ -141,7 +110,7 @@ class RunLog:
         *,
         clips: int,
         data_wait: float | int,
-        device_idle: Callable[[], float],
+        times: Callable[[], StepTime],
     ) -> None:
         """Takes the metrics of a step that was just handed to the devices.
 
@@ -151,8 +120,7 @@ class RunLog:
                 reported, the others are averaged.
             clips: of the global batch.
             data_wait: seconds for which the step waited for its batch.
-            device_idle: gives the seconds for which the devices had waited for the step; called
-                when it has ended.
+            times: gives the step's times; called when the metrics have been read.
 
         Raises:
             NonFiniteLoss: for this step or one of the two before it.
@@ -160,10 +128,7 @@ class RunLog:
         for value in metrics.values():
             if isinstance(value, jax.Array):
                 value.copy_to_host_async()
-        now = time.monotonic()
-        elapsed = None if self._last_step_time is None else now - self._last_step_time
-        self._last_step_time = now
-        self._pending.append(_Step(step, metrics, clips, data_wait, device_idle, elapsed))
+        self._pending.append(_Step(step, metrics, clips, data_wait, times))
         if self._progress is not None:
             self._progress.step(step)
         while len(self._pending) > _IN_FLIGHT:
@@ -180,7 +145,7 @@ class RunLog:
         while self._pending:
             self._take_oldest()
         self._close_window()
-        self._last_step_time = None
+        self._last_end = None
 
     def validation(self, step: int, metrics: Mapping[str, float | int]) -> None:
         """Writes the row of a validation after `step`; `metrics` are numbers on the host."""
@@ -238,15 +203,29 @@ class RunLog:
         if wrong is not None:
             # The open window holds finite steps only; the bad step gets a row of its own.
             self._close_window()
-        self._window.append((taken, values))
+        self._window.append(self._finish(taken, values))
         if wrong is not None or taken.step % self._log_every == 0:
             self._close_window()
         if wrong is not None:
             raise NonFiniteLoss(taken.step, wrong, values[wrong])
 
+    def _finish(self, step: "_Step", values: dict[str, float]) -> "_Finished":
+        """Measures the time of a step that has just ended."""
+        times = step.times()
+        start = self._last_end
+        if start is None:
+            start = times.handed_over - step.data_wait
+        self._last_end = times.ended
+        seconds = max(0.0, times.ended - start)
+        idle = min(seconds, max(0.0, times.handed_over - start))
+        first, self._first = self._first, False
+        return _Finished(
+            step.step, values, step.clips, step.data_wait, None if first else seconds, idle
+        )
+
     def _close_window(self) -> None:
         if self._window:
-            step = self._window[-1][0].step
+            step = self._window[-1].step
             row = {
                 "step": step,
                 "epoch": self._epoch(step),
@@ -279,7 +258,7 @@ class RunLog:
         }
         self._last[row["split"]] = row
         if self._file is not None:
-            self._file.write(json.dumps(row) + "\n")
+            self._file.write(row)
             self._progress.row(row)
         if self._tensorboard is not None:
             self._tensorboard.write(row)
@@ -290,48 +269,46 @@ class RunLog:
 
 @dataclass(frozen=True)
 class _Step:
-    """A step that the devices may still be computing.
-
-    Attributes:
-        data_wait: seconds for which it waited for its batch.
-        device_idle: gives the seconds for which the devices waited for it.
-        elapsed: seconds since the step before; None after a pause, because compilation and
-            validation would count as slow steps.
-    """
+    """A step that the devices may still be computing; attributes as in `RunLog.train`."""
 
     step: int
     metrics: Mapping[str, Any]
     clips: int
     data_wait: float
-    device_idle: Callable[[], float]
-    elapsed: float | None
+    times: Callable[[], StepTime]
 
 
-def _summary(window: Sequence[tuple[_Step, dict[str, float]]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Finished:
+    """A step that has ended.
+
+    Attributes:
+        values: its metrics.
+        seconds: of its time; None for the first step of the process, which compiled.
+        device_idle: seconds of them in which the devices waited for it.
+    """
+
+    step: int
+    values: Mapping[str, float]
+    clips: int
+    data_wait: float
+    seconds: float | None
+    device_idle: float
+
+
+def _summary(window: Sequence[_Finished]) -> dict[str, Any]:
     """A training row's numbers."""
-    values = [values for _, values in window]
+    values = [step.values for step in window]
     row: dict[str, Any] = {"steps": len(window)}
     for name in values[-1]:
         row[name] = math.fsum(step[name] for step in values) / len(values)
     if "lr" in row:
         row["lr"] = values[-1]["lr"]
-    timed = [step for step, _ in window if step.elapsed is not None]
-    seconds = sum(step.elapsed for step in timed)
+    timed = [step for step in window if step.seconds is not None]
+    seconds = sum(step.seconds for step in timed)
     if seconds > 0:
         row["clips_per_s"] = sum(step.clips for step in timed) / seconds
         row["steps_per_s"] = len(timed) / seconds
         row["data_wait"] = min(1.0, sum(step.data_wait for step in timed) / seconds)
-        row["device_idle"] = min(1.0, sum(step.device_idle() for step in timed) / seconds)
+        row["device_idle"] = sum(step.device_idle for step in timed) / seconds
     return row
-
-
-def _reopen(path: Path, rows: Sequence[Mapping[str, Any]]) -> TextIO:
-    """Opens metrics.jsonl to go on after `rows`; all else in it is removed.
-
-    A kill at any moment leaves the old file or the new one.
-    """
-    content = "".join(json.dumps(row) + "\n" for row in rows)
-    if not path.exists() or path.read_bytes() != content.encode():
-        write_text(path, content)
-    # Line buffering brings a row to the file as soon as its line ends.
-    return path.open("a", encoding="utf-8", buffering=1)

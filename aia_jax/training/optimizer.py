@@ -6,6 +6,7 @@ torch's order; `optax.sgd` has no weight decay and AdamW's comes after.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from aia_jax.errors import UserError
 from aia_jax.shapes import Array, PyTree
 from aia_jax.training.freezing import Frozen, nothing_frozen
 
+_LAST_STEP = 2**31 - 1  # steps are counted in 32 bits
+_LARGEST_RATE = 3.4e38  # of float32
 _TORCH_CLIP_EPSILON = 1e-6  # clip_grad_norm_ divides by norm + 1e-6
 _SMALL = 4096  # elements of a gradient that `global_norm` lays in one vector with others
 _LISTED = 8  # parameters that an error names before it says how many more there are
@@ -55,7 +58,7 @@ def parse_groups(groups: Iterable[Sequence[Any]]) -> tuple[Group, ...]:
             )
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise UserError(
                 f"optim.groups: {pattern!r} is not a regular expression ({error})"
             ) from error
@@ -123,17 +126,28 @@ def make_schedule(
             "smaller train.batch_size"
         )
     base = optim.lr * global_batch / optim.lr_batch_size
-    borders = tuple(round(epoch * steps_per_epoch) for epoch in sorted(optim.milestones))
-    warmup_steps = round(optim.warmup_epochs * steps_per_epoch)
+    borders = tuple(
+        round(min(epoch * steps_per_epoch, _LAST_STEP)) for epoch in sorted(optim.milestones)
+    )
+    warmup_steps = round(min(optim.warmup_epochs * steps_per_epoch, _LAST_STEP))
+    # Python computes the powers, in float64.
+    try:
+        rates = [base * optim.decay**passed for passed in range(len(borders) + 1)]
+    except OverflowError:
+        rates = [math.inf]
+    if max(rates) > _LARGEST_RATE:
+        raise UserError(
+            f"optim.lr={optim.lr:g} at optim.lr_batch_size={optim.lr_batch_size} and "
+            f"optim.decay={optim.decay:g} give {global_batch} clips a learning rate above "
+            f"{_LARGEST_RATE:g}; lower them"
+        )
 
     def schedule(step: Any) -> jax.Array:
         milestones_passed = sum(
             (jnp.asarray(step >= border, jnp.int32) for border in borders), jnp.zeros((), jnp.int32)
         )
-        # Python computes the powers, in float64.
-        rates = jnp.asarray([base * optim.decay**passed for passed in range(len(borders) + 1)])
         ramp = jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
-        return rates[milestones_passed] * ramp
+        return jnp.asarray(rates)[milestones_passed] * ramp
 
     return schedule
 

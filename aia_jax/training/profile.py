@@ -1,11 +1,11 @@
-"""What steps cost: a trace of some of them, and the devices' idle time between them."""
+"""What steps cost: a trace of some of them, and when each of them was computed."""
 
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -81,34 +81,41 @@ class Profile:
         self.close()
 
 
-class DeviceIdle:
-    """Times the gaps on the devices: from the end of a step until the next is handed to them.
+class StepTime(NamedTuple):
+    """When a step was handed to the devices, and when they had computed it.
+
+    Seconds of `time.monotonic`.
+    """
+
+    handed_over: float
+    ended: float
+
+
+class StepClock:
+    """Notes when each step is handed to the devices and when it ends there.
 
     A thread of its own waits for each step's results, so the loop hands over steps as early as
-    without it. It sees this process's devices only, and no gap within a step, such as a wait for
-    another host.
+    without it. It sees this process's devices only.
     """
 
     def __init__(self):
-        self._waiter = ThreadPoolExecutor(1, thread_name_prefix="device-idle")
+        self._waiter = ThreadPoolExecutor(1, thread_name_prefix="step-clock")
         self._handed_over = 0.0
-        self._ended: float | None = None  # end of the step before; set by the waiting thread
 
     def before_step(self) -> None:
         """Marks the moment at which a step is handed to the devices."""
         self._handed_over = time.monotonic()
 
-    def after_step(self, results: Any) -> Callable[[], float]:
+    def after_step(self, results: Any) -> Callable[[], StepTime]:
         """Takes the results of the step just handed over.
 
         Returns:
-            A function that waits for the step to end. It returns the seconds for which the devices
-            were idle before the step; 0 for the first step.
+            A function that waits for the step to end and returns its times. It raises what the
+            devices raise.
         """
-        return self._waiter.submit(self._wait, self._handed_over, results).result
+        return self._waiter.submit(_wait, self._handed_over, results).result
 
-    def _wait(self, handed_over: float, results: Any) -> float:
-        before, self._ended = self._ended, None  # stays None if waiting raises
-        jax.block_until_ready(results)
-        self._ended = time.monotonic()
-        return 0.0 if before is None else max(0.0, handed_over - before)
+
+def _wait(handed_over: float, results: Any) -> StepTime:
+    jax.block_until_ready(results)
+    return StepTime(handed_over, time.monotonic())

@@ -8,6 +8,7 @@ import pytest
 
 from aia_jax import config as configs
 from aia_jax.errors import UserError
+from aia_jax.frame_geometry import short_side
 from tests.helpers.paths import ROOT
 
 FOLDER = ROOT / "configs"
@@ -32,6 +33,7 @@ DATA = {
     "ucf101,split=2": ("ucf101_split2", "label", 101, 9_586, 3_734),
     "ucf101,split=3": ("ucf101_split3", "label", 101, 9_624, 3_696),
 }
+OWN = {"demo", "own_videos", "own_videos_small"}  # no data set of the paper's
 DEFAULT_OPTION = {"egtea": ",split=1", "epic55": ",label=verb", "ucf101": ",split=1"}
 # Tables I to V of the paper: top-1 and top-5 of tsn, tsm, aia_tsn, aia_tsm, and what stands beside.
 ONE_CLIP = "8 frames × 1 crop × 1 clip"
@@ -60,7 +62,7 @@ WHERE_ELSE = {
     ("ssv1", "tsm"): f"(Table I; {ONE_CLIP})",
     ("ssv2", "tsm"): "(Table II; 8 frames × 1 crop × 2 clips)",
 }
-RECIPES = sorted({recipe.partition(",")[0] for recipe in DATA} | {"demo", "own_videos"})
+RECIPES = sorted({recipe.partition(",")[0] for recipe in DATA} | OWN)
 
 
 def load(recipe: str, network: str = ""):
@@ -115,6 +117,7 @@ def test_choices_name_every_network_and_option(recipe):
         "egtea": ["split=1|2|3"],
         "epic55": ["label=verb|noun"],
         "ucf101": ["split=1|2|3"],
+        "own_videos_small": ["size=64|96|112"],
     }.get(recipe, [])
     for network in networks:
         config = configs.load(f"{FOLDER}/{recipe}.py:{network}")
@@ -140,7 +143,7 @@ def test_choices_carry_the_papers_top1():
 def test_a_recipe_says_how_it_is_run_and_whose_the_numbers_are(recipe):
     text = importlib.import_module(f"configs.{recipe}").__doc__
     assert f"python train.py --config configs/{recipe}.py" in text
-    if recipe in ("demo", "own_videos"):
+    if recipe in OWN:
         return
     assert "convert_torch_weights.py" in text and "2080 Ti" in text
     assert f"python prepare_data.py {recipe} " in text and "--size 240x320" in text
@@ -176,6 +179,21 @@ def test_own_videos_take_any_network_and_have_no_paper():
     for network, fields in NETWORKS.items():
         model = load("own_videos", network).model
         assert (model.temporal, model.attention) == fields
+
+
+@pytest.mark.parametrize("size", ["64", "96", "112"])
+def test_small_nets_for_own_videos_start_from_scratch_at_three_sizes(size):
+    config = configs.load(f"{FOLDER}/own_videos_small.py:tsm,size={size}")
+    assert (config.init_from, config.data.crop) == ("scratch", int(size))
+    assert int(size) < short_side(config.data.resize)  # proportions are kept
+    assert (config.model.width, config.model.temporal) == (32, "tsm")
+    assert configs.load(FOLDER / "own_videos_small.py").data.crop == 64
+
+
+def test_own_videos_draw_from_whole_videos_and_the_papers_recipes_do_as_the_reference():
+    for recipe in RECIPES:
+        sampling = configs.load(FOLDER / f"{recipe}.py").data.sampling
+        assert sampling == ("uniform" if recipe.startswith("own_videos") else "reference")
 
 
 @pytest.mark.parametrize(

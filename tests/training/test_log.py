@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aia_jax.errors import UserError
-from aia_jax.training.log import METRICS_FILE, TENSORBOARD_DIR, NonFiniteLoss, RunLog, read_rows
+from aia_jax.training.log import TENSORBOARD_DIR, NonFiniteLoss, RunLog
+from aia_jax.training.metrics_file import METRICS_FILE, read_rows
+from aia_jax.training.profile import StepTime
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_run import CLOCK
 
-NO_WAIT = {"data_wait": 0.0, "device_idle": lambda: 0.0}
+
+def just_now():
+    """The times of a step that takes none."""
+    now = time.monotonic()
+    return StepTime(now, now)
+
+
+NO_WAIT = {"data_wait": 0.0, "times": just_now}
 
 
 def open_log(workdir, start_step=0, **settings):
@@ -120,9 +129,11 @@ def test_kills_leave_neither_gaps_nor_doubles(tmp_path_factory, kills, save_ever
 KILLED = """
     import os, signal, sys
     from aia_jax.training.log import RunLog
+    from aia_jax.training.profile import StepTime
     log = RunLog(sys.argv[1], total_steps=20, steps_per_epoch=20, log_every=2, tensorboard=False)
+    times = lambda: StepTime(0.0, 0.0)
     for step in range(1, 12):
-        log.train(step, {"loss": 1.0 / step}, clips=1, data_wait=0.0, device_idle=lambda: 0.0)
+        log.train(step, {"loss": 1.0 / step}, clips=1, data_wait=0.0, times=times)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -155,14 +166,6 @@ def test_the_newest_rows_survive_a_restart(tmp_path):
         assert log.last_row("validation")["step"] == 15
 
 
-def test_a_foreign_line_is_named(tmp_path):
-    (tmp_path / METRICS_FILE).write_text(
-        '{"step": 1, "split": "train"}\n[]\n{"step": 2, "split": "train"}\n'
-    )
-    with pytest.raises(UserError, match="line 2"):
-        open_log(tmp_path)
-
-
 class OnDevice:
     """A scalar that notes when it is fetched."""
 
@@ -184,9 +187,50 @@ def test_two_steps_stay_in_flight(tmp_path):
         assert fetched == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(
-    ("wait", "told"), [(10.0, 1), (0.0, 0)]
-)  # seconds a step, of which it lasts none
+def timed(step, handed_over, ended, data_wait=0.0):
+    """What the loop says of a step of 8 clips that was computed at these seconds."""
+    return step, {
+        "metrics": metrics(step),
+        "clips": 8,
+        "data_wait": data_wait,
+        "times": lambda: StepTime(float(handed_over), float(ended)),
+    }
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_a_steps_time_runs_from_the_end_of_the_one_before_to_its_own(tmp_path, log_every):
+    """Steps of 2 seconds that are handed over at once, whatever the epoch's length."""
+    with open_log(tmp_path, log_every=log_every, steps_per_epoch=3) as log:
+        for step in range(1, 7):
+            # A validation of 100 seconds lies between the epochs.
+            pause = 100 if step > 3 else 0
+            number, said = timed(step, 0.001 * step + 2 * 3 * (step > 3) + pause, 2 * step + pause)
+            log.train(number, **said)
+            if step % 3 == 0:
+                log.flush()
+    rows = [row for row in read_rows(tmp_path / METRICS_FILE) if row["steps"] > 1 or log_every == 1]
+    first, *later = [row for row in rows if row["split"] == "train"]
+    assert ("clips_per_s" in first) == (log_every > 1)  # the very first step compiles
+    for row in later:
+        assert row["clips_per_s"] == pytest.approx(4, rel=0.02)  # 8 clips in 2 seconds
+        assert row["steps_per_s"] == pytest.approx(0.5, rel=0.02)
+        assert row["device_idle"] == 0
+
+
+def test_devices_that_wait_for_a_step_are_idle_and_a_validation_is_not_such_a_wait(tmp_path):
+    with open_log(tmp_path, log_every=1) as log:
+        for number, said in (timed(1, 0, 2), timed(2, 5, 6, data_wait=3.0)):
+            log.train(number, **said)
+        log.flush()
+        number, said = timed(3, 100, 102, data_wait=2.0)  # after a pause
+        log.train(number, **said)
+    _, second, third = read_rows(tmp_path / METRICS_FILE)
+    assert (second["device_idle"], second["data_wait"]) == (0.75, 0.75)  # 3 of 4 seconds
+    assert (third["device_idle"], third["data_wait"]) == (0.5, 0.5)  # 2 of 4
+    assert third["clips_per_s"] == 2.0
+
+
+@pytest.mark.parametrize(("wait", "told"), [(10.0, 1), (0.0, 0)])  # seconds of a step's 10
 def test_that_the_input_is_the_bottleneck_is_said_once_after_the_first_epoch(
     tmp_path, capsys, wait, told
 ):
@@ -194,12 +238,14 @@ def test_that_the_input_is_the_bottleneck_is_said_once_after_the_first_epoch(
         for steps in (range(1, 16), range(16, 61)):
             assert "bottleneck" not in capsys.readouterr().out
             for step in steps:
-                log.train(step, metrics(step), clips=8, data_wait=wait, device_idle=lambda: wait)
+                ended = 10.0 * step
+                number, said = timed(step, ended - 10 + wait, ended, data_wait=wait)
+                log.train(number, **said)
             log.flush()
     said = capsys.readouterr().out
     assert (
         said.count(
-            "input is the bottleneck: steps 17 to 20 waited for data for 100% of their time "
+            "input is the bottleneck: steps 16 to 16 waited for data for 100% of their time "
             "(devices idle: 100%)"
         )
         == said.count("bottleneck")

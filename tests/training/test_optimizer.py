@@ -129,6 +129,24 @@ def test_warmup_is_a_ramp_that_starts_above_zero():
     np.testing.assert_allclose(rates, [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01], rtol=1e-6)
 
 
+def test_milestones_and_warmups_that_no_run_reaches_are_no_error():
+    far = optim_config(milestones=(1, 2**31 - 1), warmup_epochs=3e38, lr=0.5, lr_batch_size=1)
+    schedule = optimizer.make_schedule(far, 10, 1)
+    assert float(schedule(jnp.int32(0))) == pytest.approx(0.5 / (2**31 - 1))
+    constant = optim_config(milestones=(2**31 - 1,), warmup_epochs=0.0)
+    assert float(optimizer.make_schedule(constant, 10**6, 32)(jnp.int32(10**9))) == pytest.approx(
+        0.01
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lr": 3e38}, {"decay": 3e38, "milestones": (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)}]
+)
+def test_a_rate_that_no_float32_holds_is_an_error_that_names_the_fields(changes):
+    with pytest.raises(UserError, match=r"optim.lr=.*optim.decay=.*lower them"):
+        optimizer.make_schedule(optim_config(**changes), 10, 320)
+
+
 def test_schedule_of_an_empty_epoch_is_an_error():
     with pytest.raises(UserError, match=r"smaller train\.batch_size"):
         optimizer.make_schedule(optim_config(), steps_per_epoch=0, global_batch=32)
