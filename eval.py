@@ -1,35 +1,68 @@
-"""Tests a trained model on a split: every video once, frames and crops as the recipe says.
+"""Tests a trained model on a split: every video once, frames and crops as the run was trained.
 
-    python eval.py --config configs/ssv2_aia_tsm.py --workdir runs/ssv2_aia_tsm
+    python eval.py --workdir runs/ssv2_aia_tsm
+    python eval.py --workdir runs/ssv2_aia_tsm --views 2x3 --crop 256
+    python eval.py --weights weights/ssv2_tsm --data data/ssv2 --views 10x3 --average probabilities
 
-Takes the best checkpoint by validation top-1, writes eval.json into the workdir and prints one
-line. Exit status: 0 every video was evaluated, 1 some were damaged (bad_records.txt names them) and
-the rest was, 2 the input is wrong.
+Network, classes, geometry and data come from the run's checkpoint, the best by validation top-1.
+`--config.key=value` tests otherwise, which the printed line and the result say; it cannot make
+another network of the weights. A recipe (`--config FILE`) gives what belongs to the machine, such
+as eval.batch_size, and its name stands for `--workdir runs/NAME`. `--weights` tests what
+convert_torch_weights.py wrote.
+
+The scores of every video go to scores/, with their numbers beside them: files for each split,
+protocol and step. eval.json is the last result. If the command is killed, the same command goes on
+from the videos that have scores. Exit status: 0 every video was evaluated, 1 some were damaged
+(bad_records.txt names them) and the rest was, 2 the input is wrong.
 """
 
 import argparse
+import contextlib
 import dataclasses
-import json
 import sys
+from pathlib import Path
 
 import jax
+import numpy as np
 
 from aia_jax import config as configs
-from aia_jax import sharding
-from aia_jax.checkpoints.files import check_model, load_weights, read_meta
-from aia_jax.checkpoints.trained_run import choose_step
+from aia_jax import hosts, sharding
+from aia_jax.checkpoints.trained_run import open_run
 from aia_jax.compile_cache import compiler_options, use_compile_cache
 from aia_jax.data.pipeline import eval_batches
 from aia_jax.data.prefetch import prefetch_to_mesh
+from aia_jax.data.sampling import short_video_notes
+from aia_jax.data.views import PROTOCOLS, Views, check_crop
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
-from aia_jax.evaluation.evaluate import RESULT_FILE, evaluate
-from aia_jax.evaluation.step import make_eval_step
-from aia_jax.files import write_text
-from aia_jax.models import model_from_config
-from aia_jax.shards.damage_log import FILE_NAME, DamageLog
+from aia_jax.evaluation.evaluate import RESULT_FILE
+from aia_jax.evaluation.metrics import summarize
+from aia_jax.evaluation.result import (
+    describe_result,
+    describe_test,
+    make_report,
+    result_name,
+    write_last,
+)
+from aia_jax.evaluation.run_scores import FOLDER, score_path, write_result
+from aia_jax.evaluation.score_journal import ScoreJournal
+from aia_jax.evaluation.scores import AVERAGING, identity
+from aia_jax.evaluation.scoring import (
+    choose_batch,
+    keep_scores,
+    remaining_rows,
+    score_videos,
+    shared_with_all_hosts,
+)
+from aia_jax.evaluation.step import make_view_step
+from aia_jax.evaluation.tested_data import known_labels, match_classes, video_names
+from aia_jax.lock import FolderLock
+from aia_jax.memory import evaluation_advice, memory_advice
 from aia_jax.shards.dataset_info import check_against_config, open_dataset
+from aia_jax.shards.fingerprint import compare_data, describe_data
 from aia_jax.shards.manifest import compare_manifest
 from aia_jax.shards.reader import open_split
+from aia_jax.training.workdir import make_workdir, open_damage_log
+from aia_jax.weights.open import open_weights
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,97 +72,186 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="STEP",
         help="checkpoint to test: a step, best (default), or latest",
     )
-    parser.add_argument("--split", help="split to test (default: the recipe's data.val_split)")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="test this folder of convert_torch_weights.py instead of a run; needs --data",
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes of --weights, one a line or JSON (default: the folder's own)",
+    )
+    parser.add_argument(
+        "--data", metavar="DIR", help="prepared data (default: the run's), as --config.data.dir"
+    )
+    parser.add_argument("--split", help="split to test (default: the run's data.val_split)")
+    parser.add_argument(
+        "--views",
+        metavar="CLIPSxCROPS",
+        help="of each video: 1, 2 or 10 clips × 1 or 3 crops (default: the run's eval.protocol, "
+        "centre crop)",
+    )
+    parser.add_argument(
+        "--crop",
+        metavar="PIXELS",
+        help="side of the crops and the network's input (default: the run's data.crop)",
+    )
+    parser.add_argument(
+        "--average",
+        default="logits",
+        metavar="WHAT",
+        help="over the views of a video: logits (default) or probabilities",
+    )
+    parser.add_argument(
+        "--view-scores", action="store_true", help="keep the logits of every view too"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the results (default: the run's, or --weights)"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = configs.parse(argv, __doc__.splitlines()[0], add_flags)
-    config, workdir, data = options.config, options.workdir, options.config.data
+    options = configs.parse(
+        argv, __doc__.splitlines()[0], add_flags, recipe_needed=False, instead="weights"
+    )
+    if options.average not in AVERAGING:
+        raise UserError(f"--average {options.average}: choose {' or '.join(AVERAGING)}")
+    views = Views.parse(options.views) if options.views else None
+    if options.data:
+        options.overrides.append(f"data.dir={options.data}")
 
+    # ---- The network: a checkpoint or converted weights, and the config with which it is tested --
+
+    hosts.initialise_hosts()
+    if options.weights:
+        run = open_weights(
+            options.weights, options.classes, overrides=options.overrides, recipe=options.config
+        )
+    elif options.classes:
+        raise UserError("--classes names the classes of --weights; a run knows its own")
+    else:
+        run = open_run(
+            options.workdir, options.step, overrides=options.overrides, recipe=options.config
+        )
+    out = Path(options.out or run.workdir)
+    config, data = run.config, run.config.data
+    views = views or Views.from_protocol(config.eval.protocol)
+    crop, notes = check_crop(options.crop, data.crop, data.resize)
     use_compile_cache(config.compile_cache)
+    first_process = jax.process_index() == 0
 
     # ---- Mesh: all devices of all hosts ----------------------------------------------------------
 
-    sharding.initialise_hosts()
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
+    batch = choose_batch(config.eval.batch_size, len(views), sharding.row_shards(mesh))
 
-    # ---- Data: one split, every video of it once -------------------------------------------------
+    # ---- Data: one split -------------------------------------------------------------------------
 
     split = options.split or data.val_split
-    info, reader = open_dataset(data.dir, data.label), open_split(data.dir, split)
-    check_against_config(info, data.num_classes, {split: reader.index})
-    for note in compare_manifest(info, (split,), data.resize):
-        print(f"note: {note}")
-    host_index, host_count = sharding.host_block(mesh)
-    batches = eval_batches(
-        reader,
-        config.eval.batch_size,
-        data.num_frames,
-        data.crop,
-        config.eval.protocol,
-        resize=data.resize,
-        label=data.label,
-        host_index=host_index,
-        host_count=host_count,
-        workers=data.workers,
-        threads=data.threads,
-        prefetch=data.prefetch,
+    if not (data.dir or run.data.get("dir")):
+        raise UserError("no data are named: name a folder of prepare_data.py with --data DIR")
+    info, reader = open_dataset(run.data_dir, data.label), open_split(run.data_dir, split)
+    run, label_of, class_notes = match_classes(run, info.class_names, str(run.data_dir))
+    check_against_config(info, len(run.class_names), {split: reader.index})
+    description = describe_data(info, {split: reader.index})
+    on_purpose = data.changed_on_purpose or "data.dir" in run.overrides
+    notes += [
+        *run.notes,
+        *class_notes,
+        *compare_data(run.data, description, on_purpose=on_purpose),
+        *compare_manifest(info, (split,), data.resize),
+        *short_video_notes(
+            reader.index.num_frames, data.num_frames, PROTOCOLS[views.clips], data.sampling, split
+        ),
+    ]
+
+    # ---- Results: whether they can be written, what is known already, what is known to be damaged
+
+    flag = "--out" if options.out else "--weights" if options.weights else "--workdir"
+    make_workdir(out, flag, "--out")
+    damage = open_damage_log(out, reader, data.damaged_share)
+    if "data.num_frames" in run.overrides:
+        trained, tested = run.overrides["data.num_frames"]
+        notes.append(f"trained with {trained} frames a clip, tested with {tested}")
+    about = describe_test(
+        run, split, description, views, crop, options.average, label_of, options.config_name
     )
+    report = make_report(about, run, description, notes)
+    usual_crop = run.overrides.get("data.crop", (data.crop,))[0]
+    done, journal, path = np.zeros(len(reader), bool), None, None
+    with contextlib.ExitStack() as stack:
+        if first_process:
+            name = result_name(about, report, usual_crop)
+            path = score_path(out / FOLDER, name, about, run.class_names)
+            kept_views = len(views) if options.view_scores else 0
+            digest = identity(about, run.class_names)
+            journal = ScoreJournal(path, digest, len(reader), len(run.class_names), kept_views)
+            lock = stack.enter_context(FolderLock(journal.folder, "--out"))
+            stack.enter_context(journal)
+            done = journal.done.copy()
+            for note in (*notes, *lock.notes, *journal.notes):
+                print(f"note: {note}")
+            if done.any():
+                print(f"note: {done.sum():,} of {len(done):,} videos have scores already")
+        done = shared_with_all_hosts(done)
 
-    # ---- Network, and the weights of a checkpoint ------------------------------------------------
+        # ---- Evaluation: all views of the videos without scores, and a list of the damaged ones --
 
-    model = model_from_config(config)
-    folder = workdir / "checkpoints"
-    step = choose_step(folder, options.step)
-    meta = read_meta(folder, step)
-    if list(meta["class_names"]) != list(info.class_names):
-        raise UserError(
-            f"{data.dir} does not name the classes that {folder} was trained on; use the run's data"
+        rows = remaining_rows(done, batch.videos)
+        host_index, host_count = sharding.host_block(mesh)
+        batches = eval_batches(
+            reader,
+            batch.videos,
+            data.num_frames,
+            crop,
+            views,
+            resize=data.resize,
+            sampling=data.sampling,
+            records=rows,
+            label=data.label,
+            host_index=host_index,
+            host_count=host_count,
+            workers=data.workers,
+            threads=data.threads,
+            prefetch=data.prefetch,
         )
-    clips = jax.ShapeDtypeStruct((1, data.num_frames, data.crop, data.crop, 3), "float32")
-    weights = load_weights(folder, step)
-    check_model(folder, step, weights, jax.eval_shape(model.init, jax.random.key(0), clips))
-    on_every_device = sharding.replicated(mesh)
-    variables = jax.device_put(weights, on_every_device)
-    trained_frames = json.loads(meta["config"])["data"]["num_frames"]
-    if trained_frames != data.num_frames:
-        print(f"note: trained with {trained_frames} frames a clip, tested with {data.num_frames}")
+        on_every_device = sharding.replicated(mesh)
+        view_step = jax.jit(
+            sharding.on_mesh(mesh, make_view_step(run.model, batch.views)),
+            out_shardings=on_every_device,
+            compiler_options=compiler_options(),
+        )
+        with memory_advice(lambda: evaluation_advice(config)):
+            scored = score_videos(
+                view_step,
+                jax.device_put(run.variables, on_every_device),
+                prefetch_to_mesh(batches, mesh, data.prefetch),
+                rows,
+                batch,
+                len(views),
+                damage,
+                reader.index.video_id,
+            )
+            done = keep_scores(scored, options.average, done, journal)
 
-    # ---- Evaluation, with a list of the damaged records ------------------------------------------
+        # ---- Result: one line, the score file and its numbers, eval.json -------------------------
 
-    first_process = jax.process_index() == 0
-    # Each host lists the damaged records that it met.
-    damage_file = FILE_NAME if first_process else f"{jax.process_index()}_{FILE_NAME}"
-    damage = DamageLog(workdir / damage_file, reader, data.damaged_share)
-    eval_step = jax.jit(
-        make_eval_step(model), out_shardings=on_every_device, compiler_options=compiler_options()
-    )
-    result = evaluate(
-        eval_step, variables, prefetch_to_mesh(batches, mesh, data.prefetch), len(reader), damage
-    )
-
-    # ---- Result: eval.json and one line ----------------------------------------------------------
-
-    report = dataclasses.asdict(result) | {
-        "step": step,
-        "split": split,
-        "protocol": config.eval.protocol,
-        "num_frames": data.num_frames,
-        "config": options.config_name,
-    }
+        if first_process:
+            labels = known_labels(reader.index.labels[data.label], label_of)
+            scores = journal.to_scores(about, video_names(reader.index), labels, run.class_names)
+            result = report | dataclasses.asdict(summarize(scores))
+            # First: the disk may be full. Then the journal still has what it could write.
+            print(describe_result(result, (out / RESULT_FILE, path)), flush=True)
+            write_last(out, write_result(path, scores, report))
     if first_process:
-        path = workdir / RESULT_FILE
-        write_text(path, json.dumps(report, indent=2) + "\n")
+        journal.remove()
+    if not done.all():
         print(
-            f"step {step}, {split}, {config.eval.protocol}: top-1 {result.top1:.2%}, top-5 "
-            f"{result.top5:.2%}, loss {result.loss:.4f}, "
-            f"{result.evaluated:,} of {result.expected:,} videos evaluated; {path}"
-        )
-    if result.evaluated < result.expected:
-        print(
-            f"error: {result.expected - result.evaluated} videos are damaged; "
-            f"{workdir / damage_file} names them",
+            f"error: {len(done) - done.sum()} videos are damaged; {damage.path} names them",
             file=sys.stderr,
         )
         return EXIT_FAILED
@@ -137,4 +259,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(hosts.leave(exit_status(main)))

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from aia_jax.data.sampling import frame_indices
+from aia_jax.frame_geometry import Resize, geometry
 from aia_jax.video.resize import Box, resize_box
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
@@ -73,31 +74,58 @@ def draw_crop(
 
 
 def center_crop(height: int, width: int, size: int) -> Box:
-    """The test crop: size×size in the middle, or the largest square that a smaller frame holds."""
-    side = min(size, height, width)
-    return Box(side, side, (width - side) // 2, (height - side) // 2)
+    """The test crop: size×size in the middle of a frame.
 
-
-def three_crops(height: int, width: int, size: int) -> tuple[Box, Box, Box]:
-    """The three test crops along the longer side, squares as `center_crop`'s.
-
-    Returns:
-        Left, right and centre; for a frame that is higher than wide, top, bottom and centre.
+    It hangs over the edges of a smaller frame on both sides; `crop_frames` fills it with black, as
+    the reference does.
     """
-    center = center_crop(height, width, size)
-    if width >= height:
-        return center._replace(x=0), center._replace(x=width - center.width), center
-    return center._replace(y=0), center._replace(y=height - center.height), center
+    return Box(size, size, _middle(width, size), _middle(height, size))
 
 
-def crop_geometry(frame: np.ndarray, resize: Sequence[int] | None) -> tuple[int, int]:
-    """The (height, width) in which crops of a frame are computed.
+def three_crops(
+    height: int, width: int, size: int, sampling: str = "reference"
+) -> tuple[Box, Box, Box]:
+    """The three test crops of a frame, size×size.
 
     Args:
-        frame: uint8 [H, W, 3].
-        resize: the recipe's (height, width); None or empty for the frame's own.
+        height: of the frame, pixels.
+        width: of the frame, pixels.
+        size: of the network's input, pixels.
+        sampling: "reference": left, right and centre at whole quarters of the room that is left, so
+            the right one may miss the edge by up to three pixels; of an upright frame too.
+            "uniform": from edge to edge along the longer side, so an upright frame gives top,
+            bottom and centre.
+
+    Returns:
+        Left (or top), right (or bottom), centre.
     """
-    return (resize[0], resize[1]) if resize else frame.shape[:2]
+    if sampling == "reference":
+        x_step, y_step = (width - size) // 4, (height - size) // 4
+        left, right, center = (Box(size, size, k * x_step, 2 * y_step) for k in (0, 4, 2))
+        return left, right, center
+    center = center_crop(height, width, size)
+    if max(height, width) <= size:
+        return center, center, center
+    if width >= height:
+        return center._replace(x=0), center._replace(x=width - size), center
+    return center._replace(y=0), center._replace(y=height - size), center
+
+
+def _middle(side: int, size: int) -> int:
+    """Where the centre crop starts along one side; as torchvision's `CenterCrop` does."""
+    if size > side:
+        return -((size - side) // 2)
+    return round((side - size) / 2)  # a half goes to the even number
+
+
+def crop_geometry(frame: np.ndarray, resize: Resize) -> tuple[int, int]:
+    """The (height, width) in which crops of a frame, uint8 [H, W, 3], are computed.
+
+    Args:
+        frame: as it is stored.
+        resize: the recipe's `data.resize`; None or empty for the frame's own size.
+    """
+    return geometry(*frame.shape[:2], resize)
 
 
 def crop_frames(
@@ -115,16 +143,31 @@ def crop_frames(
 
     Args:
         frames: uint8 [H, W, 3] each, all of one size.
-        box: in pixels of a frame of size `geometry`.
+        box: in pixels of a frame of size `geometry`. One that hangs over its edges has the size of
+            `out`, and is black there.
         geometry: (height, width) of the recipe.
         out: uint8 [len(frames), size, size, 3], overwritten.
         mirror: whether left and right change sides.
     """
+    inside = _intersect(box, geometry)
+    if inside != box:
+        out[:] = 0
+        x, y = inside.x - box.x, inside.y - box.y
+        if mirror:
+            x = box.width - x - inside.width
+        box, out = inside, out[:, y : y + inside.height, x : x + inside.width]
     height, width = frames[0].shape[:2]
     scale_y, scale_x = height / geometry[0], width / geometry[1]
     if (scale_y, scale_x) != (1.0, 1.0):
         box = Box(box.width * scale_x, box.height * scale_y, box.x * scale_x, box.y * scale_y)
     resize_box(frames, box, out, mirror)
+
+
+def _intersect(box: Box, geometry: tuple[int, int]) -> Box:
+    """The part of a box that lies in a frame of (height, width) `geometry`."""
+    left, top = max(0, box.x), max(0, box.y)
+    right, bottom = min(geometry[1], box.x + box.width), min(geometry[0], box.y + box.height)
+    return Box(right - left, bottom - top, left, top)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,21 +224,24 @@ class TrainTransform:
         num_frames: frames of a clip (T).
         size: the clip's height and width, pixels.
         partner: int [classes], the label after a flip, as `FlipRule.partner`.
-        resize: (height, width) in which crops are computed; None for the stored frames' own.
+        resize: the recipe's `data.resize`, in which crops are computed; None for the stored frames'
+            own size.
         scales: of the multi-scale crop.
         flip: probability of a flip.
+        sampling: by which rule frames are drawn, see `frame_indices`.
     """
 
     num_frames: int
     size: int
     partner: np.ndarray
-    resize: Sequence[int] | None = (240, 320)
+    resize: Resize = (240, 320)
     scales: tuple[float, ...] = SCALES
     flip: float = 0.5
+    sampling: str = "reference"
 
     def draw_frames(self, num_available: int, rng: np.random.Generator) -> np.ndarray:
         """Draws the frames of the clip: int64 [T], from 0."""
-        return frame_indices(num_available, self.num_frames, "random", rng)[0]
+        return frame_indices(num_available, self.num_frames, "random", rng, self.sampling)[0]
 
     def __call__(
         self, frames: Sequence[np.ndarray], label: int, rng: np.random.Generator, out: np.ndarray

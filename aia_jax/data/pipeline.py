@@ -6,16 +6,17 @@ process makes a row, and never what is in it. No iterator state is saved.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from aia_jax.data.augment import TrainTransform, center_crop, crop_frames, crop_geometry
+from aia_jax.data.augment import TrainTransform
 from aia_jax.data.plan import BatchPlan
-from aia_jax.data.sampling import frame_indices
+from aia_jax.data.views import ONE_VIEW, Views
 from aia_jax.data.workers import Batch, iterate_blocks
 from aia_jax.errors import DataError, UserError
+from aia_jax.frame_geometry import Resize
 from aia_jax.shards.frames import read_pictures
 from aia_jax.shards.reader import DamagedRecord, ShardReader
 
@@ -84,9 +85,11 @@ def eval_batches(
     batch_size: int,
     num_frames: int,
     size: int,
-    protocol: str = "center",
+    views: Views = ONE_VIEW,
     *,
-    resize: Sequence[int] | None = (240, 320),
+    resize: Resize = (240, 320),
+    sampling: str = "reference",
+    records: np.ndarray | None = None,
     label: str = "label",
     host_index: int = 0,
     host_count: int = 1,
@@ -94,25 +97,31 @@ def eval_batches(
     threads: int = 2,
     prefetch: int = 2,
 ) -> Iterator[Batch]:
-    """Yields every video of a split exactly once over all hosts, centre crop.
+    """Yields every video of a split exactly once over all hosts, in all its views.
 
-    Every host gets the same number of batches.
+    Each video is read once for all its views, and each of its frames is decoded once. Every host
+    gets the same number of batches.
 
     Args:
         reader: of the split.
         batch_size: rows of a global batch.
         num_frames: frames of a clip (T).
         size: of the crop and the input, pixels.
-        protocol: of `frame_indices`.
-        resize: (height, width) in which the crop is computed; None for the stored frames' own.
-            Frames stored at this size are cropped without resampling.
+        views: of each video.
+        resize: the recipe's `data.resize`, in which crops are computed; None for the stored frames'
+            own size. Frames stored at this size are cropped without resampling.
+        sampling: by which rule the views take frames and crops, see `frame_indices` and
+            `three_crops`.
+        records: int64 [n], the record of each row of the batches, one batch after another; -1 for a
+            row without one. None: all records in their order.
         label, host_index, host_count, workers, threads, prefetch: as in `train_batches`.
 
     Yields:
-        "clips" uint8 [b, T, size, size, 3], or [b, clips, T, size, size, 3] if the protocol has
-        several clips; "labels" int32 [b]; "weights" float32 [b], 0 for the padding of the last
-        batch and for damaged records, else 1; "records" int64 [b], -1 for padding; "damaged" int64
-        [b, 1], the record if it is damaged, else -1. Rows of weight 0 are black, their label is 0.
+        "clips" uint8 [b, T, size, size, 3], or [b, views, T, size, size, 3] if there are several
+        views, the crops of a clip one after another; "labels" int32 [b]; "weights" float32 [b], 0
+        for rows without a record and for damaged records, else 1; "records" int64 [b], -1 for rows
+        without one; "damaged" int64 [b, 1], the record if it is damaged, else -1. Rows of weight 0
+        are black, their label is 0.
 
     Raises:
         UserError: if hosts, workers or batch size do not fit; at once.
@@ -121,12 +130,16 @@ def eval_batches(
     if batch_size < 1:
         raise UserError(f"eval.batch_size={batch_size}: a batch has at least 1 clip")
     _check_label(reader, label)
-    row_maker = _EvalRows(reader, batch_size, num_frames, size, protocol, resize, label)
+    if records is None:
+        records = np.arange(len(reader))
+    row_maker = _EvalRows(
+        reader, records, batch_size, num_frames, size, views, resize, label, sampling
+    )
     block = _host_block(batch_size, host_index, host_count)
     return iterate_blocks(
         row_maker,
         block,
-        range(-(-len(reader) // batch_size)),
+        range(-(-len(records) // batch_size)),
         workers=workers,
         threads=threads,
         prefetch=prefetch,
@@ -185,17 +198,19 @@ class _EvalRows:
     """Makes the rows of evaluation batches (a `workers.RowMaker`)."""
 
     reader: ShardReader
+    records: np.ndarray
     batch_size: int
     num_frames: int
     size: int
-    protocol: str
-    resize: Sequence[int] | None
+    views: Views
+    resize: Resize
     label: str
+    sampling: str
 
     @property
     def clip_shape(self) -> tuple[int, ...]:
-        clips = len(frame_indices(1, self.num_frames, self.protocol))
-        return *([clips] if clips > 1 else []), self.num_frames, self.size, self.size, 3
+        several = (len(self.views),) if len(self.views) > 1 else ()
+        return *several, self.num_frames, self.size, self.size, 3
 
     def new_fields(self, count: int) -> Batch:
         return {
@@ -206,13 +221,14 @@ class _EvalRows:
         }
 
     def fill_row(self, step: int, row: int, slot: int, clip: np.ndarray, fields: Batch) -> None:
-        record = step * self.batch_size + row
-        if record >= len(self.reader):
+        number = step * self.batch_size + row
+        record = int(self.records[number]) if number < len(self.records) else _NO_RECORD
+        if record == _NO_RECORD:
             clip[:] = 0
             return
         fields["records"][slot] = record
         try:
-            self._fill_clip(record, clip.reshape(-1, self.size, self.size, 3))
+            self._fill_clip(record, clip)
         except DamagedRecord:
             clip[:] = 0
             fields["damaged"][slot] = record
@@ -221,11 +237,11 @@ class _EvalRows:
         fields["weights"][slot] = 1
 
     def _fill_clip(self, record: int, clip: np.ndarray) -> None:
-        indices = frame_indices(_num_frames(self.reader, record), self.num_frames, self.protocol)
-        pictures, inverse = _read_distinct(self.reader, record, indices.ravel())
-        geometry = crop_geometry(pictures[0], self.resize)
-        crop_frames(pictures, center_crop(*geometry, self.size), geometry, clip[: len(pictures)])
-        _repeat_frames(clip, inverse)
+        count = _num_frames(self.reader, record)
+        frames = self.views.frames(count, self.num_frames, self.sampling)
+        pictures, inverse = _read_distinct(self.reader, record, frames.ravel())
+        inverse = inverse.reshape(frames.shape)
+        self.views.crop_frames(pictures, inverse, self.size, self.resize, self.sampling, out=clip)
 
 
 def _read_distinct(

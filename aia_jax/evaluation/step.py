@@ -1,8 +1,9 @@
-"""The evaluation step: a batch's sums of loss and hits. Needs jax and flax only."""
+"""The steps of evaluation: a batch's sums, or the logits of its views. Needs jax, flax only."""
 
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 
 from aia_jax.models.preprocess import preprocessing
 from aia_jax.shapes import Array, PyTree
@@ -30,3 +31,33 @@ def make_eval_step(model: nn.Module) -> Callable[[PyTree, dict[str, Array]], dic
         return metrics.weighted_sums(logits, batch["labels"], batch["weights"])
 
     return eval_step
+
+
+def make_view_step(
+    model: nn.Module, views: int
+) -> Callable[[PyTree, dict[str, Array], Array], tuple[Array, Array]]:
+    """Builds `view_step(variables, batch, first) -> (logits, weights)`, for the caller to jit.
+
+    Args:
+        model: the network.
+        views: of each video that one call takes.
+
+    Returns:
+        A function of {"params", "batch_stats"}, a batch {"clips": uint8 [B, V, T, H, W, 3] or, of a
+        single view, [B, T, H, W, 3], "weights": float [B]}, and the number of the first view. It
+        returns the logits of `views` views, float [B, views, K], and the weights, so that every
+        host can have those of all rows.
+    """
+    preprocess = preprocessing(model)
+
+    def view_step(variables: PyTree, batch: dict[str, Array], first: Array) -> tuple[Array, Array]:
+        clips = batch["clips"]
+        if clips.ndim == 5:
+            clips = clips[:, None]
+        videos, frames = clips.shape[0], clips.shape[-4:]
+        clips = jax.lax.dynamic_slice_in_dim(clips, first, views, axis=1)
+        pixels = preprocess(clips.reshape(-1, *frames))  # [B·views, T, H, W, 3]
+        logits = model.apply(variables, pixels, train=False)  # [B·views, K]
+        return logits.reshape(videos, views, -1), batch["weights"]
+
+    return view_step

@@ -1,5 +1,6 @@
 """Crops: exactly those the reference can draw; a flip takes its label along."""
 
+import itertools
 import json
 from collections import Counter
 
@@ -21,6 +22,7 @@ from aia_jax.data.augment import (
 from aia_jax.video.resize import Box
 from tests.helpers.paths import GOLDEN
 
+TEST_CROPS = json.loads((GOLDEN / "aia_eval_crops.json").read_text())
 GOLDEN = json.loads((GOLDEN / "aia_multiscale_crops.json").read_text())
 GEOMETRIES = [tuple(map(int, key.split("x"))) for key in GOLDEN if "|" not in key]
 
@@ -47,8 +49,10 @@ def test_crops_are_drawn_over_sizes_and_then_over_corners():
 @settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 300), st.integers(0, 2**32))
 def test_crops_lie_in_the_frame(height, width, size, seed):
+    size = min(size, height, width)
     drawn = draw_crop(height, width, size, np.random.default_rng(seed))
-    for box in (drawn, center_crop(height, width, size), *three_crops(height, width, size)):
+    test_crops = (three_crops(height, width, size, rule) for rule in ("reference", "uniform"))
+    for box in (drawn, center_crop(height, width, size), *itertools.chain(*test_crops)):
         assert min(box.width, box.height) > 0
         assert box.x >= 0
         assert box.y >= 0
@@ -56,19 +60,38 @@ def test_crops_lie_in_the_frame(height, width, size, seed):
         assert box.y + box.height <= height
 
 
-def test_test_crops():
-    assert center_crop(240, 320, 224) == Box(224, 224, 48, 8)
-    assert three_crops(240, 320, 240) == (
-        Box(240, 240, 0, 0),
-        Box(240, 240, 80, 0),
-        Box(240, 240, 40, 0),
-    )
-    assert three_crops(320, 240, 240) == (
-        Box(240, 240, 0, 0),
-        Box(240, 240, 0, 80),
-        Box(240, 240, 0, 40),
-    )
-    assert center_crop(100, 176, 224) == Box(100, 100, 38, 0)  # then enlarged
+@pytest.mark.parametrize("key", [key for key in TEST_CROPS if key.endswith(("|1", "|3"))])
+def test_golden_test_crops(key):
+    frame, size, crops = key.split("|")
+    (width, height), size = map(int, frame.split("x")), int(size)
+    boxes = three_crops(height, width, size) if crops == "3" else [center_crop(height, width, size)]
+    assert [[box.x, box.y, 0] for box in boxes] == TEST_CROPS[key]
+    assert {(box.width, box.height) for box in boxes} == {(size, size)}
+
+
+def test_uniform_sampling_takes_three_crops_from_edge_to_edge_along_the_longer_side():
+    upright, wide = three_crops(323, 240, 240, "uniform"), three_crops(240, 323, 240, "uniform")
+    assert [(box.x, box.y) for box in upright] == [(0, 0), (0, 83), (0, 42)]
+    assert [(box.x, box.y) for box in wide] == [(0, 0), (83, 0), (42, 0)]
+    assert len(set(three_crops(20, 24, 30, "uniform"))) == 1
+
+
+def test_a_centre_crop_of_an_odd_frame_starts_at_the_even_pixel():
+    assert center_crop(256, 427, 224) == Box(224, 224, 102, 16)
+    assert three_crops(256, 427, 224)[2] == Box(224, 224, 100, 16)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_crop_that_hangs_over_the_frame_is_black_there(mirror):
+    frame = np.random.default_rng(0).integers(1, 256, (10, 14, 3), np.uint8)
+    out = np.ones((1, 16, 16, 3), np.uint8)
+    crop_frames([frame], center_crop(10, 14, 16), (10, 14), out, mirror)
+    expected = np.zeros((16, 16, 3), np.uint8)
+    expected[3:13, 1:15] = frame
+    np.testing.assert_array_equal(out[0], expected[:, ::-1] if mirror else expected)
+    # Stored at twice the recipe's size: the border keeps its width.
+    crop_frames([frame.repeat(2, 0).repeat(2, 1)], center_crop(10, 14, 16), (10, 14), out)
+    assert not out[:, :3].any() and not out[:, 13:].any() and out[:, 3:13, 1:15].all()
 
 
 def test_a_frame_stored_in_another_size_is_cropped_at_the_same_position():

@@ -17,6 +17,7 @@ from aia_jax.data.augment import TrainTransform
 from aia_jax.data.pipeline import MAX_DAMAGED_IN_ROW, eval_batches, train_batches
 from aia_jax.data.plan import BatchPlan
 from aia_jax.data.sampling import frame_indices
+from aia_jax.data.views import Views
 from aia_jax.errors import UserError
 from aia_jax.shards.reader import ShardReader, open_split
 from tests.helpers.paths import ROOT
@@ -180,11 +181,15 @@ def test_evaluation_shows_the_centre_of_the_right_frames(reader):
         np.testing.assert_array_equal(batch["clips"][record], frames)
 
 
-@pytest.mark.parametrize(("protocol", "clips"), [("twice", 2), ("dense10", 10)])
-def test_several_clips_of_a_video(reader, protocol, clips):
-    batch = take(eval_batches(reader, 15, 4, 20, protocol, resize=None))[0]
+@pytest.mark.parametrize(
+    ("protocol", "clips", "sampling"),
+    [("twice", 2, "reference"), ("dense10", 10, "reference"), ("dense10", 10, "uniform")],
+)
+def test_several_clips_of_a_video(reader, protocol, clips, sampling):
+    of_protocol = Views.from_protocol(protocol)
+    batch = take(eval_batches(reader, 15, 4, 20, of_protocol, resize=None, sampling=sampling))[0]
     assert batch["clips"].shape == (15, clips, 4, 20, 20, 3)
-    shown = frame_indices(30, 4, protocol)
+    shown = frame_indices(30, 4, protocol, sampling=sampling)
     frames = np.stack(
         [simplejpeg.decode_jpeg(jpeg)[2:22, 6:26] for jpeg in reader.read_frames(2, range(30))]
     )
@@ -201,10 +206,11 @@ def test_hosts_share_an_evaluation_evenly(reader):
     assert_same(join_hosts(blocks), whole)
 
 
-def test_frames_smaller_than_the_crop_are_enlarged_from_their_largest_square(reader):
+def test_frames_smaller_than_the_crop_have_black_borders(reader):
     (batch,) = take(eval_batches(reader, 15, 4, 60, resize=None))
     assert batch["clips"].shape[2:4] == (60, 60)
     assert batch["weights"].all()
+    assert not batch["clips"][..., 0, :, :].any() and batch["clips"][..., 30, 30, :].any()
 
 
 # Damage

@@ -30,6 +30,9 @@ def test_other_numbers_are_refused_with_those_that_there_are(text):
 def test_the_clips_are_those_of_a_protocol(clips, protocol):
     assert Views.from_protocol(protocol) == Views(clips, 1)
     np.testing.assert_array_equal(Views(clips, 3).frames(97, 8), frame_indices(97, 8, protocol))
+    np.testing.assert_array_equal(
+        Views(clips, 3).frames(30, 8, "uniform"), frame_indices(30, 8, protocol, sampling="uniform")
+    )
 
 
 @pytest.mark.parametrize("resize", [None, (16, 20)])
@@ -43,6 +46,7 @@ def test_every_view_is_its_crop_of_its_frames(views, resize):
     assert found.shape == (len(views), 4, 12, 12, 3)
     geometry = resize or (24, 32)
     boxes = three_crops(*geometry, 12) if views.crops == 3 else [center_crop(*geometry, 12)]
+    assert len({box.x for box in boxes}) == views.crops
     expected = np.empty((4, 12, 12, 3), np.uint8)
     for clip, frames in enumerate(indices):
         for crop, box in enumerate(boxes):

@@ -1,10 +1,14 @@
 """The evaluation step: what counts, and what does not."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from aia_jax import sharding
+from aia_jax.data.prefetch import prefetch_to_mesh
+from aia_jax.evaluation.evaluate import try_eval_batch
 from aia_jax.evaluation.step import make_eval_step
 from aia_jax.training import metrics
 from tests.helpers.quick_jit import quick_jit
@@ -33,3 +37,24 @@ def test_padding_rows_count_nothing_even_when_they_are_nan():
     nan_row = metrics.weighted_sums(logits, jnp.asarray([0, 1]), jnp.asarray([1.0, 0.0]))
     assert np.isfinite(float(nan_row["loss"]))
     assert float(nan_row["top1"]) == 1
+
+
+def test_the_batch_that_is_tried_first_is_one_of_evaluates():
+    """So its compiled program is theirs."""
+    mesh = sharding.make_mesh({"data": -1, "fsdp": 1, "time": 1})
+    eval_step = jax.jit(lambda variables, batch: {name: rows.sum() for name, rows in batch.items()})
+    try_eval_batch(eval_step, {}, mesh, 6, (8, 12, 12, 3))
+    (split,) = prefetch_to_mesh(
+        iter(
+            [
+                {
+                    "clips": np.ones((6, 8, 12, 12, 3), np.uint8),
+                    "labels": np.zeros(6, np.int32),
+                    "weights": np.ones(6, np.float32),
+                }
+            ]
+        ),
+        mesh,
+    )
+    eval_step({}, split)
+    assert eval_step._cache_size() == 1
