@@ -1,51 +1,70 @@
-"""Says what videos show: the most likely classes of each, by a trained run.
+"""Says what videos show: the most likely classes of each, by a trained run or by public weights.
 
     python predict.py clip.mp4 --workdir runs/ssv2_aia_tsm
     python predict.py 'clips/**/*.webm' frames/00042 --workdir runs/ssv2_aia_tsm --views 2x3 --json
     python predict.py clip.mp4 --workdir runs/ssv2_aia_tsm --overlay out.mp4
+    python predict.py clip.mp4 --weights weights/tsm_ssv2 --classes labels.json
+    python predict.py day.mp4 --workdir runs/kitchen --window 2 --stride 1 --csv > day.csv
 
 A video is a file that FFmpeg reads, a folder of numbered .jpg or .png frames, or a quoted pattern
-of such names. The run's checkpoint says all about the network: no recipe is needed. --json prints
-one object a line, in the order of the videos: {"video", "classes": [{"name", "label",
-"probability"}, ...], "frames", "seen", "fps", "step", "views"}, or {"video", "error"}.
+of such names. The run's checkpoint says all about the network: no recipe is needed. Of weights,
+the folder that convert_torch_weights.py wrote says it; --config.data.num_frames=16 and the like
+replace it. --window slides over long videos and says what is seen when.
+
+--json prints one object a line, in the order of the videos: {"video", "classes": [{"name", "label",
+"probability"}, ...], "frames", "seen", "fps", "step", "views"}, or {"video", "error"}. With
+--window each line is a window and has "start" and "end", in seconds, instead of "frames".
 
 Exit status: 0 every video was classified, 1 some could not be read (the error lines say which and
 why) and the rest was, 2 the input is wrong, or no video could be read.
 """
 
-import argparse
 import json
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from aia_jax import config as configs
 from aia_jax.checkpoints.trained_run import TrainedRun, open_run
 from aia_jax.compile_cache import use_compile_cache
 from aia_jax.data.views import Views
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
-from aia_jax.evaluation.overlay import check_overlay, write_overlay
-from aia_jax.evaluation.predict import (
+from aia_jax.prediction.frame_format import find_frame_format, frame_format_note
+from aia_jax.prediction.options import parse
+from aia_jax.prediction.overlay import check_overlay, printable, write_overlay
+from aia_jax.prediction.predict import (
     Classifier,
     Prediction,
     Unreadable,
     choose_batch_size,
-    find_frame_format,
     find_sources,
     predict,
 )
-from aia_jax.video.decode import UnreadableVideo
+from aia_jax.prediction.sliding import Sliding
+from aia_jax.prediction.window_output import (
+    CSV_HEAD,
+    csv_lines,
+    to_csv,
+    window_fields,
+    window_table,
+)
+from aia_jax.prediction.window_overlay import write_window_overlay
+from aia_jax.prediction.windows import WindowPrediction, predict_windows
+from aia_jax.video.faults import UnreadableVideo
+from aia_jax.video.frame_size import FrameFormat
+from aia_jax.video.timed_frames import read_clock
+from aia_jax.weights.open import open_weights
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = _options(argv)
+    options = parse(argv, __doc__)
 
     # ---- Videos and views ------------------------------------------------------------------------
 
-    if options.top < 1:
-        raise UserError(f"--top {options.top}: show at least 1 class")
     views = Views.parse(options.views) if options.views else None
     sources = find_sources(options.videos)
     overlay = check_overlay(Path(options.overlay), sources) if options.overlay else None
@@ -53,10 +72,15 @@ def main(argv: list[str] | None = None) -> int:
     # ---- The run and its network -----------------------------------------------------------------
 
     started = time.perf_counter()
-    run = open_run(Path(options.workdir), options.step)
+    run = _open(options)
     use_compile_cache(run.config.compile_cache)
     views = views or Views.from_protocol(run.config.eval.protocol)
     frame_format = find_frame_format(run, options.size)
+    for note in (*run.notes, frame_format_note(run, options.size)):
+        if note:
+            print(f"note: {note}", file=sys.stderr)
+    if options.window is not None:
+        return _slide(options, run, sources, views, frame_format, overlay)
     classifier = Classifier(run, choose_batch_size(len(sources) * len(views)))
     opened = time.perf_counter() - started
 
@@ -66,10 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     for result in predict(run, sources, views, frame_format, classifier):
         results.append(result)
         if options.json:
-            print(
-                json.dumps(_as_json(result, run, views, options.top), ensure_ascii=False),
-                flush=True,
-            )
+            print(_to_json(_as_json(result, run, views, options.top)), flush=True)
 
     # ---- Results: table or JSON, timing, overlay -------------------------------------------------
 
@@ -80,72 +101,149 @@ def main(argv: list[str] | None = None) -> int:
     if options.timing and good:
         _print_timing(opened, good, classifier)
     if not good:
-        raise UserError(
-            "no video could be read: " + "; ".join(f"{one.source}: {one.reason}" for one in bad)
-        )
+        raise UserError("no video could be read: " + "; ".join(map(_describe, bad)))
     if overlay:
         classes = [
             (run.class_names[label], probability) for label, probability in good[0].top(options.top)
         ]
         try:
-            write_overlay(overlay, good[0], classes)
+            without_font = write_overlay(overlay, good[0], classes)
         except UnreadableVideo as error:
             bad.append(Unreadable(good[0].source, str(error)))
         else:
-            print(f"wrote {overlay}", file=sys.stderr)
+            _print_overlay(overlay, without_font)
+    return _print_bad(bad, len(sources))
 
-    # ---- What could not be read ------------------------------------------------------------------
 
+def _slide(
+    options: Namespace,
+    run: TrainedRun,
+    sources: list[Path],
+    views: Views,
+    frame_format: FrameFormat,
+    overlay: Path | None,
+) -> int:
+    """Does what --window asks for; returns the exit status."""
+    sliding = Sliding(options.window, options.stride)
+
+    # ---- Length of every video, and its windows --------------------------------------------------
+
+    clocks, bad, calls = {}, [], 1
+    for source in sources:
+        try:
+            clocks[source] = read_clock(source, frame_format.frame_names, options.fps)
+        except UnreadableVideo as error:
+            bad.append(Unreadable(source, str(error)))
+            continue
+        calls = max(calls, len(sliding.place(source, clocks[source])) * len(views))
+    classifier = Classifier(run, choose_batch_size(calls))
+
+    # ---- Every window once -----------------------------------------------------------------------
+
+    found: list[tuple[Path, list[WindowPrediction]]] = []
+    keep, count, started = overlay or not (options.json or options.csv), 0, time.perf_counter()
+    for source, clock in clocks.items():
+        found.append((source, []))
+        try:
+            for window in predict_windows(
+                run, source, sliding, views, frame_format, clock, classifier, options.top
+            ):
+                if options.csv and not count:
+                    print(to_csv([CSV_HEAD]))
+                count += 1
+                if keep:
+                    found[-1][1].append(window)
+                if options.csv:
+                    _print_line(csv_lines(source, window, run.class_names))
+                if options.json:
+                    about = {"fps": clock.fps, "step": run.step, "views": str(views)}
+                    fields = window_fields(window, run.class_names)
+                    print(_to_json({"video": str(source), **fields, **about}), flush=True)
+        except UnreadableVideo as error:
+            bad.append(Unreadable(source, str(error)))
+    if options.json:
+        for one in bad:
+            print(_to_json({"video": str(one.source), "error": one.reason}))
+
+    # ---- Results ---------------------------------------------------------------------------------
+
+    if not count:
+        raise UserError("no video could be read: " + "; ".join(map(_describe, bad)))
+    if not (options.json or options.csv):
+        Console(highlight=False, markup=False).print(window_table(found, run.class_names))
+    if options.timing:
+        seconds = time.perf_counter() - started
+        print(
+            f"timing: {count} windows in {seconds:.2f} s, {count / seconds:.1f} a second; the "
+            f"network took {classifier.seconds[0]:.2f} s the first time and "
+            f"{sum(classifier.seconds[1:]):.2f} s in {len(classifier.seconds) - 1} more calls of "
+            f"{classifier.batch} clip{'s' * (classifier.batch > 1)}",
+            file=sys.stderr,
+        )
+    if overlay and not bad:
+        (source, windows), clock = found[0], clocks[sources[0]]
+        try:
+            without_font = write_window_overlay(
+                overlay, source, windows, run.class_names, frame_format, clock
+            )
+        except UnreadableVideo as error:
+            bad.append(Unreadable(source, str(error)))
+        else:
+            _print_overlay(overlay, without_font)
+    return _print_bad(bad, len(sources))
+
+
+def _open(options: Namespace) -> TrainedRun:
+    recipe = configs.load(options.config) if options.config else None
+    given = {"overrides": options.overrides, "recipe": recipe}
+    if options.weights is None:
+        return open_run(Path(options.workdir), options.step or "best", **given)
+    classes = None if options.classes is None else Path(options.classes)
+    return open_weights(Path(options.weights), classes, **given)
+
+
+def _print_overlay(path: Path, without_font: str) -> None:
+    print(f"wrote {printable(str(path))}", file=sys.stderr)
+    if without_font:
+        print(
+            f"note: no font of this machine has {without_font[:20]}: the overlay shows "
+            "boxes instead; install a font for this script, such as one of the Noto fonts",
+            file=sys.stderr,
+        )
+
+
+def _print_bad(bad: list[Unreadable], count: int) -> int:
+    """Names the videos that could not be read; returns the exit status."""
     for one in bad:
-        print(f"error: {one.source}: {one.reason}", file=sys.stderr)
+        print(f"error: {_describe(one)}", file=sys.stderr)
     if bad:
-        print(f"error: {len(bad)} of {len(sources)} videos could not be read", file=sys.stderr)
+        print(f"error: {len(bad)} of {count} videos could not be read", file=sys.stderr)
         return EXIT_FAILED
     return 0
 
 
-def _options(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "videos", nargs="+", metavar="VIDEO", help="video file, folder of frames, or quoted pattern"
-    )
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder of the trained run")
-    parser.add_argument(
-        "--step",
-        default="best",
-        metavar="STEP",
-        help="checkpoint: a step, best (default), or latest",
-    )
-    parser.add_argument(
-        "--top", type=int, default=5, metavar="K", help="classes to show (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--views",
-        metavar="CLIPSxCROPS",
-        help="1, 2 or 10 clips × 1 or 3 crops, averaged (default: the recipe's eval.protocol)",
-    )
-    parser.add_argument(
-        "--overlay",
-        metavar="FILE",
-        help="write the video with its classes below it: .mp4 or .gif; one video only",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object a line instead of a table"
-    )
-    parser.add_argument(
-        "--size",
-        metavar="SIZE",
-        help="of the stored frames, as 240x320 or short256 (default: by the data's manifest, else "
-        "the recipe)",
-    )
-    parser.add_argument(
-        "--timing", action="store_true", help="say on the error stream how long each part took"
-    )
-    return parser.parse_args(argv)
+def _describe(one: Unreadable) -> str:
+    """One line on a video that could not be read, whatever its name holds."""
+    return printable(f"{one.source}: {one.reason}")
+
+
+def _print_line(line: str) -> None:
+    """Prints text, with escapes for what the output's encoding lacks."""
+    encoding = sys.stdout.encoding or "ascii"
+    print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def _to_json(fields: dict) -> str:
+    """Writes JSON on one line, in ASCII where the output's encoding lacks a character of it.
+
+    A file name need not be text in any encoding.
+    """
+    line = json.dumps(fields, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(fields)
+    return line
 
 
 def _as_json(result: Prediction | Unreadable, run: TrainedRun, views: Views, top: int) -> dict:
@@ -173,7 +271,9 @@ def _make_table(results: list[Prediction], run: TrainedRun, top: int) -> Table:
     for result in results:
         for rank, (label, probability) in enumerate(result.top(top)):
             table.add_row(
-                "" if rank else str(result.source), f"{probability:.1%}", run.class_names[label]
+                "" if rank else printable(str(result.source)),
+                f"{probability:.1%}",
+                run.class_names[label],
             )
     return table
 

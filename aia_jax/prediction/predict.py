@@ -1,0 +1,291 @@
+"""From video files to class probabilities.
+
+Frames are stored in memory as prepare_data.py stores them, and views are cropped as eval.py does.
+"""
+
+import glob
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+import simplejpeg
+
+from aia_jax.checkpoints.trained_run import TrainedRun
+from aia_jax.compile_cache import compiler_options
+from aia_jax.data.views import Views
+from aia_jax.errors import UserError
+from aia_jax.file_tree import expand_pattern
+from aia_jax.memory import memory_advice, prediction_advice
+from aia_jax.models.preprocess import preprocessing
+from aia_jax.shapes import Array, PyTree
+from aia_jax.video.decode import cores, decode, estimated_count
+from aia_jax.video.faults import UnreadableVideo, named_faults
+from aia_jax.video.frame_size import FrameFormat
+
+_MAX_BATCH = 16  # clips of one call of the network
+_MAX_READERS = 8  # videos that are decoded at the same time
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The class probabilities of a video.
+
+    Attributes:
+        source: the file or folder.
+        probabilities: float32 [K], by label.
+        count: frames of the video.
+        seen: numbers of the frames that the network saw, ascending, from 0.
+        fps: frames a second; 0 where not known.
+        seconds: how long decoding and cropping took.
+    """
+
+    source: Path
+    probabilities: np.ndarray
+    count: int
+    seen: tuple[int, ...]
+    fps: float
+    seconds: float
+
+    def top(self, k: int) -> list[tuple[int, float]]:
+        """The k most likely labels with their probabilities, the most likely first.
+
+        They are all labels if there are fewer than k.
+        """
+        return top_classes(self.probabilities, k)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A source that gave no prediction, and the reason."""
+
+    source: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class VideoViews:
+    """A video that has been read; attributes as in `Prediction`.
+
+    Attributes:
+        views: uint8 [V, T, H, W, 3].
+    """
+
+    source: Path
+    views: np.ndarray
+    count: int
+    seen: tuple[int, ...]
+    fps: float
+    seconds: float
+
+
+def find_sources(names: Iterable[str]) -> list[Path]:
+    """The videos that a command line names, each once.
+
+    Args:
+        names: files and folders of frames, and patterns such as "clips/**/*.mp4", which stand for
+            all that they match.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
+    sources = []
+    for name in names:
+        if os.path.lexists(name) or not glob.has_magic(name):
+            sources.append(Path(name))
+        elif matches := expand_pattern(name):
+            sources.extend(map(Path, matches))
+        else:
+            raise UserError(f"no file or folder matches {name}")
+    return list(dict.fromkeys(sources))
+
+
+def read_views(
+    source: Path, run: TrainedRun, views: Views, frame_format: FrameFormat, threads: int = 1
+) -> VideoViews:
+    """Reads a video and crops its views.
+
+    Only the frames of the views stay in memory, so a long video needs no more than a short one.
+
+    Args:
+        source: a video file, or a folder of frames.
+        run: says how many frames a clip has, and their size.
+        views: the clips and crops to make.
+        frame_format: in which training frames were stored.
+        threads: how many threads decode a file; 0: one a core.
+
+    Raises:
+        UnreadableVideo: the source cannot be read to its end.
+    """
+    started = time.perf_counter()
+    data = run.config.data
+    stored = frame_format.size, frame_format.quality
+    count, video = estimated_count(source, frame_format.frame_names), None
+    # The estimate counts packets. Some hold no frame or several, which only decoding shows. The
+    # views then take other frames, so the video is read again.
+    while video is None or video.count != count:
+        count = video.count if video else count
+        indices = views.frames(count, data.num_frames, data.sampling)
+        seen, inverse = np.unique(indices, return_inverse=True)
+        video = decode(
+            source,
+            *stored,
+            set(seen.tolist()),
+            threads,
+            frame_names=frame_format.frame_names,
+        )
+    # Frames go through JPEG, as the network has seen such pixels in training.
+    pictures = [simplejpeg.decode_jpeg(jpeg) for jpeg in video.frames]
+    clips = views.crop_frames(
+        pictures,
+        inverse.reshape(views.clips, data.num_frames),
+        data.crop,
+        data.resize,
+        data.sampling,
+    )
+    seconds = time.perf_counter() - started
+    return VideoViews(source, clips, count, tuple(seen.tolist()), video.fps, seconds)
+
+
+class Classifier:
+    """A run's network as one compiled function of a fixed number of clips.
+
+    Attributes:
+        batch: clips of one call.
+        seconds: of each call so far; the first one compiles.
+    """
+
+    def __init__(
+        self,
+        run: TrainedRun,
+        batch: int,
+        function: Callable[[PyTree, Array], Array] | None = None,
+    ):
+        """Compiles nothing yet.
+
+        Args:
+            run: the trained run.
+            batch: clips of one call.
+            function: of variables and clips uint8 [batch, T, H, W, 3] to float32 [batch, K]; None
+                gives the logits.
+        """
+        self.batch = batch
+        self.seconds: list[float] = []
+        self._shape = (batch, *run.clip_shape)
+        self._variables = jax.device_put(run.variables)
+        self._apply = jax.jit(function or _logits(run.model), compiler_options=compiler_options())
+
+    def __call__(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits float32 [len(clips), K] of at most `batch` clips uint8 [T, H, W, 3]."""
+        padded = np.zeros(self._shape, np.uint8)
+        padded[: len(clips)] = clips
+        started = time.perf_counter()
+        with memory_advice(lambda: prediction_advice(self._shape)):
+            logits = np.asarray(self._apply(self._variables, padded))
+        self.seconds.append(time.perf_counter() - started)
+        return logits[: len(clips)]
+
+    def time_call(self) -> float:
+        """Seconds of one more call, which does not compile if there was one before."""
+        self([np.zeros(self._shape[1:], np.uint8)])
+        return self.seconds[-1]
+
+
+def _logits(model: nn.Module) -> Callable[[PyTree, Array], Array]:
+    preprocess = preprocessing(model)
+    return lambda variables, clips: model.apply(variables, preprocess(clips), train=False)
+
+
+def choose_batch_size(clips: int) -> int:
+    """Clips of one call when there are `clips` in all: few calls, of about equal numbers."""
+    calls = -(-clips // _MAX_BATCH)
+    return -(-clips // calls)
+
+
+def predict(
+    run: TrainedRun,
+    sources: Sequence[Path],
+    views: Views,
+    frame_format: FrameFormat,
+    classifier: Classifier,
+) -> Iterator[Prediction | Unreadable]:
+    """Classifies videos.
+
+    Args:
+        run: the trained run.
+        sources: video files and folders of frames.
+        views: of each video.
+        frame_format: in which training frames were stored.
+        classifier: of the run.
+
+    Yields:
+        The result of each source, in their order; `Unreadable` for one that cannot be read.
+    """
+    waiting, clips, logits = deque(), [], deque()  # logits of the clips of the waiting videos
+    for video in read_ahead(run, sources, views, frame_format):
+        waiting.append(video)
+        if isinstance(video, VideoViews):
+            clips.extend(video.views)
+        while len(clips) >= classifier.batch:
+            logits.extend(classifier(clips[: classifier.batch]))
+            del clips[: classifier.batch]
+        yield from _pop_results(waiting, logits, len(views))
+    if clips:
+        logits.extend(classifier(clips))
+    yield from _pop_results(waiting, logits, len(views))
+
+
+def _pop_results(waiting: deque, logits: deque, views: int) -> Iterator[Prediction | Unreadable]:
+    """Removes the videos from `waiting` whose logits are all there, and yields their results."""
+    while waiting and (isinstance(waiting[0], Unreadable) or len(logits) >= views):
+        video = waiting.popleft()
+        if isinstance(video, Unreadable):
+            yield video
+            continue
+        probabilities = probabilities_of_views([logits.popleft() for _ in range(views)])
+        yield Prediction(
+            video.source, probabilities, video.count, video.seen, video.fps, video.seconds
+        )
+
+
+def probabilities_of_views(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """The class probabilities float32 [K] of a video, from the logits [K] of each of its views."""
+    mean = np.mean(logits, axis=0, dtype=np.float64)
+    exponents = np.exp(mean - mean.max())
+    return (exponents / exponents.sum()).astype(np.float32)
+
+
+def top_classes(probabilities: np.ndarray, k: int) -> list[tuple[int, float]]:
+    """The k labels of the largest probabilities [K], with them; all if there are fewer than k."""
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return [(int(label), float(probabilities[label])) for label in order]
+
+
+def read_ahead(
+    run: TrainedRun, sources: Sequence[Path], views: Views, frame_format: FrameFormat
+) -> Iterator[VideoViews | Unreadable]:
+    """Reads several videos at a time; yields them in their order."""
+    readers = min(len(sources), cores(), _MAX_READERS)
+    threads = 1 if len(sources) > 1 else 0  # 0: a single video is decoded on all cores
+
+    def read(source: Path) -> VideoViews | Unreadable:
+        try:
+            with named_faults():
+                return read_views(source, run, views, frame_format, threads)
+        except UnreadableVideo as error:
+            return Unreadable(source, str(error))
+
+    with ThreadPoolExecutor(readers) as pool:
+        ahead: deque[Future] = deque()
+        for source in sources:
+            ahead.append(pool.submit(read, source))
+            if len(ahead) > readers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
