@@ -1,7 +1,8 @@
 """Pieces of reports in HTML: a page with its style sheet, cards, tables, pictures and bars.
 
 Every function returns HTML text. Arguments are plain text, which is escaped, unless they are said
-to be HTML. A page is one file that needs nothing else: no scripts, and pictures inside it.
+to be HTML. A page is one file that needs nothing else: its pictures, styles and script are inside
+it, and a browser is told to load nothing from elsewhere.
 """
 
 import base64
@@ -14,10 +15,11 @@ import simplejpeg
 
 _STRIP_HEIGHT, _STRIP_GAP, _STRIP_QUALITY = 128, 4, 82  # pixels, pixels, JPEG quality
 _CHART_WIDTH, _CHART_HEIGHT = 520, 120  # pixels of the drawn part of a bar chart
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2530; --soft: #5c6877; --line: #d9dee6; --page: #f6f7f9;
-        --card: #ffffff; --accent: #2f6fb7; --warn: #a83a1c; --tint: #e8f0f9 }
+        --card: #ffffff; --accent: #2a68ae; --warn: #a83a1c; --tint: #e8f0f9 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6eaf0; --soft: #9aa6b5; --line: #323b47; --page: #14181e; --card: #1c222a;
           --accent: #6aa7e8; --warn: #f0875f; --tint: #22303f }
@@ -35,7 +37,8 @@ code { font: 13px ui-monospace, "DejaVu Sans Mono", Consolas, monospace; overflo
 .warn { color: var(--warn); font-weight: 600 }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
         padding: 14px 16px; margin: 12px 0 }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 12px }
+.columns { display: grid; gap: 12px;
+           grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)) }
 .columns .card { margin: 0 }
 table { border-collapse: collapse; width: 100% }
 th, td { padding: 4px 12px 4px 0; text-align: right; border-bottom: 1px solid var(--line) }
@@ -75,13 +78,20 @@ svg line { stroke: var(--line) }
 """
 
 
-def document(title: str, body: str) -> str:
-    """The complete page; `body` is HTML."""
+def document(title: str, body: str, style: str = "", script: str = "") -> str:
+    """The complete page; `body` is HTML, `style` follows `STYLE`, `script` runs at the end.
+
+    Bytes of a file name that are no text, which UTF-8 cannot hold, become escapes.
+    """
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style>"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style>"
     )
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+    if script:
+        body = f"{body}<script>{script}</script>"
+    page = f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+    return page.encode(errors="backslashreplace").decode()
 
 
 def card(title: str, content: str) -> str:

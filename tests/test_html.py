@@ -51,3 +51,7 @@ def test_bars_are_scaled_to_the_largest_count():
     rows = html.bar_list("Classes", ["a", "b"], [30, 0])
     assert re.findall(r"width:([\d.]+)%", rows) == ["100.0", "0.0"]
     assert "<span class=warn>0</span>" in rows
+
+
+def test_bytes_of_a_name_that_are_no_text_become_escapes():
+    assert r"\udcff.mp4" in html.document("\udcff.mp4", "")

@@ -1,8 +1,8 @@
 """The paper's point on a CPU, from videos to a report: `python -m aia_jax.demo` or `make demo`.
 
 Draws videos whose classes are each other's time reversal, prepares them, trains and tests four
-networks on them with the commands that real data take, and writes their results as a table and a
-picture. Run again after a stop, it goes on where it was.
+networks on them with the commands that real data take, and writes their results as a table, a
+picture and a page. Run again after a stop, it goes on where it was.
 """
 
 import argparse
@@ -31,13 +31,16 @@ from rich.table import Table
 from aia_jax import config as configs
 from aia_jax.data.sampling import frame_indices
 from aia_jax.demo import synthetic
-from aia_jax.demo.report import Curve, Level, ModelResult, Strip, write_report
+from aia_jax.demo.page import write_page
+from aia_jax.demo.panels import Curve, Level, ModelResult
+from aia_jax.demo.report import Strip, write_report
 from aia_jax.errors import EXIT_STOPPED, Stopped, exit_status
 from aia_jax.evaluation.evaluate import RESULT_FILE
-from aia_jax.training.log import METRICS_FILE, read_rows
+from aia_jax.training.metrics_file import METRICS_FILE, read_rows
 from aia_jax.video.decode import cores
 
-REPORT = "report.png"
+REPORT, PAGE = "report.png", "report.html"
+TITLE = "Can it tell a video from its reverse?"
 CHANCE = 1 / len(synthetic.CLASSES)
 BLIND = 1 / 2  # the best top-1 of a network to which a video and its reverse are the same
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -270,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
     duration = f"{_duration(time.monotonic() - started)} on {cores()} cores"
     write_report(
         out / REPORT,
-        title="Can it tell a video from its reverse?",
+        title=TITLE,
         summary="Four pairs of classes: every video of a class, played backwards, is a video of "
         "the partner class. TSN averages over frames, so a video and its reverse are the same to "
         f"it, and {BLIND:.0%} is the most that it can reach. Attention in attention "
@@ -291,9 +294,10 @@ def main(argv: list[str] | None = None) -> int:
             *map(_as_typed, train_and_test[0]),
         ],
     )
+    write_page(out / PAGE, TITLE, [out / network.folder for network in NETWORKS])
     _print_table(models)
     print(f"chance {CHANCE:.1%}, blind to time {BLIND:.1%}; total {duration}")
-    print(f"report: {out / REPORT}")
+    print(f"report: {out / PAGE}, {out / REPORT}")
     return 0
 
 

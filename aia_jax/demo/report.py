@@ -7,37 +7,23 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from aia_jax.demo.panels import FAINT, INK, Level, ModelResult, draw_panels
 from aia_jax.files import atomic_file
 
-# Of the models; a ninth model has the first one's colour again.
-_COLOURS = (
-    "#7a7f87",
-    "#2f6db3",
-    "#d9622b",
-    "#3f9a6b",
-    "#8a5aa8",
-    "#b3912f",
-    "#c2537f",
-    "#4aa3b5",
-)
-_INK, _FAINT, _LEVEL = "#22262b", "#6b7178", "#a3352e"
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the picture is the same everywhere
     "font.size": 12,
-    "text.color": _INK,
-    "axes.labelcolor": _FAINT,
+    "text.color": INK,
+    "axes.labelcolor": FAINT,
     "axes.edgecolor": "#b9bec4",
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
     "xtick.labelsize": 11,
     "ytick.labelsize": 11,
 }
-_DASHES = (0, (4, 3))
 _DPI = 100
 _WIDTH = 16.0  # inches
 # Heights in inches.
@@ -46,9 +32,6 @@ _STRIP = 0.72
 _GROUP_GAP = 0.24  # below a group of strips
 _PANELS = 4.3
 _LINE = 0.21  # of the small print
-# Left edge and width of each panel, as fractions of the picture's width. The last panel has the
-# models' names on its left.
-_PANEL_COLUMNS = ((0.045, 0.255), (0.36, 0.255), (0.725, 0.25))
 _FRAME_GAP = 0.05  # between the frames of a strip, as a fraction of a frame's width
 
 
@@ -63,41 +46,6 @@ class Strip:
 
     name: str
     frames: np.ndarray
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A quantity over training, one value a step in `steps`; NaN leaves a gap."""
-
-    steps: Sequence[int]
-    values: Sequence[float]
-
-
-@dataclass(frozen=True)
-class ModelResult:
-    """The result and the learning curves of one trained model.
-
-    Attributes:
-        name: shown in every panel.
-        top1: fraction of the evaluated videos that it classified correctly.
-        evaluated: number of those videos.
-        loss: training loss in nats.
-        accuracy: top-1 on held-out videos, a fraction.
-    """
-
-    name: str
-    top1: float
-    evaluated: int
-    loss: Curve
-    accuracy: Curve
-
-
-@dataclass(frozen=True)
-class Level:
-    """A value to compare with, drawn as a dashed line under its name."""
-
-    name: str
-    value: float
 
 
 def write_report(
@@ -154,14 +102,14 @@ def write_report(
         _draw_head(sections[0], head, title, summary_lines)
         if strip_rows:
             _draw_strips(sections[1], strips_title, strips, strip_rows, strips_height)
-        _draw_panels(sections[-2], models, accuracy_levels, loss_levels)
+        draw_panels(sections[-2], models, accuracy_levels, loss_levels)
         for row, line in enumerate(small_lines):
             sections[-1].text(
                 0.025,
                 1 - (row + 0.5) * _LINE / foot,
                 line,
                 fontsize=9.5,
-                color=_FAINT,
+                color=FAINT,
                 va="center",
                 family="DejaVu Sans Mono",
             )
@@ -173,7 +121,7 @@ def _draw_head(section: SubFigure, height: float, title: str, summary: Sequence[
     section.text(0.025, 1 - 0.32 / height, title, fontsize=21, weight="bold", va="center")
     for row, line in enumerate(summary):
         section.text(
-            0.025, 1 - (0.7 + 0.24 * row) / height, line, fontsize=13, color=_FAINT, va="center"
+            0.025, 1 - (0.7 + 0.24 * row) / height, line, fontsize=13, color=FAINT, va="center"
         )
 
 
@@ -228,122 +176,3 @@ def _draw_strips(
                 ha="right",
                 va="center",
             )
-
-
-def _draw_panels(
-    section: SubFigure,
-    models: Sequence[ModelResult],
-    accuracy_levels: Sequence[Level],
-    loss_levels: Sequence[Level],
-) -> None:
-    loss, accuracy, bars = (
-        section.add_axes((left, 0.15, width, 0.72)) for left, width in _PANEL_COLUMNS
-    )
-    colours = [_COLOURS[number % len(_COLOURS)] for number in range(len(models))]
-    for model, colour in zip(models, colours, strict=True):
-        loss.plot(
-            model.loss.steps,
-            model.loss.values,
-            color=colour,
-            linewidth=2,
-            label=textwrap.shorten(model.name, 24, placeholder="…"),
-        )
-        accuracy.plot(
-            model.accuracy.steps,
-            model.accuracy.values,
-            color=colour,
-            linewidth=2,
-            marker="o",
-            markersize=5,
-        )
-    _style_axes(loss, "Training loss (nats)")
-    loss.set_ylim(bottom=0)
-    _style_axes(accuracy, "Top-1 on held-out videos")
-    for axes in (loss, accuracy):
-        axes.set_xlabel("training step")
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    accuracy.set_ylim(0, 1.03)
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    # The levels' names stand where curves seldom are: losses fall from the left, accuracies rise.
-    for axes, levels, right in ((loss, loss_levels, False), (accuracy, accuracy_levels, True)):
-        for level in levels:
-            axes.axhline(level.value, color=_LEVEL, linewidth=1.2, linestyle=_DASHES, zorder=1)
-            axes.annotate(
-                level.name,
-                (1 if right else 0, level.value),
-                (-3, 3) if right else (5, -4),
-                xycoords=axes.get_yaxis_transform(),
-                textcoords="offset points",
-                ha="right" if right else "left",
-                va="bottom" if right else "top",
-                fontsize=10.5,
-                color=_LEVEL,
-            )
-    loss.legend(frameon=False, fontsize=11.5, loc="best", handlelength=1.4)
-    _draw_bars(bars, models, colours, accuracy_levels)
-
-
-def _draw_bars(
-    axes: Axes, models: Sequence[ModelResult], colours: Sequence[str], levels: Sequence[Level]
-) -> None:
-    rows = np.arange(len(models))
-    values = [model.top1 for model in models]
-    axes.barh(rows, values, height=0.62, color=colours, zorder=2)
-    for row, value in zip(rows, values, strict=True):
-        inside = value > 0.3
-        axes.annotate(
-            f"{value:.1%}",
-            (value, row),
-            (-7 if inside else 7, 0),
-            textcoords="offset points",
-            ha="right" if inside else "left",
-            va="center",
-            fontsize=13,
-            weight="bold",
-            color="white" if inside else _INK,
-            zorder=4,
-        )
-    counts = sorted({model.evaluated for model in models})
-    videos = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    _style_axes(axes, f"Final top-1 on {videos} held-out videos")
-    axes.set_yticks(
-        rows,
-        ["\n".join(textwrap.wrap(model.name, 15)) for model in models],
-        fontsize=12.5,
-        color=_INK,
-    )
-    # The first model is on top; above it is room for the levels' names.
-    axes.set_ylim(len(models) - 0.5, -0.5 - 0.28 * len(levels))
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.grid(axis="y", visible=False)
-    for row, level in enumerate(levels):
-        top = -0.5 - 0.28 * (len(levels) - row - 0.5)
-        axes.plot(
-            [level.value] * 2,
-            [len(models) - 0.5, top],
-            color=_LEVEL,
-            linewidth=1.2,
-            linestyle=_DASHES,
-            zorder=3,
-        )
-        right = level.value < 0.6
-        axes.annotate(
-            level.name,
-            (level.value, top),
-            (5 if right else -5, 0),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            va="center",
-            fontsize=10.5,
-            color=_LEVEL,
-        )
-
-
-def _style_axes(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=13.5, loc="left", weight="bold", pad=10)
-    axes.grid(color="#e6e8eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

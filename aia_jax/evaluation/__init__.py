@@ -1,1 +1,1 @@
-"""Testing a trained model and showing the result."""
+"""Tests a model on a prepared split, and shows what its scores say."""

@@ -54,6 +54,10 @@ def test_demo_makes_videos_runs_and_report(tmp_path, monkeypatch, capfd):
     # TSN gives a video and its reverse one answer, so it is right about one of them at most.
     assert json.loads((tmp_path / "tsn" / "eval.json").read_text())["top1"] <= demo.BLIND
     assert imread(tmp_path / demo.REPORT).shape[1] == 1600
+    page = (tmp_path / demo.PAGE).read_text()
+    assert f"<h1>{demo.TITLE}</h1>" in page and "2 models" in page
+    # Of both networks, on the hardest videos: their frames, and where they looked.
+    assert page.count('alt="8 frames of') >= 3 and page.count('alt="Grad-CAM of') >= 2
     assert printed.rstrip().endswith(str(tmp_path / demo.REPORT))
     for command in (
         "-m aia_jax.demo.synthetic",

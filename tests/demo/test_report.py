@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from aia_jax.demo.report import Curve, Level, ModelResult, Strip, write_report
+from aia_jax.demo.panels import Curve, Level, ModelResult
+from aia_jax.demo.report import Strip, write_report
 
 LEVELS = (Level("chance 25%", 0.25), Level("ceiling 90%", 0.9))
 
@@ -73,6 +74,29 @@ def test_picture_shows_accuracies_curves_and_levels(tmp_path):
     }
     for name, change in others.items():
         assert np.abs(draw(tmp_path / "b.png", **change) - base).sum() > 50, name
+
+
+def test_a_levels_name_stands_beside_the_axes_where_no_curve_is(tmp_path):
+    base = draw(tmp_path / "a.png")
+    changed = np.abs(
+        draw(tmp_path / "b.png", loss_levels=[Level("blind to time: ln 2", math.log(2))]) - base
+    ).max(-1)
+    axes = slice(72, 432)  # pixels; the panel of the loss
+    rows = np.flatnonzero(changed[:, axes].any(1))
+    assert np.ptp(rows) <= 3  # inside, nothing but the dashed line
+    name = np.flatnonzero(changed[:, axes.stop + 4 : 540].any(1))
+    assert name.min() < rows.min() and rows.max() < name.max() and np.ptp(name) > 20
+    assert not changed[:, 540:].any()
+
+
+def test_names_of_levels_that_lie_close_together_do_not_overlap(tmp_path):
+    levels = [Level(f"level {percent}%", percent / 100) for percent in (50, 52)]
+    base = draw(tmp_path / "a.png")
+    rows = [
+        np.flatnonzero(np.abs(draw(tmp_path / "b.png", **options) - base)[:, 960:1010].any((1, 2)))
+        for options in ({"accuracy_levels": levels[:1]}, {"accuracy_levels": levels})
+    ]
+    assert np.ptp(rows[1]) > 1.8 * np.ptp(rows[0])
 
 
 def test_gaps_no_curves_many_models_and_long_names_are_drawn(tmp_path):
