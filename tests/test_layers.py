@@ -9,12 +9,13 @@ from tests.helpers.paths import ROOT
 
 # The lowest first. A name is a folder or a file of aia_jax; those of one line stand side by side.
 ROOMS = (
-    ("errors", "shapes", "html", "compile_cache"),
-    ("files", "sharding"),
+    ("errors", "shapes", "html", "compile_cache", "frame_geometry"),
+    ("processes",),
+    ("file_tree", "files", "hosts", "json_file", "lock", "memory", "sharding"),
     ("ops",),
     ("models",),
     ("config_fields",),
-    ("config_check",),
+    ("config_check", "config_file"),
     ("config",),
     ("complexity",),
     ("video",),
@@ -23,7 +24,7 @@ ROOMS = (
     ("prepare",),
     ("checkpoints",),
     ("weights",),
-    ("training",),
+    ("training", "prediction"),
     ("evaluation",),
     ("export", "demo"),
 )

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from aia_jax.checkpoints.trained_run import TrainedRun, read_manifest
 from aia_jax.evaluation.evaluate import RESULT_FILE
 from aia_jax.files import write_text
+from aia_jax.frame_geometry import resize_text
 
 _PACKAGES = ("aia_jax", "jax", "jaxlib", "flax", "numpy")
 _SHOWN_CLASSES = 400  # on the page; the JSON has all
@@ -105,7 +106,7 @@ def _frame_size(config: ConfigDict, manifest: Mapping[str, Any]) -> str | None:
 
     None if neither says it.
     """
-    return "x".join(map(str, config.data.resize)) or manifest.get("options", {}).get("--size")
+    return resize_text(config.data.resize) or manifest.get("options", {}).get("--size")
 
 
 def _evaluation(run: TrainedRun) -> dict[str, Any] | None:
@@ -193,9 +194,12 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
     lines = []
     for name, title in titles.items():
         if values := metrics[name]:
-            texts = (
+            texts = [
                 f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                 for key, value in values.items()
-            )
+                if isinstance(value, (int, float, str))
+            ]
+            for key, pair in values.get("overrides", {}).items():
+                texts.append(f"{key} {pair['tested']} instead of {pair['trained']}")
             lines.append(f"* {title}: {', '.join(texts)}")
     return "\n".join(lines) or "None were measured."
