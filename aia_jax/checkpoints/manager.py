@@ -345,4 +345,5 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
         """Those of `steps` (ascending) that stay."""
         scores = {step: score for step, score in self.scores.items() if step in steps}
         unreadable = {step for step in steps if step in self.unreadable}
-        return {*steps[-self.latest :], step_of_highest(scores)} | unreadable
+        best = step_of_highest(scores)
+        return {*steps[-self.latest :], *(() if best is None else (best,))} | unreadable

@@ -25,6 +25,7 @@ from aia_jax.processes.silence import (
 
 _UPDATE_SECONDS = 0.5  # between two looks at the workers' counters
 _END_SECONDS = 10.0  # that workers have to end by themselves
+_EXIT_CODE_SECONDS = 2.0  # until the exit code of a process that died must be known
 _LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 RUN_AGAIN = "the finished shards are kept: run the same command again to go on"
 
@@ -122,8 +123,7 @@ class LocalPool:
         if not isinstance(error, BrokenProcessPool):
             return ""
         self._find_children()
-        # Only the first one that died has an exit code yet: the others are killed later.
-        dead = next((one for one in self._children if one.exitcode), None)
+        dead = self._find_dead()
         numbers = {slot.pid: number for number, slot in enumerate(self._slots.read())}
         if dead is None or dead.pid not in numbers:
             death = describe_death(dead.exitcode) if dead else "has died"
@@ -132,6 +132,16 @@ class LocalPool:
             f"{self._name(numbers[dead.pid])} {describe_death(dead.exitcode)}; {RUN_AGAIN}, "
             "perhaps with fewer --workers"
         )
+
+    def _find_dead(self) -> Any:
+        """The process that died first, None if none is found: the others are killed later."""
+        # While the executor's own thread asks the system for it, nobody else gets the exit code.
+        deadline = time.monotonic() + _EXIT_CODE_SECONDS
+        while time.monotonic() < deadline:
+            if dead := next((one for one in self._children if one.exitcode), None):
+                return dead
+            time.sleep(0.01)
+        return None
 
 
 def _describe_job(job: Any, done: int) -> str:

@@ -28,6 +28,8 @@ _BROADCAST = frozenset(("mpegts", "mpeg"))
 # FFmpeg's guesses at the times depend on where it begins to decode.
 _REORDERING = frozenset(("h264", "hevc"))
 _MOST_REORDERED = 16  # frames between decoding and showing one
+# A title that is not UTF-8 does not make the pictures unreadable. From PyAV 19 on, none does.
+_LENIENT_TITLES = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 _MAX_SEEK = 1e9  # seconds, which fit into FFmpeg's 64 bits in any unit
 
 
@@ -297,12 +299,11 @@ def open_video(path: Path) -> av.container.InputContainer:
     """
     check_regular(path)
     # "file:" keeps FFmpeg from taking a colon in the name for a protocol, and the list from
-    # following the addresses that a playlist holds. metadata_errors: a title that is not UTF-8 does
-    # not make the pictures unreadable.
+    # following the addresses that a playlist holds.
     return av.open(
         f"file:{path}",
-        metadata_errors="replace",
         options={"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)},
+        **_LENIENT_TITLES,
     )
 
 

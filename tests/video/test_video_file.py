@@ -36,11 +36,15 @@ def reason(source: Path) -> str:
 
 
 def logs_errors(path: Path) -> bool:
-    """Whether FFmpeg logs an error and decodes all the same, without a flag or an exception."""
+    """Whether FFmpeg logs an error and decodes all the same, without a flag or an exception.
+
+    A parser's messages do not count: newer ones complain of headers that cost no frame.
+    """
     with av.logging.Capture() as messages, av.open(str(path)) as container:
         container.streams.video[0].codec_context.thread_count = 1
         flags = [frame.is_corrupt for frame in container.decode(video=0)]
-    return bool(messages) and not any(flags)
+        logged = any(name == container.format.name for _, name, _ in messages)
+    return logged and not any(flags)
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webm"])
