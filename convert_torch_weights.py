@@ -85,6 +85,11 @@ def main(argv: list[str] | None = None) -> None:
     save_folder(options.out, unflatten_dict(loaded, sep="/"), description)
 
     print(f"-> {options.out}\n{report}")
+    if not data.num_classes and "params/head/kernel" in report.fresh:
+        print(
+            "note: data.num_classes is 0, so the head starts fresh; where the file has a head of N "
+            "classes, --config.data.num_classes=N keeps it"
+        )
     start = " ".join([f"--config.init_from={options.out}", *flags])
     print(f"To train from these weights, add {start} to the command of train.py")
 

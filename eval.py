@@ -140,6 +140,10 @@ def main(argv: list[str] | None = None) -> int:
     config, data = run.config, run.config.data
     views = views or Views.from_protocol(config.eval.protocol)
     crop, notes = check_crop(options.crop, data.crop, data.resize)
+    if crop != data.crop:
+        trained = run.overrides.get("data.crop", (data.crop,))[0]
+        overrides = {**run.overrides, "data.crop": (trained, crop)}
+        run = dataclasses.replace(run, overrides=overrides)
     use_compile_cache(config.compile_cache)
     first_process = jax.process_index() == 0
 
@@ -178,7 +182,15 @@ def main(argv: list[str] | None = None) -> int:
         trained, tested = run.overrides["data.num_frames"]
         notes.append(f"trained with {trained} frames a clip, tested with {tested}")
     about = describe_test(
-        run, split, description, views, crop, options.average, label_of, options.config_name
+        run,
+        split,
+        description,
+        views,
+        crop,
+        options.average,
+        label_of,
+        info.name,
+        options.config_name,
     )
     report = make_report(about, run, description, notes)
     usual_crop = run.overrides.get("data.crop", (data.crop,))[0]

@@ -319,15 +319,16 @@ def main(argv: list[str] | None = None) -> None:
                 if profile.after(step, metrics):
                     log.message(f"a trace up to step {step} is in {profile.folder}")
 
-                # Every host must ask `stop.at` at the same steps: they agree on the answer.
-                if step % steps_per_epoch == 0:
-                    save(step)  # first: nothing that goes wrong in validation costs the epoch
-                    finish_epoch(step)
-                elif stop.at(step):
+                # The hosts agree on the one step at which they stop: each asks at every step.
+                stops, ends_epoch = stop.at(step), step % steps_per_epoch == 0
+                every = config.train.checkpoint_every
+                # An epoch is saved before its validation, so what goes wrong there costs nothing.
+                if stops or ends_epoch or (every and step % every == 0):
                     save(step)
+                if stops:
                     stop_after(step)
-                elif config.train.checkpoint_every and step % config.train.checkpoint_every == 0:
-                    save(step)
+                if ends_epoch:
+                    finish_epoch(step)
             checkpoints.wait()
         except NonFiniteLoss as bad:
             videos = map(train_reader.index.video_id, plan.records(bad.step - 1))

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from aia_jax.checkpoints import digest
-from aia_jax.errors import UserError
+from aia_jax.errors import RunFailed, UserError
 
 _MAX_NAMED = 3  # an error names this many differing leaves, then says how many more there are
 
@@ -230,6 +230,12 @@ def _read_arrays(folder: Path, targets: Mapping[str, Any]) -> dict[str, Any]:
                 ),
             )
     except Exception as error:
+        if jax.process_count() > 1:  # another process may have ended: the files were whole before
+            raise RunFailed(
+                f"{folder / 'state'} could not be read by all processes of the run: "
+                f"{' '.join(str(error).split())[:300]}; its files are whole: see what the other "
+                "processes say, and run the same command again"
+            ) from error
         raise digest.Damaged(
             f"{folder / 'state'} cannot be read ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:300]})"
@@ -267,6 +273,20 @@ def _check_same_model(folder: Path, targets: Mapping[str, Any], saved: Mapping[s
             f"{'; '.join(differing[:_MAX_NAMED])}{f'; {more} more differ' if more > 0 else ''}. "
             "Use the config that the run was started with, or another --workdir"
         )
+
+
+def find_damage(directory: Path, step: int) -> CheckpointError | None:
+    """What is wrong with the files of a step; None if they are whole.
+
+    Raises:
+        CheckpointError: there is no such step.
+    """
+    folder = step_folder(directory, step)
+    try:
+        digest.check_files(folder)
+    except digest.Damaged as damage:
+        return damaged_step(folder, damage)
+    return None
 
 
 def damaged_step(folder: Path, damage: digest.Damaged) -> CheckpointError:

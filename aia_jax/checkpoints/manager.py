@@ -31,7 +31,7 @@ from aia_jax.checkpoints import digest
 from aia_jax.checkpoints.files import (
     CheckpointError,
     committed_steps,
-    damaged_step,
+    find_damage,
     named_leaves,
     read_meta,
     read_score,
@@ -253,11 +253,8 @@ class Checkpoints:
             CheckpointError: there is no such step, or it is damaged; nothing was set aside.
         """
         self.wait()
-        folder = step_folder(self.directory, step)
-        try:
-            digest.check_files(folder)
-        except digest.Damaged as damage:
-            raise damaged_step(folder, damage) from damage
+        if damage := find_damage(self.directory, step):
+            raise damage
         later = [other for other in self.steps() if other > step]
         multihost_utils.sync_global_devices("checkpoints listed")
         if jax.process_index() == 0:

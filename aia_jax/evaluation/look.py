@@ -1,6 +1,8 @@
 """Draws what networks look at in videos: Grad-CAM of several models, and the gates of one."""
 
+import difflib
 import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +13,7 @@ import numpy as np
 from aia_jax.checkpoints.trained_run import TrainedRun
 from aia_jax.compile_cache import compiler_options
 from aia_jax.data.views import ONE_VIEW
-from aia_jax.errors import UserError, shorten
+from aia_jax.errors import UserError
 from aia_jax.evaluation.film_strip import Row, draw_film_strip, paint
 from aia_jax.evaluation.gates import gate_maps
 from aia_jax.evaluation.gradcam import grad_cam
@@ -20,6 +22,8 @@ from aia_jax.prediction.frame_format import find_frame_format
 from aia_jax.prediction.predict import read_views
 from aia_jax.shapes import Array, PyTree
 from aia_jax.video.faults import UnreadableVideo
+
+_MAX_NAMES = 20  # of classes, in an error message
 
 
 class Strip(NamedTuple):
@@ -53,7 +57,7 @@ def draw_gradcam(
     Args:
         runs: the models.
         sources: video files and folders of frames.
-        out: folder for the PNGs, which are named after the videos.
+        out: folder for the PNGs, which are named after the videos, layer and class.
         class_name: whose evidence is sought; "" for the class that each model answers.
         layer: of every model; "" for the last one of each.
 
@@ -69,7 +73,7 @@ def draw_gradcam(
         strips = [look(source) for look in looks]
         return [Row("frames", strips[0][0]), *(row for _, row in strips)]
 
-    return _draw_all(sources, out, rows)
+    return _draw_all(sources, out, "_".join(filter(None, ("gradcam", layer, class_name))), rows)
 
 
 def draw_gates(
@@ -82,7 +86,7 @@ def draw_gates(
     Args:
         run: a model with axis attention.
         sources: video files and folders of frames.
-        out: folder for the PNGs, which are named after the videos.
+        out: folder for the PNGs, which are named after the videos and modules.
         module: the start of the modules' paths; "" for those of the last bottleneck.
 
     Yields:
@@ -113,7 +117,7 @@ def draw_gates(
             strip.append(Row(label, _paint_all(clip, (values - low) / max(high - low, 1e-12))))
         return strip
 
-    return _draw_all(sources, out, rows)
+    return _draw_all(sources, out, f"gates_{module}", rows)
 
 
 class _GradcamOf:
@@ -122,8 +126,8 @@ class _GradcamOf:
     def __init__(self, run: TrainedRun, class_name: str, layer: str):
         if class_name and class_name not in run.class_names:
             raise UserError(
-                f"--class {class_name}: {run.workdir} has no such class; it has "
-                f"{shorten(', '.join(run.class_names))}"
+                f"--class {class_name}: {run.workdir} has no such class; "
+                f"{_some_names(class_name, run.class_names)}"
             )
         self._run, self._class = run, class_name
         preprocess = preprocessing(run.model)
@@ -163,18 +167,28 @@ def _read_clip(source: Path, run: TrainedRun) -> np.ndarray:
     return read_views(source, run, ONE_VIEW, find_frame_format(run)).views[0]
 
 
+def _some_names(wanted: str, names: Sequence[str]) -> str:
+    """The classes, those nearest to `wanted` of many."""
+    if len(names) <= _MAX_NAMES:
+        return f"it has {', '.join(names)}"
+    near = difflib.get_close_matches(wanted, names, 5, 0.0)
+    return f"of its {len(names)} classes the nearest are {', '.join(near)}"
+
+
 def _paint_all(clip: np.ndarray, heat: np.ndarray) -> list[np.ndarray]:
     return [paint(picture, plane) for picture, plane in zip(clip, heat, strict=True)]
 
 
 def _draw_all(
-    sources: Sequence[Path], out: Path, rows: Callable[[Path], list[Row]]
+    sources: Sequence[Path], out: Path, ending: str, rows: Callable[[Path], list[Row]]
 ) -> Iterator[Strip]:
+    """Draws the strip of each source; `ending` of the names says what is in the strips."""
+    ending = re.sub(r"[^\w.+-]", "-", ending)
     names = [source.stem or "video" for source in sources]
     for number, (source, name) in enumerate(zip(sources, names, strict=True)):
         # Videos of one name lie in different folders.
         suffix = f"_{number + 1}" if names.count(name) > 1 else ""
-        path = out / f"{name}{suffix}.png"
+        path = out / f"{name}{suffix}_{ending}.png"
         try:
             missing = draw_film_strip(path, source.name, rows(source))
         except UnreadableVideo as error:

@@ -124,8 +124,9 @@ def _make_folder(out: Path) -> Path:
 
 def _report(strips: Iterator[Any]) -> int:
     """Says what became of each video."""
-    failed = 0
+    failed = drawn = 0
     for strip in strips:
+        drawn += strip.path is not None
         if strip.path is None:
             failed += 1
             print(f"error: {strip.source}: {strip.reason}", file=sys.stderr)
@@ -136,4 +137,6 @@ def _report(strips: Iterator[Any]) -> int:
                 f"note: {strip.path}: no font of this machine has {shorten(strip.missing)}",
                 file=sys.stderr,
             )
+    if not drawn:
+        raise UserError("no video could be read, so there is nothing to draw")
     return EXIT_FAILED if failed else 0

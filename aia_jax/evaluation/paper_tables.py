@@ -97,10 +97,16 @@ _NUMBERS = _parse_tables()
 def find_paper_number(about: About) -> PaperNumber | None:
     """The paper's number for the same network, data set, frames, crops and clips; None if none.
 
+    The paper has none for a training split, for averaged probabilities, for other crops than 224
+    pixels (of three crops, other than 224 to 256: it calls them full resolution), and for models
+    that are not joined by the plain mean of their logits.
+
     Args:
         about: a test, or an ensemble of tests of one kind of network and one number of views.
     """
     all_tests = tests(about)
+    if not all(map(_is_paper_protocol, all_tests)) or not _is_plain_mean(about):
+        return None
     networks = {(test.model.get("temporal"), test.model.get("attention")) for test in all_tests}
     views = {(test.dataset, test.crops, test.clips) for test in all_tests}
     if len(networks) == len(views) == 1 and all(map(_is_paper_network, all_tests)):
@@ -110,6 +116,27 @@ def find_paper_number(about: About) -> PaperNumber | None:
         if key in _NUMBERS:
             return _NUMBERS[key]
     return _from_words(about) if isinstance(about, Evaluation) else None
+
+
+def _is_paper_protocol(test: Evaluation) -> bool:
+    """Whether split, crop and averaging are such as the paper's tests have."""
+    sizes = (224,) if test.crops == 1 else (224, 240, 256)
+    return (
+        test.split in ("validation", "test")
+        and test.crop_size in sizes
+        and test.averaging == "logits"
+    )
+
+
+def _is_plain_mean(about: About) -> bool:
+    """Whether an ensemble, and each ensemble in it, is the mean of its members' logits."""
+    if isinstance(about, Evaluation):
+        return True
+    return (
+        about.rule == "logits"
+        and len(set(about.weights)) == 1
+        and all(isinstance(member, Evaluation) for member in about.members)
+    )
 
 
 def _is_paper_network(test: Evaluation) -> bool:

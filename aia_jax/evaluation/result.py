@@ -32,6 +32,7 @@ def describe_test(
     crop: int,
     averaging: str,
     label_of: np.ndarray,
+    data_name: str,
     recipe: str | None = None,
 ) -> Evaluation:
     """Collects what decides and describes the scores of a test.
@@ -44,16 +45,19 @@ def describe_test(
         crop: pixels, height and width of the network's input.
         averaging: one of `scores.AVERAGING`.
         label_of: the network's label of each of the data's classes, from `match_classes`.
+        data_name: that the data were prepared under. It counts where the config gives no name, and
+            where other data are tested than the config's.
         recipe: the name of the recipe that the command line gave.
     """
     config = run.config
     fingerprint = dict(data["splits"][split])
     if not np.array_equal(label_of, np.arange(len(label_of))):
         fingerprint["label_of"] = label_of.tolist()  # its labels mean other classes
+    is_other = "data.dir" in run.overrides and "data.name" not in run.overrides
     cost = count(run.model, (config.data.num_frames, crop, crop, 3))
     overrides = [f"{key}={_text(now)}" for key, (_, now) in _changed(run, split, data).items()]
     return Evaluation(
-        dataset=config.data.name,
+        dataset=data_name if is_other or not config.data.name else config.data.name,
         split=split,
         label=config.data.label,
         frames=config.data.num_frames,

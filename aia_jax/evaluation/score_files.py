@@ -121,12 +121,21 @@ def read_arrays(
     Raises:
         ScoresError: the file is missing or damaged, or lacks a needed array.
     """
+    if path.is_dir():
+        inside = sorted(map(str, (*path.glob("*.npz"), *path.glob("scores/*.npz"))))
+        has = f"name one of {_abbreviate(inside)}" if inside else advice
+        raise ScoresError(f"{path} is a folder, expected an .npz file; {has}")
     try:
         file = np.load(path, allow_pickle=False)
     except OSError as error:
         problem = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be read"
         reason = "" if isinstance(error, FileNotFoundError) else f" ({error.strerror or error})"
         raise ScoresError(f"{path} {problem}{reason}; {advice}") from error
+    except ValueError as error:  # NumPy takes what is no .npz and no .npy for a pickle
+        beside = path.with_suffix(".npz")
+        is_beside = beside != path and beside.is_file()
+        remedy = f"the scores are in {beside}" if is_beside else advice
+        raise ScoresError(f"{path} is no .npz file; {remedy}") from error
     except UNREADABLE as error:
         raise ScoresError(f"{path} is damaged, or no .npz ({_reason(error)}); {advice}") from error
     if not isinstance(file, np.lib.npyio.NpzFile):

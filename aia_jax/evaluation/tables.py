@@ -119,10 +119,12 @@ def _form_one(results: Sequence[_Result]) -> list[Column]:
     for heading, texts in (
         ("Data set", [_dataset(one.about) for one in results]),
         ("Frames×Crops×Clips", [one.about.protocol for one in results]),
+        *_further_settings([one.about for one in results]),
     ):
         if len(set(texts)) > 1:  # the paper has one of each, which the caption names
             columns.append(Column(heading, tuple(texts), right=False))
     models = [_model_and_block(one.about) for one in results]
+    heads = list(zip(models, *(column.cells for column in columns), strict=True))
     columns += [
         Column("Model", tuple(model for model, _ in models), right=False),
         Column("Block", tuple(block for _, block in models), right=False),
@@ -134,6 +136,8 @@ def _form_one(results: Sequence[_Result]) -> list[Column]:
         Column("FLOPs as the paper counts", tuple(_flops(one.about, 2) for one in results)),
         Column("MACs", tuple(_macs(one.about, 2) for one in results)),
     ]
+    if len(set(heads)) < len(heads):  # only the files tell such rows apart
+        columns.append(Column("Scores", tuple(one.name for one in results), right=False))
     return columns
 
 
@@ -145,11 +149,14 @@ def _form_two(results: Sequence[_Result]) -> list[Column]:
     )
     datasets = list(dict.fromkeys(_dataset(one.about) for one in results))
     rows: list[tuple[tuple[str, ...], dict[str, _Result]]] = []
-    for result in results:
+    further = _further_settings([one.about for one in results])
+    headings += tuple(heading for heading, _ in further)
+    for number, result in enumerate(results):
         about = result.about
         head = (
             *_method_and_backbone(about),
             *(about.protocol, _params(about, 1), _flops(about, 1), _macs(about, 1)),
+            *(texts[number] for _, texts in further),
         )
         dataset = _dataset(about)
         same = (cells for other, cells in rows if other == head and dataset not in cells)
@@ -158,7 +165,7 @@ def _form_two(results: Sequence[_Result]) -> list[Column]:
         else:
             rows.append((head, {dataset: result}))
     columns = [
-        Column(heading, tuple(head[number] for head, _ in rows), right=number > 2)
+        Column(heading, tuple(head[number] for head, _ in rows), right=2 < number < 6)
         for number, heading in enumerate(headings)
     ]
     for dataset in datasets:
@@ -175,6 +182,21 @@ def _form_two(results: Sequence[_Result]) -> list[Column]:
         names = [", ".join(one.name for one in cells.values()) for _, cells in rows]
         columns.append(Column("Scores", tuple(names), right=False))
     return columns
+
+
+def _further_settings(abouts: Sequence[About]) -> list[tuple[str, list[str]]]:
+    """Settings of tests that differ, which the paper's tables have no column for.
+
+    Returns:
+        Heading and texts, one for each of `abouts`, of every such setting.
+    """
+    settings = {
+        "Split": [{about.split} for about in abouts],
+        "Crop": [{f"{test.crop_size}" for test in tests(about)} for about in abouts],
+        "Average of": [{test.averaging for test in tests(about)} for about in abouts],
+    }
+    columns = [(name, [", ".join(sorted(v)) for v in found]) for name, found in settings.items()]
+    return [(name, texts) for name, texts in columns if len(set(texts)) > 1]
 
 
 def _notes(results: Sequence[_Result]) -> tuple[str, ...]:
@@ -238,7 +260,7 @@ def _method_and_backbone(about: About) -> tuple[str, str]:
 def _params(about: About, digits: int) -> str:
     if isinstance(about, Ensemble):  # the paper leaves it open too
         return _NOTHING
-    return f"{about.params / 1e6:.{digits}f}M"
+    return f"{_round(about.params / 1e6, digits)}M"
 
 
 def _flops(about: About, digits: int) -> str:
@@ -254,7 +276,12 @@ def _per_view(costs: Sequence[tuple[int, int]], digits: int) -> str:
     totals: dict[int, int] = {}
     for cost, views in costs:
         totals[views] = totals.get(views, 0) + cost
-    return " + ".join(f"{cost / 1e9:.{digits}f}G×{views}" for views, cost in totals.items())
+    return " + ".join(f"{_round(cost / 1e9, digits)}G×{views}" for views, cost in totals.items())
+
+
+def _round(value: float, digits: int) -> str:
+    """A number with so many decimals; below 1 with two significant digits."""
+    return f"{value:.{digits}f}" if value >= 1 else f"{value:.2g}"
 
 
 def _escape_markdown(text: str) -> str:

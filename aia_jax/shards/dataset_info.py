@@ -110,8 +110,8 @@ def shard_lengths(folder: str | Path, split: str) -> dict[Path, int]:
     if split not in splits:
         available = ", ".join(f"{name} ({one.num_examples} videos)" for name, one in splits.items())
         raise DataError(
-            f"{folder} has no split {split!r}; it has {available}: set data.train_split or "
-            "data.val_split to one of them"
+            f"{folder} has no split {split!r}; it has {available}: name one of them "
+            "(--split, data.train_split or data.val_split)"
         )
     return {
         Path(path): length

@@ -43,7 +43,7 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     accuracy.set_ylim(0, 1)
     rate.set_yscale("log")
-    if any(row["split"] == "validation" for row in rows):
+    if len(loss.get_legend_handles_labels()[0]) > 1:
         loss.legend(frameon=False)
 
     with atomic_file(picture) as file:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from aia_jax.checkpoints.files import read_meta
+from aia_jax.checkpoints.files import find_damage, read_meta
 from aia_jax.checkpoints.manager import Checkpoints
 from aia_jax.checkpoints.run_config import compare_with_checkpoint
 from aia_jax.shapes import PyTree
@@ -48,7 +48,10 @@ def choose_checkpoint(
             was set aside.
     """
     notes = [f"{error}; it stays, and is not the best" for error in checkpoints.unreadable.values()]
-    steps = checkpoints.steps()
+    steps, best = checkpoints.steps(), checkpoints.best_step()
+    # The latest step is checked when it is restored.
+    if best not in (None, *steps[-1:]) and (damage := find_damage(checkpoints.directory, best)):
+        notes.append(f"{damage}; it is the best step, and cannot be tested")
     if resume_from is None and not steps:
         return {}, notes
     step = steps[-1] if resume_from is None else resume_from

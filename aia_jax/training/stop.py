@@ -27,7 +27,8 @@ class StopRequest:
     def at(self, step: int) -> bool:
         """Whether to stop after `step`.
 
-        Every host must ask at the same steps, because the hosts agree on the answer.
+        Every host must ask after every step: the hosts agree on one step, and the answer is true
+        at that step alone.
         """
         return multihost_utils.reached_preemption_sync_point(step) if self._several else self._asked
 

@@ -98,6 +98,37 @@ def test_a_step_whose_score_cannot_be_read_stays_and_is_said(finished):
     assert committed_steps(workdir / "checkpoints") == [4, 8, 12]
 
 
+def test_a_damaged_best_step_is_said_when_the_run_goes_on(finished):
+    recipe, workdir = finished
+    make_run(workdir, recipe, [], CLASSES, {"top1": 0.9}, step=8)
+    largest = max(
+        (workdir / "checkpoints" / "8" / "state").rglob("d/*"), key=lambda path: path.stat().st_size
+    )
+    content = bytearray(largest.read_bytes())
+    content[-1] ^= 1
+    largest.write_bytes(content)
+    done = run_here("train.py", recipe, workdir)
+    assert done.returncode == 0, done.stderr
+    assert "note: checkpoint of step 8 is damaged" in done.stdout and "best step" in done.stdout
+    assert committed_steps(workdir / "checkpoints") == [8, 12]
+
+
+def test_a_request_to_stop_is_asked_for_after_every_step(finished, monkeypatch):
+    """Several hosts agree on one step, which may be the end of an epoch."""
+    recipe, workdir = finished
+    asked = []
+
+    def at(self, step):
+        asked.append(step)
+        return step == 16  # the end of the fourth epoch
+
+    monkeypatch.setattr(train_command.StopRequest, "at", at)
+    done = run_here("train.py", recipe, workdir, "--config.train.epochs=5")
+    assert done.returncode == 75 and "after step 16, saved" in done.stderr, done.stderr
+    assert asked == [13, 14, 15, 16]
+    assert read_meta(workdir / "checkpoints", 16)["metrics"] is None
+
+
 def test_an_evaluation_batch_that_does_not_fit_is_found_before_the_first_step(
     finished, monkeypatch
 ):

@@ -41,18 +41,22 @@ def picture(path):
 def test_a_strip_has_a_row_for_each_model_and_bad_videos_stop_nothing(made, capsys):
     videos = made / "broken.mp4", made / "clip.mp4"
     assert call("gradcam", made, ("none", "CinST"), "--videos", *videos) == 1
-    strip = picture(made / "gradcam" / "clip.png")
+    strip = picture(made / "gradcam" / "clip_gradcam.png")
     assert strip.shape == (40 + 3 * 154 + 4, _WIDTH, 3)
     frames, first, second = (strip[40 + 154 * row :][:150, 194:].astype(int) for row in range(3))
     assert np.abs(first - frames).mean() > 5 and np.abs(second - first).mean() > 1
     out, err = capsys.readouterr()
-    assert out == f"wrote {made / 'gradcam' / 'clip.png'}\n"
+    assert out == f"wrote {made / 'gradcam' / 'clip_gradcam.png'}\n"
     assert err.startswith(f"error: {made / 'broken.mp4'}: ") and err.count("\n") == 1
 
 
 def test_gates_have_a_row_each(made):
     assert call("gates", made, ("CinST",), "--videos", made / "clip.mp4") == 0
-    assert picture(made / "gates" / "clip.png").shape == (40 + 5 * 154 + 4, _WIDTH, 3)
+    assert picture(made / "gates" / "clip_gates_stage1_block0.png").shape == (
+        40 + 5 * 154 + 4,
+        _WIDTH,
+        3,
+    )
 
 
 @pytest.mark.parametrize(

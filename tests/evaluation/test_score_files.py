@@ -125,11 +125,13 @@ def test_a_wrong_field_of_the_description_is_named(file, field, value, words):
 
 def test_files_that_are_no_score_files_are_refused(tmp_path, file):
     assert "does not exist" in refusal(tmp_path / "missing.npz")
-    assert "cannot be read" in refusal(tmp_path)
+    assert f"is a folder, expected an .npz file; name one of {file}" in refusal(tmp_path)
     for name, content in {"empty": b"", "text": b"ids,labels\n", "zip": b"PK\x03\x04 no"}.items():
         path = tmp_path / f"{name}.npz"
         path.write_bytes(content)
         assert "no .npz" in refusal(path)
+    file.with_suffix(".json").write_text("{}")  # what lies beside a score file
+    assert f"no .npz file; the scores are in {file}" in refusal(file.with_suffix(".json"))
     np.save(tmp_path / "array.npy", np.zeros(3))
     assert "one array" in refusal(tmp_path / "array.npy")
     np.savez(tmp_path / "foreign.npz", x=np.zeros(3), y=np.zeros(2))

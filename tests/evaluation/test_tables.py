@@ -43,8 +43,41 @@ def test_the_papers_number_is_of_the_same_protocol():
     assert find_paper_number(make_evaluation(dataset="ucf101")) is None
     assert find_paper_number(make_evaluation(model={**RESNET, "depth": 101})) is None
     assert find_paper_number(make_evaluation(model={**RESNET, "width": 16})) is None
+    assert find_paper_number(make_evaluation()) is not None
+    for other in ({"split": "train"}, {"crop_size": 256}, {"averaging": "probabilities"}):
+        assert find_paper_number(make_evaluation(**other)) is None
+    full = make_evaluation(crops=3, clips=2, crop_size=256)  # the paper's "full resolution"
+    assert find_paper_number(full) is not None
     plug_in = {**RESNET, "temporal": "tsn", "attention": "SE3D"}
     assert find_paper_number(make_evaluation(dataset="ssv1", model=plug_in)).top1 == 22.0
+
+
+@pytest.mark.parametrize(
+    ("weights", "rule", "is_there"),
+    [(None, "logits", True), ((1.0, 2.0), "logits", False), (None, "probabilities", False)],
+)
+def test_the_papers_ensembles_are_plain_means_of_logits(weights, rule, is_there):
+    members = {f"{frames}.npz": make_scores(frames=frames, crops=3, clips=2) for frames in (8, 16)}
+    joined, _ = join(members, weights, rule)
+    assert (find_paper_number(joined.about) is not None) == is_there
+
+
+def test_tests_of_other_splits_and_crops_share_no_row():
+    files = {
+        "a.npz": make_scores(dataset="ssv1"),
+        "b.npz": make_scores(dataset="ssv2", split="train"),
+        "c.npz": make_scores(dataset="ssv2", crop_size=256),
+    }
+    for form in ("I", "II"):
+        found = columns(make_table(files, form))
+        assert found["Split"] == ("validation", "train", "validation")
+        assert found["Crop"] == ("224", "224", "256")
+
+
+def test_costs_of_small_networks_keep_two_digits():
+    small = make_scores(params=129_048, macs=33_270_000, paper_flops=34_140_000)
+    found = columns(make_table({"a.npz": small}))
+    assert (found["Params"], found["MACs"]) == (("0.13M",), ("0.033G×1",))
 
 
 def test_a_recipes_words_count_for_their_network_and_protocol_only():

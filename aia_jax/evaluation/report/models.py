@@ -140,6 +140,11 @@ class ClassRow(NamedTuple):
         return max(known) - min(known) if len(self.top1) > 1 else 1 - known[0]
 
 
+def _part(scores: Scores) -> tuple[str, str, str]:
+    """What a report can have one of."""
+    return scores.about.dataset, scores.about.split, scores.about.label
+
+
 def make_models(
     files: Mapping[str, Scores], *, common: bool = False
 ) -> tuple[list[Model], list[str]]:
@@ -155,12 +160,16 @@ def make_models(
     Raises:
         UserError: the scores do not belong together, see `align`, or a model evaluated nothing.
     """
-    parts = {(one.about.dataset, one.about.split, one.about.label) for one in files.values()}
+    parts = set(map(_part, files.values()))
     if len(parts) > 1:
-        found = "; ".join(" ".join(filter(None, part)) for part in sorted(parts))
+        found = "; ".join(
+            f"{' '.join(filter(None, part))}: "
+            + ", ".join(name for name, one in files.items() if _part(one) == part)
+            for part in sorted(parts)
+        )
         raise UserError(
-            f"the score files are of different data sets, splits or labels ({found}); a report "
-            "has one of them: name the files that belong together"
+            "the score files are of different data sets, splits or labels, and a report has one of "
+            f"them: name the files that belong together ({found})"
         )
     aligned = align(files, common=common)
     names = _distinct_names(files)
