@@ -184,31 +184,31 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_step(wh
     )
 
 
-def test_two_hosts_train_as_one(whole, tmp_path):
-    """Two processes, each with half of every batch, reach the losses of one process.
-
-    The losses differ by the order of sums.
-    """
-    recipe, reference, _ = whole
-    workdir = tmp_path / "run"
+def start_hosts(recipe, workdir, *overrides):
+    """Starts train.py in two processes, each with half of every batch."""
     port = random.Random(os.getpid()).randrange(20000, 40000)
-
-    def start(index):
-        variables = {
-            "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-            "JAX_NUM_PROCESSES": "2",
-            "JAX_PROCESS_ID": str(index),
-            "JAX_PLATFORMS": "cpu",
-        }
-        return subprocess.Popen(
-            command("train.py", recipe, workdir, "--config.train.epochs=2"),
-            env=os.environ | variables,
+    variables = {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_PLATFORMS": "cpu",
+    }
+    return [
+        subprocess.Popen(
+            command("train.py", recipe, workdir, *overrides),
+            env=os.environ | variables | {"JAX_PROCESS_ID": str(index)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        for index in range(2)
+    ]
 
-    hosts = [start(0), start(1)]
+
+def test_two_hosts_train_as_one(whole, tmp_path):
+    """Two processes reach the losses of one, which differ by the order of sums."""
+    recipe, reference, _ = whole
+    workdir = tmp_path / "run"
+    hosts = start_hosts(recipe, workdir, "--config.train.epochs=2")
     for host in hosts:
         _, err = host.communicate(timeout=300)
         assert host.returncode == 0, err
@@ -218,6 +218,24 @@ def test_two_hosts_train_as_one(whole, tmp_path):
     ]
     for a, b in zip(ours, theirs, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=2e-3), a["step"]
+
+
+def test_sigterm_stops_two_hosts_at_the_end_of_an_epoch_too(whole, tmp_path):
+    """Every step ends an epoch here, so the step on which the hosts agree does."""
+    recipe, _, _ = whole
+    workdir = tmp_path / "run"
+    hosts = start_hosts(
+        recipe, workdir, "--config.train.batch_size=18", "--config.train.epochs=1000"
+    )
+    log = workdir / "metrics.jsonl"
+    while hosts[1].poll() is None and not (log.exists() and rows(workdir)):
+        time.sleep(0.05)
+    hosts[1].send_signal(signal.SIGTERM)
+    for host in hosts:
+        _, err = host.communicate(timeout=120)
+        assert host.returncode == 75, err
+    step = committed_steps(workdir / "checkpoints")[-1]
+    assert step < 1000 and f"stopped: after step {step}, saved" in err
 
 
 def test_sharded_over_fsdp_and_time_the_run_is_the_same(whole, tmp_path):
