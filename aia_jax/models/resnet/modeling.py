@@ -5,23 +5,22 @@ mean of their logits. TSM: Lin et al. 2019, a temporal shift at the start of eve
 Hao et al. 2022, gates inside every bottleneck.
 """
 
-import functools
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from aia_jax.models.attention.expression import Attention, site_of
-from aia_jax.models.batch_norm import BatchNorm
-from aia_jax.models.convolution import Conv
+from aia_jax.models.attention.expression import site_of
 from aia_jax.models.fields import FieldError, require
+from aia_jax.models.head import classify_frames
 from aia_jax.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from aia_jax.models.resnet.bottleneck import Bottleneck, RematBottleneck
 from aia_jax.models.resnet.placement import SHIFT_RULES, has_attention, has_shift, same_shift
-from aia_jax.ops import fold_frames, residual_relu, temporal_shift, unfold_frames
+from aia_jax.models.resnet.stem import Stem
+from aia_jax.models.stages import STAGE_SIZES, check_stages
+from aia_jax.ops import fold_frames, unfold_frames
 from aia_jax.shapes import Array, Float
 
-STAGE_SIZES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # depth: bottlenecks of each stage
-EXPANSION = 4  # a bottleneck returns four times as many channels as its width
 TEMPORALS = ("tsn", "tsm")
 STEMS = ("imagenet", "small")
 
@@ -30,9 +29,6 @@ PAPER_ATTENTIONS = (
     "none", "C", "ST", "C->ST", "ST->C", "C+ST", "CinST", "STinC",
     "CinST->STinC", "STinC->CinST", "CinST+STinC",
 )  # fmt: skip
-
-# He initialisation by fan-out, as torchvision starts its ResNets.
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class ResNet(nn.Module):
@@ -98,22 +94,12 @@ class ResNet(nn.Module):
         Raises:
             FieldError: for the first value with which there is no network.
         """
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 up to, not including, 1")
-        require(self.width >= 1, "width", self.width, "at least 1")
-        # Beyond these limits sizes have more than 64 bits, or nobody lives to see the first step.
-        require(self.width <= 2**16, "width", self.width, "at most 65,536")
-        sizes = self.stage_sizes
-        require(all(size >= 1 for size in sizes), "stage_sizes", sizes, "whole numbers from 1")
-        fits = len(sizes) <= 8 and sum(sizes) <= 1000
-        require(fits, "stage_sizes", sizes, "at most 8 stages and 1,000 blocks")
+        check_stages(self)
         require(self.fold_div >= 2, "fold_div", self.fold_div, "at least 2")
-        require(self.bn_group_size >= 0, "bn_group_size", self.bn_group_size, "at least 0")
         require(self.temporal in TEMPORALS, "temporal", self.temporal, " or ".join(TEMPORALS))
         require(self.stem in STEMS, "stem", self.stem, " or ".join(STEMS))
         rules = " or ".join(SHIFT_RULES)
         require(self.shift_blocks in SHIFT_RULES, "shift_blocks", self.shift_blocks, rules)
-        depths = " or ".join(map(str, STAGE_SIZES))
-        require(bool(sizes) or self.depth in STAGE_SIZES, "depth", self.depth, depths)
         try:
             site_of(self.attention)
         except ValueError as error:
@@ -125,10 +111,6 @@ class ResNet(nn.Module):
                 f"{self.fold_div} leaves nothing to shift in {self.width} channels (width); use at "
                 f"most {self.width}",
             )
-        count = len(self.stages)
-        stages = range(1, count + 1)
-        expected = f"stages from 1 to {count}"
-        require(all(stage in stages for stage in self.remat), "remat", self.remat, expected)
 
     def describe(self) -> str:
         """Names the network for people: "TSM with CinST->STinC, ResNet-50"."""
@@ -196,7 +178,7 @@ class ResNet(nn.Module):
 
         for stage, blocks in enumerate(self.stages):
             remat = train and stage + 1 in self.remat
-            bottleneck = _RematBottleneck if remat else Bottleneck
+            bottleneck = RematBottleneck if remat else Bottleneck
             for block in range(blocks):
                 shifted = has_shift(self.stages, stage, block, self.shift_blocks)
                 attentive = has_attention(self.stages, stage, block)
@@ -215,136 +197,5 @@ class ResNet(nn.Module):
         if not head:
             return x
 
-        head_dtype = jnp.promote_types(self.dtype, jnp.float32)
-        x = x.astype(head_dtype).mean((2, 3))  # [B, T, C]
-        # Linen names this module Dropout_0, and its random numbers follow from the name.
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        logits = nn.Dense(
-            self.num_classes,
-            dtype=head_dtype,
-            kernel_init=nn.initializers.normal(0.001),
-            name="head",
-        )(x)
-        return logits.mean(1)  # [B, num_classes]
-
-
-class Stem(nn.Module):
-    """The first convolution, BatchNorm and ReLU of a ResNet, and its max-pool.
-
-    Attributes:
-        width: channels that it returns.
-        kind: "imagenet": 7x7, stride 2, and a 3x3 max-pool, stride 2. "small": 3x3, stride 1.
-        bn_group_size: clips over which BatchNorm takes its training statistics; 0: all.
-        frames: of a clip.
-    """
-
-    width: int
-    kind: str
-    bn_momentum: float
-    dtype: Any
-    bn_group_size: int = 0
-    frames: int = 1
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w 3"], train: bool) -> Float[Array, "n h2 w2 c"]:
-        size, stride = (7, 2) if self.kind == "imagenet" else (3, 1)
-        conv = Conv(
-            self.width,
-            (size, size),
-            stride,
-            padding=size // 2,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=he_normal,
-            name="conv",
-        )
-        norm = BatchNorm(
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            group_rows=self.bn_group_size * self.frames,
-            frames=self.frames,
-            name="bn",
-        )
-        x = nn.relu(norm(conv(x)))
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.kind == "imagenet" else x
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut, as torchvision has them; with attention.
-
-    The convolutions see frames, [B·T, H, W, C]; the shift and the attention see clips,
-    [B, T, H, W, C]. Where the attention acts is its site (`site_of`): "after_conv1" on the output
-    of the first convolution's ReLU, "after_conv2" between the second convolution's BatchNorm and
-    ReLU, "after_conv3" on what is added to the shortcut.
-
-    Attributes:
-        width: channels of the first two convolutions; the block returns `4 * width`.
-        stride: spatial stride of the 3x3 convolution and of the shortcut.
-        temporal: "tsm" shifts the input of the first convolution and not the shortcut ("blockres"
-            in TSM's code); "tsn" does nothing.
-        attention: the expression, or "none".
-        fold_div: the shift moves 1/fold_div of the channels each way.
-        frozen_bn: in training too, BatchNorm normalises by its running statistics and does not
-            update them. The BatchNorm of attention is not affected.
-        bn_group_size: clips over which BatchNorm takes its training statistics; 0: all.
-    """
-
-    width: int
-    stride: int = 1
-    temporal: str = "tsn"
-    attention: str = "none"
-    fold_div: int = 8
-    bn_momentum: float = 0.9
-    dtype: Any = None
-    frozen_bn: bool = False
-    bn_group_size: int = 0
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h2 w2 c4"]:
-        frames = x.shape[1]
-        site = site_of(self.attention)
-        conv = functools.partial(Conv, use_bias=False, dtype=self.dtype, kernel_init=he_normal)
-        norm = functools.partial(
-            BatchNorm,
-            use_running_average=self.frozen_bn or not train,
-            momentum=self.bn_momentum,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            group_rows=self.bn_group_size * frames,
-            frames=frames,
-        )
-
-        def attend(v: Array, relu: bool) -> Array:  # [B·T, H, W, C], folded
-            attention = Attention(
-                self.attention, self.bn_momentum, self.bn_group_size, relu, name="attention"
-            )
-            return fold_frames(attention(unfold_frames(v, frames), train))
-
-        y = temporal_shift(x, self.fold_div) if self.temporal == "tsm" else x
-        y = conv(self.width, (1, 1), name="conv1")(fold_frames(y))
-        y = nn.relu(norm(name="bn1")(y))
-        if site == "after_conv1":
-            y = attend(y, relu=False)
-        # Torch pads by one on every side; "SAME" would pad a strided convolution on one side only.
-        y = conv(self.width, (3, 3), strides=self.stride, padding=1, name="conv2")(y)
-        y = norm(name="bn2")(y)
-        # The attention applies the ReLU before `fold_frames`, because XLA for GPUs fuses nothing
-        # across a reshape: a ReLU after it would write its mask to memory.
-        y = attend(y, relu=True) if site == "after_conv2" else nn.relu(y)
-        y = conv(EXPANSION * self.width, (1, 1), name="conv3")(y)
-        y = norm(name="bn3")(y)
-        if site == "after_conv3":
-            y = attend(y, relu=False)
-
-        shortcut = fold_frames(x)
-        if shortcut.shape != y.shape:
-            shortcut = conv(
-                EXPANSION * self.width, (1, 1), strides=self.stride, name="shortcut_conv"
-            )(shortcut)
-            shortcut = norm(name="shortcut_bn")(shortcut)
-        return unfold_frames(residual_relu(y, shortcut), frames)
-
-
-_RematBottleneck = nn.remat(Bottleneck, static_argnums=2)  # argument 2 is `train`
+        x = x.astype(jnp.promote_types(self.dtype, jnp.float32)).mean((2, 3))  # [B, T, C]
+        return classify_frames(x, self.num_classes, self.dropout, train)

@@ -16,6 +16,18 @@ from aia_jax.errors import UserError
 from aia_jax.models.attention.expression import module_names
 from aia_jax.models.resnet.placement import has_shift
 from aia_jax.models.resnet.torch_shift import compare_start, contradiction, shown_fields
+from aia_jax.models.torch_keys import (
+    CONV2D,
+    DENSE,
+    DEPTHS,
+    VECTOR,
+    Row,
+    batch_norm_rows,
+    canonical_key,
+    describe_stages,
+    is_counter,
+    stage_sizes,
+)
 
 __all__ = [
     "SIZE_FIELDS",
@@ -32,14 +44,8 @@ __all__ = [
     "table",
 ]
 
-Row = tuple[str, str, tuple[int, ...]]
-
 SIZE_FIELDS = "model.depth (or model.stage_sizes)"
 
-# For each axis of the variable, the axis of torch's array. Torch's other axes have size 1.
-_VECTOR = (0,)
-_DENSE = (1, 0)  # [out, in] → [in, out]
-_CONV2D = (2, 3, 1, 0)  # [out, in, h, w] → [h, w, in, out]
 _ATTENTION = (2, 3, 4, 1)  # [1, pools, d, h, w] → [d, h, w, pools]
 
 _BLOCK, _TORCH_BLOCK = r"stage(\d+)_block(\d+)", r"layer\1.\2"
@@ -47,8 +53,6 @@ _BLOCK, _TORCH_BLOCK = r"stage(\d+)_block(\d+)", r"layer\1.\2"
 # The reference numbers the modules of an expression from left to right, with one exception. A sum
 # does not depend on the order, so only the keys show it.
 _NUMBERED_OTHERWISE = {"CinST+STinC": ("STinC", "CinST")}
-
-_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 # Patterns of canonical keys that no plain ResNet has, and what such a key shows about its network.
 # The first pattern that matches counts.
@@ -75,31 +79,22 @@ _MODULES_BY_UNITS = {"C": "C", "HTW": "ST", "CHTW": "CinST or STinC"}
 def table(model: nn.Module) -> list[Row]:
     """(pattern of a variable's path, its canonical key, axes), for every variable of a network."""
     rows = [
-        ("params/stem/conv/kernel", "conv1.weight", _CONV2D),
-        *_batch_norm("stem/bn", "bn1"),
-        (rf"params/{_BLOCK}/conv(\d)/kernel", rf"{_TORCH_BLOCK}.conv\3.weight", _CONV2D),
-        *_batch_norm(rf"{_BLOCK}/bn(\d)", rf"{_TORCH_BLOCK}.bn\3"),
-        (f"params/{_BLOCK}/shortcut_conv/kernel", f"{_TORCH_BLOCK}.downsample.0.weight", _CONV2D),
-        *_batch_norm(f"{_BLOCK}/shortcut_bn", f"{_TORCH_BLOCK}.downsample.1"),
-        ("params/head/kernel", "fc.weight", _DENSE),
-        ("params/head/bias", "fc.bias", _VECTOR),
+        ("params/stem/conv/kernel", "conv1.weight", CONV2D),
+        *batch_norm_rows("stem/bn", "bn1"),
+        (rf"params/{_BLOCK}/conv(\d)/kernel", rf"{_TORCH_BLOCK}.conv\3.weight", CONV2D),
+        *batch_norm_rows(rf"{_BLOCK}/bn(\d)", rf"{_TORCH_BLOCK}.bn\3"),
+        (f"params/{_BLOCK}/shortcut_conv/kernel", f"{_TORCH_BLOCK}.downsample.0.weight", CONV2D),
+        *batch_norm_rows(f"{_BLOCK}/shortcut_bn", f"{_TORCH_BLOCK}.downsample.1"),
+        ("params/head/kernel", "fc.weight", DENSE),
+        ("params/head/bias", "fc.bias", VECTOR),
     ]
     for module, eft in _reference_modules(model.attention).items():
         ours, torchs = f"{_BLOCK}/attention/{module}/([CTHW])", rf"{_TORCH_BLOCK}.{eft}.\3"
         rows += [
             (f"params/{ours}/conv/kernel", f"{torchs}_conv.weight", _ATTENTION),
-            *_batch_norm(f"{ours}/bn", f"{torchs}_bn"),
+            *batch_norm_rows(f"{ours}/bn", f"{torchs}_bn"),
         ]
     return rows
-
-
-def _batch_norm(ours: str, torchs: str) -> list[Row]:
-    return [
-        (f"params/{ours}/scale", f"{torchs}.weight", _VECTOR),
-        (f"params/{ours}/bias", f"{torchs}.bias", _VECTOR),
-        (f"batch_stats/{ours}/mean", f"{torchs}.running_mean", _VECTOR),
-        (f"batch_stats/{ours}/var", f"{torchs}.running_var", _VECTOR),
-    ]
 
 
 def _reference_modules(expression: str) -> dict[str, str]:
@@ -116,21 +111,8 @@ def entries(
     """(canonical key, key, array) for every array of a state dict that a variable may come from."""
     del model  # the same for all of the family
     return [
-        (_canonical_key(key), key, value)
-        for key, value in state_dict.items()
-        if not _is_counter(key)
+        (canonical_key(key), key, value) for key, value in state_dict.items() if not is_counter(key)
     ]
-
-
-def _canonical_key(key: str) -> str:
-    """A key of any known source as the table has it: `module.new_fc.weight` → `fc.weight`."""
-    key = re.sub(r"^(module\.)*(base_model\.)?", "", key)
-    return re.sub(r"^new_fc\.", "fc.", key).replace(".net.", ".")
-
-
-def _is_counter(key: str) -> bool:
-    """Whether a key is BatchNorm's count of batches, which no variable here corresponds to."""
-    return key.endswith("num_batches_tracked")
 
 
 def reference_key(key: str, model: nn.Module) -> str:
@@ -173,32 +155,14 @@ def describe_size(names: Iterable[str]) -> str | None:
     Args:
         names: paths of variables or canonical keys.
     """
-    sizes = _stage_sizes(names)
-    return _describe(sizes) if sizes else None
+    sizes = stage_sizes(names)
+    return describe_stages(sizes) if sizes else None
 
 
 def pretrained_source(model: nn.Module) -> str:
     """The public ImageNet network whose weights a recipe starts from, with its article."""
-    depth = _DEPTHS.get(model.stages)
-    return f"a ResNet-{depth}" if depth else f"a {_describe(model.stages)}"
-
-
-def _stage_sizes(names: Iterable[str]) -> tuple[int, ...]:
-    """Blocks of each stage: one more than the highest block number in the stage's names."""
-    blocks = {
-        (int(match[1]), int(match[2]))
-        for name in names
-        if (match := re.search(r"(?:layer|stage)(\d+)(?:\.|_block)(\d+)(?=[./])", name))
-    }
-    return tuple(
-        1 + max(block for other, block in blocks if other == stage)
-        for stage in sorted({stage for stage, _ in blocks})
-    )
-
-
-def _describe(sizes: tuple[int, ...]) -> str:
-    depth = f"-{_DEPTHS[sizes]}" if sizes in _DEPTHS else ""
-    return f"ResNet{depth} ({'-'.join(map(str, sizes))} blocks)"
+    depth = DEPTHS.get(model.stages)
+    return f"a ResNet-{depth}" if depth else f"a {describe_stages(model.stages)}"
 
 
 def recognise(state_dict: Mapping[str, np.ndarray]) -> str | None:
@@ -211,7 +175,7 @@ def recognise(state_dict: Mapping[str, np.ndarray]) -> str | None:
         UserError: the network is like a ResNet, and not of the plain kind that loads here; says
             what is different and names a key that shows it.
     """
-    keys = {_canonical_key(key): key for key in state_dict if not _is_counter(key)}
+    keys = {canonical_key(key): key for key in state_dict if not is_counter(key)}
     shapes = {name: np.shape(state_dict[key]) for name, key in keys.items()}
     if difference := _difference_from_plain(shapes):
         name, description = difference
