@@ -9,9 +9,12 @@ import pytest
 
 from aia_jax import config as configs
 from aia_jax import create_model
-from aia_jax.complexity import count, main
+from aia_jax.complexity import Complexity, count, main
+from aia_jax.models import NETWORKS as MODELS
 from aia_jax.models import model_from_config
 from aia_jax.models.resnet.modeling import PAPER_ATTENTIONS
+from aia_jax.published_costs import PUBLISHED_COSTS
+from configs.networks import NETWORKS
 from tests.helpers.other_network import other_network  # noqa: F401 (a fixture)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -33,7 +36,9 @@ RESNET50 = {
     "CinST+STinC": TWO_MODULES,
 }
 
-# Every network of every recipe in configs/ has its line here, with its default options.
+AIA = NETWORKS["tsn"].kind
+# Every network of that kind of every recipe in configs/ has its line here, with its default
+# options. The others have theirs in tests/models/.
 CONFIG_PARAMETERS = {
     "demo.py:tsn": 129_048,
     "demo.py:c": 129_216,
@@ -133,8 +138,9 @@ def test_counting_again_counts_the_same():
 def test_every_recipe_has_its_number_of_parameters():
     recipes = set()
     for path in CONFIGS.glob("*.py"):
-        choices = getattr(importlib.import_module(f"configs.{path.stem}"), "CHOICES", {})
-        recipes |= {f"{path.name}:{network}" for network in choices if "=" not in network}
+        argument = getattr(importlib.import_module(f"configs.{path.stem}"), "ARGUMENT", None)
+        names = argument.networks if argument else ()
+        recipes |= {f"{path.name}:{name}" for name in names if argument.networks[name].kind == AIA}
     assert recipes == {recipe.partition(",")[0] for recipe in CONFIG_PARAMETERS}
     built = {recipe: configs.load(CONFIGS / recipe) for recipe in CONFIG_PARAMETERS}
     models = {name: model_from_config(config) for name, config in built.items()}
@@ -174,7 +180,42 @@ def test_the_command_compares_a_network_with_its_own_variants(tmp_path, capsys):
     )
     main(["--config", str(recipe), "--config.data.crop=16", "--config.data.num_classes=2"])
     printed = capsys.readouterr().out
-    assert "mine: 8 parameters, 12,288 multiply-accumulates" in printed
+    # 8 segments of 17 tokens with 4 channels, from patches of 4x4; the head sees 8 tokens.
+    params = 5 + 4 + (16 * 3 * 4 + 4) + 2 * 4 + 4 * 4 + (4 * 2 + 2)
+    macs = 8 * (16 * 16 * 3 * 4 + 17 * 4 * 4 + 4 * 2)
+    attention = 8 * 2 * 17 * 17 * 4
+    assert f"mine: {params} parameters, {macs:,} multiply-accumulates" in printed
+    assert "for one clip of 40 x 16 x 16 x 3 and 2 classes" in printed
     rows = [line.replace("│", " ").split() for line in printed.splitlines()]
-    assert ["none", "8", "12,288", "0.00"] in rows and ["KV", "8", "12,288", "0.00"] in rows
+    costs = [str(params), f"{macs:,}", f"{attention:,}", "0.00"]
+    assert ["none", *costs] in rows and ["KV", *costs] in rows
     assert "temporal" not in printed
+
+
+def test_the_family_has_every_network_beside_published_numbers(monkeypatch, capsys):
+    """Counting all of them takes a minute, so the numbers stand still; other tests count."""
+    costs = Complexity(26_379_502, 32_925_000_000, 0, 0, 9_000_000)
+    monkeypatch.setattr("aia_jax.complexity.count", lambda model, clip_shape: costs)
+    main(["--family"])
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if line.strip().startswith("TSN with SE3D, ResNet-50 ")]
+    expected = "26,379,502 32,925,000,000 0 32.94 26.38M 32.94 AIA, Table I"
+    assert " ".join(row.split()[4:]) == expected
+    named = [line.strip().partition("  ")[0] for line in lines]
+    described = {create_model(174, name=name).describe() for name in MODELS}
+    assert described | set(PUBLISHED_COSTS) <= set(named)
+
+
+@pytest.mark.parametrize("text", ["TSN with SE3D, ResNet-50", "GST, ResNet-50"])
+def test_counts_agree_with_published_ones(text):
+    """Those of AIA's networks and of ViTs have tests of their own."""
+    family = [
+        plain.clone(**fields)
+        for plain in (create_model(174, name=name) for name in MODELS)
+        for fields in plain.variants()
+    ]
+    costs = count(next(model for model in family if model.describe() == text))
+    published = PUBLISHED_COSTS[text]
+    exact = f"{costs.params:,}", f"{costs.macs / 1e9:.4f}"
+    rounded = f"{costs.params / 1e6:.2f}M", f"{costs.paper_flops / 1e9:.2f}"
+    assert (published.params, published.giga) in (exact, rounded)

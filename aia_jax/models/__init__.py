@@ -4,12 +4,42 @@ Everything in this folder needs jax, flax and numpy only. A new network is a fol
 `modeling.py` and a `torch_names.py`, and a row of `NETWORKS`. Its module class has
 
 * fields: dataclass fields with a default, each with its meaning in the class. `num_classes`,
-  `num_frames` and `dtype` must be among them. `config.model` follows from the rest.
+  `num_frames` and `dtype` must be among them. `config.model` follows from the rest. The fields of
+  `fields.TRAINING_FIELDS` are a recipe's settings of training; a class has those that make sense
+  for it. `image_size`, (height, width), is there only where variables depend on it.
 * `check()`: raises `fields.FieldError` for values with which there is no network.
-* `__call__(clips, train)` → logits [B, K], `features(clips, train)` → the last feature map
-  [B, T, H, W, C].
-* `mean`, `std`: float32 [3], of the RGB pixels that it takes, on the scale from 0 to 1.
+* `__call__(clips, train)` → logits [B, K]; `embed(clips, train)` → what the head sees before its
+  dropout, a vector of each frame, [B, T, C], float32; `features(clips, train)` → the last feature
+  map [B, T, H, W, C].
 * `describe()`: one line for people; `variants()`: fields of the networks to compare it with.
+
+Besides, it has attributes that are no fields, as plain class attributes without an annotation or
+as properties:
+
+* `mean`, `std`: float32 [3], of the RGB pixels that it takes, on the scale from 0 to 1.
+* `segment_frames`: consecutive frames of a segment. Clips are [B, num_frames·segment_frames, H, W,
+  3], a segment's frames one after another, and T above counts segments.
+* `optim_groups`: the optimiser's groups of its recipe, as `optim.groups` of configs/base.py takes
+  them; a config whose `optim.groups` is () gets these. A row that no parameter matches is an error.
+* `partial_bn_frozen`: a regular expression for the whole paths of the BatchNorm parameters that
+  its field `partial_bn` freezes; only where it has that field.
+* `cam_layer`: the path of the module whose output Grad-CAM looks at if nobody names another one.
+  Outputs [B, T, H, W, C] and [B·T, H, W, C] are maps; a network whose modules give something else
+  has `frame_map(output, clips_shape)` → [B, T, H, W, C], or None where the output is no map. It is
+  linear in the output.
+
+What other parts of the program ask of its modules, at any depth:
+
+* `conv_macs(shape)`: the multiply-accumulates of convolutions that are no layers of Flax, for the
+  shape of the module's input, as its paper computes them.
+* `product_macs(shape)`: the multiply-accumulates of products between activations, as in attention,
+  for the shape of the module's input; `products_in_macs`, a class attribute beside it: whether the
+  papers count them among the network's MACs.
+* `pool_elements(shape)`: numbers that go into and come out of the module's average pools, which
+  the AIA paper counts among its FLOPs; `repeated_macs(shape)`: multiply-accumulates that the paper
+  counts besides, once for each frame, though the module does them once for a clip.
+* a module with a gate says so by `self.sow("intermediates", "gate_NAME", gate)`, where the gate
+  spreads to its input's [B, T, H, W, C]; "guide_NAME" for one that refines what a gate sees.
 """
 
 import dataclasses
@@ -21,16 +51,26 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from aia_jax.errors import UserError
+from aia_jax.models.c3d import torch_names as c3d_torch_names
+from aia_jax.models.c3d.modeling import C3D
 from aia_jax.models.fields import TRAINING_FIELDS, FieldError, config_fields, module_fields
+from aia_jax.models.gst import torch_names as gst_torch_names
+from aia_jax.models.gst.modeling import GST
+from aia_jax.models.h2cn import torch_names as h2cn_torch_names
+from aia_jax.models.h2cn.modeling import H2CN
 from aia_jax.models.resnet import torch_names as resnet_torch_names
 from aia_jax.models.resnet.modeling import ResNet
+from aia_jax.models.vit import torch_names as vit_torch_names
+from aia_jax.models.vit.modeling import ViT
 
 __all__ = [
     "NETWORKS",
     "Network",
+    "clip_shape",
     "create_model",
     "model_fields",
     "model_from_config",
+    "name_of",
     "network_of",
     "owners",
     "training_model",
@@ -49,7 +89,13 @@ class Network(NamedTuple):
     torch_names: ModuleType
 
 
-NETWORKS: Mapping[str, Network] = {"resnet": Network(ResNet, resnet_torch_names)}
+NETWORKS: Mapping[str, Network] = {
+    "resnet": Network(ResNet, resnet_torch_names),
+    "h2cn": Network(H2CN, h2cn_torch_names),
+    "vit": Network(ViT, vit_torch_names),
+    "gst": Network(GST, gst_torch_names),
+    "c3d": Network(C3D, c3d_torch_names),
+}
 
 
 def create_model(
@@ -88,12 +134,32 @@ def network_of(model: nn.Module) -> Network:
     Raises:
         ValueError: if it belongs to none.
     """
-    for network in NETWORKS.values():
+    return NETWORKS[name_of(model)]
+
+
+def name_of(model: nn.Module) -> str:
+    """The name of the row of the table that a network belongs to.
+
+    Raises:
+        ValueError: if it belongs to none.
+    """
+    for name, network in NETWORKS.items():
         if isinstance(model, network.module):
-            return network
+            return name
     raise ValueError(
         f"{type(model).__name__} is no network of the table; there are {', '.join(NETWORKS)}"
     )
+
+
+def clip_shape(model: nn.Module, crop: int = 0) -> tuple[int, int, int, int]:
+    """[T, H, W, 3] of a clip that the network takes; T is `num_frames` segments of frames.
+
+    Args:
+        model: from `create_model`.
+        crop: height and width, pixels; 0: the network's `image_size`, or 224 where it has none.
+    """
+    size = (crop, crop) if crop else getattr(model, "image_size", (224, 224))
+    return model.num_frames * model.segment_frames, *size, 3
 
 
 def model_fields(name: str) -> dict[str, Any]:

@@ -1,16 +1,48 @@
 """What the networks that are made of stages of bottlenecks share: sizes, checks, the start."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from aia_jax.models.fields import require
+from aia_jax.shapes import Array
 
 STAGE_SIZES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # depth: bottlenecks of each stage
+STEMS = ("imagenet", "small")  # kinds of the first layers (`resnet.stem.Stem`)
 EXPANSION = 4  # a bottleneck returns four times as many channels as its width
+
+# The optimiser's groups of TSN's code and of those that follow it: biases learn twice as fast, and
+# neither they nor BatchNorm decay.
+OPTIM_GROUPS = (
+    (r".*/kernel", {"lr": 1.0, "decay": 1.0}),
+    (r".*bn\d?/(scale|bias)", {"lr": 1.0, "decay": 0.0}),
+    (r".*/bias", {"lr": 2.0, "decay": 0.0}),
+)
+
+# Partial BatchNorm freezes the layers of the bottlenecks; the stem's, the first one, is trained.
+PARTIAL_BN_FROZEN = r"stage\d+_block\d+/(bn\d|shortcut_bn)/(scale|bias)"
 
 # He initialisation by fan-out, as torchvision starts its ResNets.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def uniform_as_torch(fan_in: int) -> Callable[..., Array]:
+    """The start of biases of PyTorch's convolutions and linear layers: ±1/√fan_in, uniformly."""
+
+    def draw(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return draw
+
+
+def describe_depth(model: Any) -> str:
+    """A text such as "ResNet-50", or "ResNet with stages of 1-1 blocks"."""
+    blocks = "-".join(map(str, model.stage_sizes))
+    return f"ResNet with stages of {blocks} blocks" if blocks else f"ResNet-{model.depth}"
 
 
 def check_stages(model: Any) -> None:

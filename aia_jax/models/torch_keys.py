@@ -6,6 +6,7 @@ differ: `module.base_model.conv1.net.weight` and `conv1.weight` are both `conv1.
 
 import re
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 # (pattern of a variable's path, canonical key, axes).
 Row = tuple[str, str, tuple[int, ...]]
@@ -14,7 +15,19 @@ Row = tuple[str, str, tuple[int, ...]]
 VECTOR = (0,)
 DENSE = (1, 0)  # [out, in] → [in, out]
 CONV2D = (2, 3, 1, 0)  # [out, in, h, w] → [h, w, in, out]
+CONV2D_OF_CLIPS = (3, 4, 1, 0)  # [out, in, 1, h, w] → [h, w, in, out]
 CONV3D = (2, 3, 4, 1, 0)  # [out, in, d, h, w] → [d, h, w, in, out]
+
+
+class Choice(NamedTuple):
+    """Stands for a field's value where no array of a state dict shows which it is.
+
+    Attributes:
+        values: those of the trained networks that have these arrays; (): any.
+    """
+
+    values: tuple[Any, ...]
+
 
 DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
@@ -45,7 +58,7 @@ def stage_sizes(names: Iterable[str]) -> tuple[int, ...]:
     blocks = {
         (int(match[1]), int(match[2]))
         for name in names
-        if (match := re.search(r"(?:layer|stage)(\d+)(?:\.|_block)(\d+)(?=[./])", name))
+        if (match := re.search(r"(?:^|/)(?:layer|stage)(\d+)(?:\.|_block)(\d+)(?=[./])", name))
     }
     return tuple(
         1 + max(block for other, block in blocks if other == stage)

@@ -85,16 +85,24 @@ def exchange_borders(first: Array, last: Array) -> tuple[Array, Array]:
     return following, preceding
 
 
-def check_time_parts(frames: int, parts: int) -> None:
+def check_time_parts(num_frames: int, parts: int, segment_frames: int = 1) -> None:
     """Checks that `parts` devices can share the frames of a clip.
+
+    Args:
+        num_frames: `data.num_frames`, frames of the clip or segments of them.
+        parts: devices along `time`.
+        segment_frames: consecutive frames of a segment, all of which one device needs.
 
     Raises:
         UserError: names the numbers of devices that can.
     """
-    if frames % parts:
-        fitting = " or ".join(str(n) for n in range(1, frames + 1) if frames % n == 0)
+    if num_frames % parts:
+        fitting = " or ".join(str(n) for n in range(1, num_frames + 1) if num_frames % n == 0)
+        shared = f"{num_frames} frames"
+        if segment_frames > 1:
+            shared = f"{num_frames} segments of {segment_frames} frames"
         raise UserError(
-            f"config key mesh.time: {parts} devices cannot share {frames} frames equally "
+            f"config key mesh.time: {parts} devices cannot share {shared} equally "
             f"(data.num_frames); use {fitting}"
         )
 

@@ -1,4 +1,4 @@
-"""The temporal shift of TSM, which lets frames exchange channels."""
+"""Temporal shifts, which let frames exchange channels (TSM, TokShift) or heads (MSCA)."""
 
 import functools
 import math
@@ -43,27 +43,63 @@ def temporal_shift(x: Float[Array, "b t h w c"], fold_div: int = 8) -> Float[Arr
     group_size = math.gcd(fold, channels)
     grouped = x.reshape(*x.shape[:-1], -1, group_size)  # [B, T, H, W, groups, group_size]
     moving = fold // group_size  # groups that move one way
+    return _shift_groups(grouped, (0, moving), (moving, 2 * moving)).reshape(x.shape)
+
+
+@functools.partial(jax.jit, static_argnames="moving")
+def shift_heads(x: Float[Array, "b t n h d"], moving: int = 1) -> Float[Array, "b t n h d"]:
+    """Takes some heads from the frames beside: MSCA's shift (Hashiguchi & Tamaki 2022).
+
+    The first `moving` heads of frame t come from t + 1, the last `moving` from t - 1, the rest
+    stay. Frames beyond the ends are zero, so the op is linear and needs no parameters.
+
+    Args:
+        x: queries, keys or values, [B, T, N, heads, C/heads].
+        moving: heads that move each way.
+
+    Raises:
+        ValueError: if there are not so many heads, or none is to move.
+    """
+    heads = x.shape[-2]
+    if not 1 <= moving <= heads // 2:
+        raise ValueError(
+            f"moving={moving} of {heads} heads each way; use at least 1 and at most {heads // 2}"
+        )
+    grouped = x[:, :, :, None]  # [B, T, N, 1, heads, C/heads]
+    return _shift_groups(grouped, (0, moving), (heads - moving, heads))[:, :, :, 0]
+
+
+def _shift_groups(grouped: Array, from_later: _Groups, from_earlier: _Groups) -> Array:
+    """Shifts some groups of the frames [B, T, H, W, groups, group_size]; the others stay.
+
+    Args:
+        grouped: frames.
+        from_later: the groups that come from the frame after.
+        from_earlier: the groups that come from the frame before.
+    """
     if time_parts() > 1:
-        return _shift_on_mesh(grouped, (0, moving), (moving, 2 * moving)).reshape(x.shape)
-    frame = jnp.arange(x.shape[1])[:, None, None, None, None]
-    group = jnp.arange(channels // group_size)[:, None]
-    later = jnp.where(frame < x.shape[1] - 1, jnp.roll(grouped, -1, axis=1), 0)
+        return _shift_on_mesh(grouped, from_later, from_earlier)
+    frame = jnp.arange(grouped.shape[1])[:, None, None, None, None]
+    later = jnp.where(frame < grouped.shape[1] - 1, jnp.roll(grouped, -1, axis=1), 0)
     earlier = jnp.where(frame > 0, jnp.roll(grouped, 1, axis=1), 0)
-    return jnp.where(
-        group < moving, later, jnp.where(group < 2 * moving, earlier, grouped)
-    ).reshape(x.shape)
+    return _choose(grouped, later, earlier, from_later, from_earlier)
+
+
+def _choose(
+    grouped: Array, later: Array, earlier: Array, from_later: _Groups, from_earlier: _Groups
+) -> Array:
+    """Takes each group from the frame after, from the frame before, or as it is."""
+    group = jnp.arange(grouped.shape[-2])[:, None]
+    is_later = (group >= from_later[0]) & (group < from_later[1])
+    is_earlier = (group >= from_earlier[0]) & (group < from_earlier[1])
+    return jnp.where(is_later, later, jnp.where(is_earlier, earlier, grouped))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _shift_on_mesh(grouped: Array, from_later: _Groups, from_earlier: _Groups) -> Array:
-    """Shifts frames that a mesh splits over `time`, [B, T, H, W, groups, group_size].
+    """Does the same with frames that a mesh splits over `time`.
 
-    Neighbours exchange the moving channels of the first and last frames that they hold.
-
-    Args:
-        grouped: frames.
-        from_later: the groups of channels that come from the frame after.
-        from_earlier: the groups that come from the frame before.
+    Neighbours exchange the moving groups of the first and last frames that they hold.
     """
     count = grouped.shape[-2]
 
@@ -77,10 +113,7 @@ def _shift_on_mesh(grouped: Array, from_later: _Groups, from_earlier: _Groups) -
         )
         later = jnp.concatenate([grouped[:, 1:], pad(following, from_later)], 1)
         earlier = jnp.concatenate([pad(preceding, from_earlier), grouped[:, :-1]], 1)
-        group = jnp.arange(count)[:, None]
-        is_later = (group >= from_later[0]) & (group < from_later[1])
-        is_earlier = (group >= from_earlier[0]) & (group < from_earlier[1])
-        return jnp.where(is_later, later, jnp.where(is_earlier, earlier, grouped))
+        return _choose(grouped, later, earlier, from_later, from_earlier)
 
     return jax.shard_map(shift_own_frames, in_specs=CLIPS, out_specs=CLIPS)(grouped)
 

@@ -31,3 +31,18 @@ def tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
 def clips(b: int, t: int, h: int, w: int) -> np.ndarray:
     """Normalised clips, float32 [B, T, H, W, 3]."""
     return np.random.default_rng([SEED, b, t, h, w]).normal(0, 1, (b, t, h, w, 3)).astype("f4")
+
+
+def h2cn_clips(b: int, t: int, h: int, w: int) -> np.ndarray:
+    """Normalised five-frame segments, float32 [B, T, 5, H, W, 3]."""
+    return np.random.default_rng([SEED, 8]).normal(0, 1, (b, t, 5, h, w, 3)).astype("f4")
+
+
+def vit_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The value of one array of a ViT, TokShift or MSCA, from its key and shape."""
+    rng = np.random.default_rng([SEED, zlib.crc32(key.encode())])
+    if "norm" in key and key.endswith("weight"):
+        return rng.uniform(0.5, 1.5, shape).astype("f4")
+    if len(shape) >= 2 and "position" not in key and "cls" not in key:
+        return rng.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape).astype("f4")
+    return rng.normal(0, 0.1, shape).astype("f4")

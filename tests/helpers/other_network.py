@@ -1,6 +1,9 @@
-"""A second row for the table of networks: another field, and no batch normalisation."""
+"""A row for the table of networks that has nothing of a ResNet.
 
-from types import ModuleType
+It has no stages and no batch normalisation, takes segments of five frames, attends between the
+patches of a frame, and its head sees a token.
+"""
+
 from typing import Any
 
 import flax.linen as nn
@@ -10,41 +13,96 @@ import pytest
 
 from aia_jax.models import NETWORKS, Network
 from aia_jax.models.fields import require
+from tests.helpers import other_torch_names
+
+PATCH = 4
+
+
+class Mix(nn.Module):
+    """Attention of all tokens to one another, with a gate for each channel of a clip."""
+
+    products_in_macs = False
+
+    def product_macs(self, shape):
+        *rows, tokens, channels = shape
+        return 2 * int(np.prod(rows)) * tokens**2 * channels
+
+    @nn.compact
+    def __call__(self, x):  # [B, T, N, C]
+        queries = nn.Dense(x.shape[-1], use_bias=False, dtype=x.dtype, name="query")(x)
+        shares = nn.softmax((queries @ x.swapaxes(-1, -2)).astype(jnp.float32)).astype(x.dtype)
+        gate = nn.sigmoid(x.mean((1, 2), keepdims=True))
+        self.sow("intermediates", "gate_channels", gate)
+        return gate * (shares @ x)
 
 
 class OtherNetwork(nn.Module):
-    """One 1x1 convolution."""
+    """A mean of each segment's frames, patches, one round of attention, a head on the token."""
 
     num_classes: int
     num_frames: int = 8
-    shift: str = "none"
+    mixing: str = "none"
     dropout: float = 0.25
     sizes: tuple[int, ...] = ()
+    channels: int = 4
     dtype: Any = jnp.bfloat16
 
     mean = np.array([0.5, 0.5, 0.5], np.float32)
     std = np.array([0.25, 0.5, 1.0], np.float32)
+    segment_frames = 5
+    optim_groups = (
+        (r".*/kernel", {"lr": 1.0, "decay": 1.0}),
+        (r"frames|class_token", {"lr": 3.0, "decay": 0.0}),
+        (r".*/(scale|bias)", {"lr": 2.0, "decay": 0.0}),
+    )
+    cam_layer = "norm"
 
     def check(self):
-        require(self.shift in ("none", "KV"), "shift", self.shift, "none or KV")
+        require(self.mixing in ("none", "KV"), "mixing", self.mixing, "none or KV")
 
     def describe(self):
-        return f"Other with shift {self.shift}"
+        return f"Other with mixing {self.mixing}"
 
     def variants(self):
-        return [{"shift": "none"}, {"shift": "KV"}]
+        return [{"mixing": "none"}, {"mixing": "KV"}]
 
-    @nn.compact
+    def frame_map(self, output, clips):
+        batch, frames, height, width, _ = clips
+        grid = height // PATCH, width // PATCH
+        rows = batch, frames // self.segment_frames
+        if output.shape[:-1] != (*rows, 1 + grid[0] * grid[1]):
+            return None
+        return output[:, :, 1:].reshape(*rows, *grid, -1)
+
     def features(self, clips, train=False):
-        return nn.Conv(self.num_classes, (1, 1, 1), dtype=self.dtype, name="conv")(clips)
+        return self.frame_map(self._run(clips, train, head=False), clips.shape)
+
+    def embed(self, clips, train=False):
+        return self._run(clips, train, head=False)[:, :, 0].astype(jnp.float32)
 
     def __call__(self, clips, train=False):
-        return self.features(clips, train).mean((1, 2, 3)).astype(jnp.float32)
+        return self._run(clips, train, head=True)
+
+    @nn.compact
+    def _run(self, clips, train, head):
+        batch, _, height, width, _ = clips.shape
+        segments = clips.reshape(batch, -1, self.segment_frames, height, width, 3)
+        shares = self.param("frames", nn.initializers.constant(0.2), (self.segment_frames,))
+        x = jnp.einsum("btshwc,s->bthwc", segments, shares)
+        x = nn.Conv(self.channels, (PATCH, PATCH), PATCH, dtype=self.dtype, name="patches")(x)
+        x = x.reshape(batch, x.shape[1], -1, self.channels)
+        token = self.param("class_token", nn.initializers.normal(1.0), (1, 1, self.channels))
+        token = jnp.broadcast_to(token.astype(x.dtype), (batch, x.shape[1], 1, self.channels))
+        x = nn.LayerNorm(dtype=self.dtype, name="norm")(jnp.concatenate([token, x], 2))
+        x = x + Mix(name="mix")(x)
+        if not head:
+            return x
+        x = nn.Dropout(self.dropout, deterministic=not train)(x[:, :, 0].astype(jnp.float32))
+        return nn.Dense(self.num_classes, name="head")(x).mean(1)
 
 
 @pytest.fixture
 def other_network(monkeypatch):
     """Adds the row "other" to the table."""
-    row = Network(OtherNetwork, ModuleType("torch_names"))
-    monkeypatch.setitem(NETWORKS, "other", row)
+    monkeypatch.setitem(NETWORKS, "other", Network(OtherNetwork, other_torch_names))
     return OtherNetwork

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from aia_jax import config as configs
 from aia_jax.checkpoints.manager import Checkpoints
-from aia_jax.models import model_from_config
+from aia_jax.models import clip_shape, model_from_config
 from aia_jax.shards.dataset_info import DATASET_INFO, open_dataset
 from aia_jax.shards.fingerprint import describe_data
 from aia_jax.shards.reader import open_split
@@ -53,7 +53,7 @@ def make_run(
     """Writes `workdir`/checkpoints with one step; returns the network and its variables."""
     config = configs.load(recipe, overrides)
     model = model_from_config(config)
-    clip = np.zeros((1, config.data.num_frames, config.data.crop, config.data.crop, 3), np.float32)
+    clip = np.zeros((1, *clip_shape(model, config.data.crop)), np.float32)
     variables = perturbed(drawn(model, clip))  # to compile model.init would take seconds
     head = variables["params"]["head"]
     head["kernel"] = head["kernel"] * np.float32(0.2)  # or one class would have all the probability

@@ -22,7 +22,7 @@ def drawn(module: nn.Module, *inputs: Any) -> Any:
                 return rng.normal(0, math.sqrt(2 / math.prod(shape[:-1])), shape)
             case "scale" | "var":
                 return rng.uniform(0.5, 1.5, shape)
-            case "bias" | "mean":
+            case "bias" | "mean" | "class_token" | "position_embedding":
                 return rng.normal(0, 0.1, shape)
             case name:
                 raise ValueError(name)

@@ -9,6 +9,8 @@ H, W]` and attention sees `[B, T, C, H, W]`.
 import torch
 from torch import nn
 
+from tests.helpers.torch_plug_ins import PLUG_INS, PlugIn
+
 TEMPORAL = ("tsn", "tsm")
 EXPRESSIONS = (
     "none",
@@ -67,10 +69,15 @@ class Attention(nn.Module):
         raise ValueError(self.kind)
 
 
+def make_attention(kind: str, channels: int) -> nn.Module:
+    """One attention module of a feature with so many channels; axis attention takes any number."""
+    return PlugIn(kind, channels) if kind in PLUG_INS else Attention(kind)
+
+
 class Expression(nn.Module):
     """Up to two attention modules, combined and named as the reference does it."""
 
-    def __init__(self, expression: str):
+    def __init__(self, expression: str, channels: int = 0):
         super().__init__()
         self.expression = expression
         if "->" in expression:
@@ -80,9 +87,9 @@ class Expression(nn.Module):
             if expression == "CinST+STinC":
                 first, second = second, first  # the reference's order here; the sum does not care
         else:
-            self.eft = Attention(expression)
+            self.eft = make_attention(expression, channels)
             return
-        self.eft1, self.eft2 = Attention(first), Attention(second)
+        self.eft1, self.eft2 = make_attention(first, channels), make_attention(second, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if "->" in self.expression:
@@ -103,7 +110,10 @@ def temporal_shift(x: torch.Tensor, fold_div: int) -> torch.Tensor:
 
 
 class Bottleneck(nn.Module):
-    """torchvision's bottleneck with the shift before conv1 and the attention after bn2."""
+    """torchvision's bottleneck with the shift before conv1 and the attention after bn2.
+
+    The plug-ins of Table I act after bn3, except S3D-G.
+    """
 
     def __init__(
         self, inputs: int, planes: int, stride: int, shift: bool, attention: str, fold_div: int
@@ -115,8 +125,9 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, 4 * planes, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * planes)
+        self.after_bn3 = any(f"{name}3D" in attention for name in ("SE", "GE", "CBAM"))
         if attention != "none":
-            expression = Expression(attention)
+            expression = Expression(attention, (4 if self.after_bn3 else 1) * planes)
             self.attention = [
                 expression
                 # in a list: its modules are registered on the block itself, as the reference names
@@ -136,9 +147,11 @@ class Bottleneck(nn.Module):
             x = temporal_shift(x.unflatten(0, (-1, num_frames)), self.fold_div).flatten(0, 1)
         x = torch.relu(self.bn1(self.conv1(x)))
         x = self.bn2(self.conv2(x))
-        if hasattr(self, "attention"):
+        if hasattr(self, "attention") and not self.after_bn3:
             x = self.attention[0](x.unflatten(0, (-1, num_frames))).flatten(0, 1)
         x = self.bn3(self.conv3(torch.relu(x)))
+        if hasattr(self, "attention") and self.after_bn3:
+            x = self.attention[0](x.unflatten(0, (-1, num_frames))).flatten(0, 1)
         return torch.relu(x + shortcut)
 
 

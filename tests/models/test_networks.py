@@ -29,6 +29,7 @@ def test_the_fields_of_a_config_are_those_of_the_class():
         "stem": "imagenet",
         "fold_div": 8,
         "shift_blocks": "aia",
+        "non_local": False,
         "compute_dtype": "float32",
     }
 
@@ -36,13 +37,14 @@ def test_the_fields_of_a_config_are_those_of_the_class():
 @pytest.mark.usefixtures("other_network")
 def test_a_second_network_needs_a_row_of_the_table_only():
     assert model_fields("other") == {
-        "shift": "none",
+        "mixing": "none",
         "dropout": 0.25,
         "sizes": (),
+        "channels": 4,
         "compute_dtype": "bfloat16",
     }
-    model = create_model(5, 4, name="other", shift="KV", sizes=[1, 2])
-    assert model == OtherNetwork(5, 4, shift="KV", sizes=(1, 2))
+    model = create_model(5, 4, name="other", mixing="KV", sizes=[1, 2])
+    assert model == OtherNetwork(5, 4, mixing="KV", sizes=(1, 2))
     assert network_of(model) is NETWORKS["other"]
     assert network_of(create_model(5)) is NETWORKS["resnet"]
 
@@ -64,14 +66,15 @@ def test_a_module_that_is_no_network_of_the_table():
         ({"dropout": 1.0}, "dropout 1.0"),
         ({"width": 0}, "width 0"),
         ({"width": 4, "temporal": "tsm"}, "fold_div 8 leaves nothing to shift in 4 channels"),
+        ({"stage_sizes": (2,), "non_local": True}, "non_local True False second stage"),
         ({"stage_sizes": (1, 1), "remat": (3,)}, "remat 3 stages from 1 to 2"),
         ({"num_classes": 0}, "num_classes 0 at least one class"),
         ({"name": "resnets"}, "'resnets' resnet, other"),
         ({"temporl": "tsm"}, "'temporl' did you mean temporal?"),
         ({"zzz": 1}, "'zzz' it has depth, temporal, attention"),
-        ({"shift": "KV"}, "shift is a field of the network other, this one is resnet"),
-        ({"name": "other", "depth": 50}, "depth is a field of the network resnet"),
-        ({"name": "other", "shift": "Q"}, "shift 'Q' none or KV"),
+        ({"mixing": "KV"}, "mixing is a field of the network other, this one is resnet"),
+        ({"name": "other", "attention": "C"}, "attention is a field of the network resnet"),
+        ({"name": "other", "mixing": "Q"}, "mixing 'Q' none or KV"),
     ],
 )
 def test_wrong_options_name_the_right_ones(options, words):
@@ -92,6 +95,8 @@ def test_a_depth_that_no_resnet_has_is_not_looked_at_beside_stage_sizes():
         ({"temporal": "tsm", "attention": "CinST->STinC"}, "TSM with CinST->STinC, ResNet-50"),
         ({"stage_sizes": (1, 1, 1)}, "TSN, ResNet with stages of 1-1-1 blocks"),
         ({"depth": 101, "attention": "C"}, "TSN with C, ResNet-101"),
+        ({"temporal": "tsm", "non_local": True}, "TSM with non-local blocks, ResNet-50"),
+        ({"attention": "C", "non_local": True}, "TSN with C and non-local blocks, ResNet-50"),
     ],
 )
 def test_a_resnet_describes_itself(fields, text):
@@ -155,7 +160,7 @@ def test_a_setting_that_the_network_does_not_have_is_an_error_that_names_both():
         ({"depth": 18}, r"model\.depth: found 18, expected 50 or 101"),
         ({"compute_dtype": "float16"}, r"model\.compute_dtype: found 'float16'"),
         ({"name": "x"}, "'x'.*resnet"),
-        ({"shift": "KV"}, "'shift'"),
+        ({"mixing": "KV"}, "'mixing'"),
     ],
 )
 def test_a_wrong_section_of_a_saved_config_is_an_error_of_the_user(section, key):

@@ -1,11 +1,11 @@
-"""The temporal shift: what moves where, what the ends hold, what cannot be shifted."""
+"""The temporal shifts: what moves where, what the ends hold, what cannot be shifted."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aia_jax.ops import temporal_shift
+from aia_jax.ops import shift_heads, temporal_shift
 
 
 def shift_in_numpy(x: np.ndarray, fold: int) -> np.ndarray:
@@ -62,3 +62,25 @@ def test_bfloat16_stays_bfloat16():
 def test_a_shift_of_nothing_or_of_too_much_is_an_error(channels, fold_div, word):
     with pytest.raises(ValueError, match=word):
         temporal_shift(jnp.zeros((1, 2, 1, 1, channels)), fold_div)
+
+
+# One frame, and more; one head each way, two, and all of them.
+@pytest.mark.parametrize(
+    ("frames", "heads", "moving"), [(1, 4, 1), (3, 5, 1), (4, 6, 2), (3, 4, 2)]
+)
+def test_heads_move_as_in_a_loop_over_frames(frames, heads, moving):
+    x = np.random.default_rng(0).normal(size=(2, frames, 3, heads, 2)).astype("f4")
+    expected = x.copy()
+    expected[..., :moving, :] = expected[..., heads - moving :, :] = 0
+    for t in range(frames):
+        if t + 1 < frames:
+            expected[:, t, :, :moving] = x[:, t + 1, :, :moving]
+        if t > 0:
+            expected[:, t, :, heads - moving :] = x[:, t - 1, :, heads - moving :]
+    np.testing.assert_array_equal(shift_heads(x, moving), expected)
+
+
+@pytest.mark.parametrize("moving", [0, 3])
+def test_more_heads_than_there_are_cannot_move(moving):
+    with pytest.raises(ValueError, match=f"moving={moving} of 5 heads.*at most 2"):
+        shift_heads(jnp.zeros((1, 2, 3, 5, 2)), moving)

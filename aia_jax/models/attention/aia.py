@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from aia_jax.ops import axis_attention
+from aia_jax.ops.axis_attention import axis_gates
 from aia_jax.ops.axis_attention.units import UNITS
 from aia_jax.shapes import Array, Float
 
@@ -70,6 +71,8 @@ class AxisAttention(nn.Module):
             parameters[unit], statistics[unit] = _UnitVariables(kernel_init, name=unit)()
         if self.is_initializing():
             return x  # the variables exist now, and none depends on a value of x
+        if self.is_mutable_collection("intermediates"):
+            self._sow_gates(x, parameters, statistics)
         y, new_statistics = axis_attention(
             x,
             parameters,
@@ -85,6 +88,13 @@ class AxisAttention(nn.Module):
             for unit, unit_statistics in new_statistics.items():
                 self.put_variable("batch_stats", unit, unit_statistics)
         return y
+
+    def _sow_gates(self, x: Array, parameters: Any, statistics: Any) -> None:
+        """Leaves the gates of evaluation to whoever asks for them; `axis_attention` keeps none."""
+        gates = axis_gates(x, parameters, statistics, host=self.host, guide=self.guide)
+        for unit, gate in gates.items():
+            role = "guide" if unit in self.guide else "gate"
+            self.sow("intermediates", f"{role}_{unit}", jnp.expand_dims(gate, UNITS[unit].axis))
 
     def gate_sizes(self, shape: tuple[int, ...]) -> list[int]:
         """The number of elements of each unit's gate, for a feature of this shape [B, T, H, W, C].

@@ -80,13 +80,13 @@ def parse(expression: str) -> Tree | None:
     return tree
 
 
-def module_names(expression: str) -> list[str]:
-    """The names of an expression's modules, in the order in which they are written.
+def module_calls(expression: str) -> list[ModuleCall]:
+    """An expression's modules, in the order in which they are written.
 
     Raises:
         ValueError: as `parse`.
     """
-    return [call.name for call in _calls(parse(expression))]
+    return _calls(parse(expression))
 
 
 def site_of(expression: str) -> str | None:
@@ -95,7 +95,7 @@ def site_of(expression: str) -> str | None:
     Raises:
         ValueError: as `parse`.
     """
-    calls = _calls(parse(expression))
+    calls = module_calls(expression)
     return MODULES[calls[0].module].site if calls else None
 
 

@@ -1,6 +1,7 @@
 """The block of a ResNet, with the places of a temporal shift and of attention in it."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -8,9 +9,29 @@ import flax.linen as nn
 from aia_jax.models.attention.expression import Attention, site_of
 from aia_jax.models.batch_norm import BatchNorm
 from aia_jax.models.convolution import Conv
-from aia_jax.models.stages import EXPANSION, he_normal
+from aia_jax.models.resnet.non_local import NonLocal
+from aia_jax.models.stages import EXPANSION, he_normal, uniform_as_torch
 from aia_jax.ops import fold_frames, residual_relu, temporal_shift, unfold_frames
 from aia_jax.shapes import Array, Float
+
+# The middle of a block: rows [B·T, H, W, width], width, stride, frames of a clip, dtype → rows
+# [B·T, H/stride, W/stride, width]. It is called within the block's compact method.
+Middle = Callable[[Array, int, int, int, Any], Array]
+
+
+def convolve_frames(rows: Array, width: int, stride: int, frames: int, dtype: Any) -> Array:
+    """The middle of a ResNet's block: a 3x3 convolution of each frame, the variable `conv2`."""
+    # Torch pads by one on every side; "SAME" would pad a strided convolution on one side only.
+    return Conv(
+        width,
+        (3, 3),
+        strides=stride,
+        padding=1,
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=he_normal,
+        name="conv2",
+    )(rows)
 
 
 class Bottleneck(nn.Module):
@@ -31,6 +52,11 @@ class Bottleneck(nn.Module):
         frozen_bn: in training too, BatchNorm normalises by its running statistics and does not
             update them. The BatchNorm of attention is not affected.
         bn_group_size: clips over which BatchNorm takes its training statistics; 0: all.
+        gate: makes a module that refines the output of the first convolution's ReLU, from
+            `bn_momentum`, `bn_group_size` and `name`; None: there is none.
+        shortcut_bias: whether the shortcut's convolution has a bias.
+        non_local: whether a non-local block follows.
+        middle: what stands in the place of the 3x3 convolution.
     """
 
     width: int
@@ -42,6 +68,10 @@ class Bottleneck(nn.Module):
     dtype: Any = None
     frozen_bn: bool = False
     bn_group_size: int = 0
+    gate: Callable[..., nn.Module] | None = None
+    shortcut_bias: bool = False
+    non_local: bool = False
+    middle: Middle = convolve_frames
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"], train: bool) -> Float[Array, "b t h2 w2 c4"]:
@@ -69,8 +99,12 @@ class Bottleneck(nn.Module):
         y = nn.relu(norm(name="bn1")(y))
         if site == "after_conv1":
             y = attend(y, relu=False)
-        # Torch pads by one on every side; "SAME" would pad a strided convolution on one side only.
-        y = conv(self.width, (3, 3), strides=self.stride, padding=1, name="conv2")(y)
+        if self.gate is not None:
+            gate = self.gate(
+                bn_momentum=self.bn_momentum, bn_group_size=self.bn_group_size, name="gate"
+            )
+            y = fold_frames(gate(unfold_frames(y, frames), train))
+        y = self.middle(y, self.width, self.stride, frames, self.dtype)
         y = norm(name="bn2")(y)
         # The attention applies the ReLU before `fold_frames`, because XLA for GPUs fuses nothing
         # across a reshape: a ReLU after it would write its mask to memory.
@@ -83,10 +117,20 @@ class Bottleneck(nn.Module):
         shortcut = fold_frames(x)
         if shortcut.shape != y.shape:
             shortcut = conv(
-                EXPANSION * self.width, (1, 1), strides=self.stride, name="shortcut_conv"
+                EXPANSION * self.width,
+                (1, 1),
+                strides=self.stride,
+                use_bias=self.shortcut_bias,
+                bias_init=uniform_as_torch(x.shape[-1]),
+                name="shortcut_conv",
             )(shortcut)
             shortcut = norm(name="shortcut_bn")(shortcut)
-        return unfold_frames(residual_relu(y, shortcut), frames)
+        y = unfold_frames(residual_relu(y, shortcut), frames)
+        if self.non_local:
+            y = NonLocal(self.bn_momentum, self.dtype, self.bn_group_size, name="non_local")(
+                y, train
+            )
+        return y
 
 
 RematBottleneck = nn.remat(Bottleneck, static_argnums=2)  # argument 2 is `train`

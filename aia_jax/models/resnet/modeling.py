@@ -2,7 +2,7 @@
 
 ResNet: He et al. 2016, as torchvision has it. TSN: Wang et al. 2016, every frame for itself and the
 mean of their logits. TSM: Lin et al. 2019, a temporal shift at the start of every bottleneck. AIA:
-Hao et al. 2022, gates inside every bottleneck.
+Hao et al. 2022, gates inside every bottleneck. Non-local blocks: Wang et al. 2018.
 """
 
 from typing import Any
@@ -10,19 +10,30 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from aia_jax.models.attention import MODULES
 from aia_jax.models.attention.expression import site_of
 from aia_jax.models.fields import FieldError, require
-from aia_jax.models.head import classify_frames
+from aia_jax.models.head import classify_frames, pool_maps
 from aia_jax.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from aia_jax.models.resnet.bottleneck import Bottleneck, RematBottleneck
-from aia_jax.models.resnet.placement import SHIFT_RULES, has_attention, has_shift, same_shift
-from aia_jax.models.resnet.stem import Stem
-from aia_jax.models.stages import STAGE_SIZES, check_stages
-from aia_jax.ops import fold_frames, unfold_frames
+from aia_jax.models.resnet.backbone import last_block, run_stages
+from aia_jax.models.resnet.placement import (
+    SHIFT_RULES,
+    has_attention,
+    has_non_local,
+    has_shift,
+    same_shift,
+)
+from aia_jax.models.stages import (
+    OPTIM_GROUPS,
+    PARTIAL_BN_FROZEN,
+    STAGE_SIZES,
+    STEMS,
+    check_stages,
+    describe_depth,
+)
 from aia_jax.shapes import Array, Float
 
 TEMPORALS = ("tsn", "tsm")
-STEMS = ("imagenet", "small")
 
 # The paper's networks: without attention, and the combinations of its tables.
 PAPER_ATTENTIONS = (
@@ -50,6 +61,8 @@ class ResNet(nn.Module):
         fold_div: the temporal shift moves 1/fold_div of the channels each way.
         shift_blocks: the rule by which a network with a stage of 23 bottlenecks or more shifts only
             some: "aia" or "tsm" (`placement.has_shift`). A shorter network shifts in all of them.
+        non_local: non-local blocks behind bottlenecks of the second and third stage, as in TSM's
+            released code (`placement.has_non_local`).
         bn_momentum: share of the old running statistics that stays at a step (torch's momentum 0.1
             is 0.9 here).
         dtype: of activations. Parameters, batch statistics and logits stay float32.
@@ -73,6 +86,7 @@ class ResNet(nn.Module):
     stem: str = "imagenet"
     fold_div: int = 8
     shift_blocks: str = "aia"
+    non_local: bool = False
     bn_momentum: float = 0.9
     dtype: Any = jnp.float32
     partial_bn: bool = False
@@ -82,11 +96,24 @@ class ResNet(nn.Module):
     # Mean and standard deviation of the RGB pixels that it takes, on the scale from 0 to 1.
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
+    segment_frames = 1
+
+    optim_groups = OPTIM_GROUPS
+
+    # The BatchNorm of gates and of non-local blocks is trained too, as in the references, whose
+    # `partialBN` looks for 2-D layers and finds no 3-D ones. It must be trained: new modules start
+    # with mean 0 and variance 1, which no data gave.
+    partial_bn_frozen = PARTIAL_BN_FROZEN
 
     @property
     def stages(self) -> tuple[int, ...]:
         """Bottlenecks of each stage."""
         return self.stage_sizes or STAGE_SIZES[self.depth]
+
+    @property
+    def cam_layer(self) -> str:
+        """The last block, whose output is the map of `features`."""
+        return last_block(self.stages)
 
     def check(self) -> None:
         """Checks every field, alone and with the others.
@@ -98,6 +125,10 @@ class ResNet(nn.Module):
         require(self.fold_div >= 2, "fold_div", self.fold_div, "at least 2")
         require(self.temporal in TEMPORALS, "temporal", self.temporal, " or ".join(TEMPORALS))
         require(self.stem in STEMS, "stem", self.stem, " or ".join(STEMS))
+        if self.non_local and len(self.stages) < 2:
+            raise FieldError(
+                "non_local", "found True, expected False in a network without a second stage"
+            )
         rules = " or ".join(SHIFT_RULES)
         require(self.shift_blocks in SHIFT_RULES, "shift_blocks", self.shift_blocks, rules)
         try:
@@ -116,17 +147,24 @@ class ResNet(nn.Module):
         """Names the network for people: "TSM with CinST->STinC, ResNet-50"."""
         usual = self.temporal == "tsn" or same_shift(self.stages, self.shift_blocks, "aia")
         temporal = self.temporal.upper() + ("" if usual else " (a shift in every other block)")
-        attention = "" if self.attention == "none" else f" with {self.attention}"
-        blocks = "-".join(map(str, self.stage_sizes))
-        depth = f"ResNet with stages of {blocks} blocks" if blocks else f"ResNet-{self.depth}"
-        return f"{temporal}{attention}, {depth}"
+        parts = [] if self.attention == "none" else [self.attention]
+        parts += ["non-local blocks"] if self.non_local else []
+        extras = f" with {' and '.join(parts)}" if parts else ""
+        return f"{temporal}{extras}, {describe_depth(self)}"
 
     def variants(self) -> list[dict[str, Any]]:
-        """The paper's networks with this backbone, as the fields in which they differ."""
+        """The AIA paper's networks with this backbone, and TSM with non-local blocks if it can be.
+
+        They are given as the fields in which they differ.
+        """
+        plug_ins = [name for name in MODULES if name not in PAPER_ATTENTIONS]
+        pairs = [("tsn", attention) for attention in (*PAPER_ATTENTIONS, *plug_ins)]
+        pairs += [("tsm", attention) for attention in PAPER_ATTENTIONS]
+        networks = [(*pair, False) for pair in pairs]
+        networks += [("tsm", "none", True)] * (len(self.stages) > 1)
         return [
-            {"temporal": temporal, "attention": attention}
-            for temporal in TEMPORALS
-            for attention in PAPER_ATTENTIONS
+            dict(zip(("temporal", "attention", "non_local"), fields, strict=True))
+            for fields in networks
         ]
 
     def __call__(
@@ -157,45 +195,32 @@ class ResNet(nn.Module):
         """
         return self._run(clips, train, head=False)
 
+    def embed(self, clips: Float[Array, "b t h w 3"], train: bool = False) -> Float[Array, "b t c"]:
+        """Computes what dropout and head see of each frame: the map's mean over H and W.
+
+        It is float32 (float64 if `dtype` is). The arguments are those of `features`.
+        """
+        return pool_maps(self.features(clips, train))
+
     @nn.compact
     def _run(self, clips: Array, train: bool, head: bool) -> Array:
         """Computes the last feature map, and with `head` the logits.
 
         Linen allows one compact method a module, so both public methods call this one.
         """
-        frames = clips.shape[1]
-        x = fold_frames(clips.astype(self.dtype))  # [B·T, H, W, 3]
-        x = Stem(
-            self.width,
-            self.stem,
-            self.bn_momentum,
-            self.dtype,
-            self.bn_group_size,
-            frames,
-            name="stem",
-        )(x, train)
-        x = unfold_frames(x, frames)  # [B, T, H, W, C]
-
-        for stage, blocks in enumerate(self.stages):
-            remat = train and stage + 1 in self.remat
-            bottleneck = RematBottleneck if remat else Bottleneck
-            for block in range(blocks):
-                shifted = has_shift(self.stages, stage, block, self.shift_blocks)
-                attentive = has_attention(self.stages, stage, block)
-                x = bottleneck(
-                    width=self.width * 2**stage,
-                    stride=2 if block == 0 and stage > 0 else 1,
-                    temporal=self.temporal if shifted else "tsn",
-                    attention=self.attention if attentive else "none",
-                    fold_div=self.fold_div,
-                    bn_momentum=self.bn_momentum,
-                    dtype=self.dtype,
-                    frozen_bn=self.partial_bn,
-                    bn_group_size=self.bn_group_size,
-                    name=f"stage{stage + 1}_block{block}",
-                )(x, train)
+        x = run_stages(self, clips, train, self._block_fields)
         if not head:
             return x
 
-        x = x.astype(jnp.promote_types(self.dtype, jnp.float32)).mean((2, 3))  # [B, T, C]
-        return classify_frames(x, self.num_classes, self.dropout, train)
+        return classify_frames(pool_maps(x), self.num_classes, self.dropout, train)
+
+    def _block_fields(self, stage: int, block: int) -> dict[str, Any]:
+        """What a bottleneck of this network has besides its size."""
+        shifted = has_shift(self.stages, stage, block, self.shift_blocks)
+        attentive = has_attention(self.stages, stage, block)
+        return {
+            "temporal": self.temporal if shifted else "tsn",
+            "attention": self.attention if attentive else "none",
+            "fold_div": self.fold_div,
+            "non_local": self.non_local and has_non_local(stage, block),
+        }

@@ -13,19 +13,25 @@ import flax.linen as nn
 
 from aia_jax.errors import UserError
 from aia_jax.models.resnet.placement import SHIFT_RULES, has_shift, same_shift
+from aia_jax.models.resnet.torch_sources import (
+    MMACTION,
+    find_source,
+    shows_every_shift,
+    tsm_key,
+)
 
 # Fields that change what a network computes and not the shape of any variable.
 _SHAPELESS_FIELDS = ("temporal", "shift_blocks", "fold_div")
 
-_PREFIX = r"(?:module\.)*(?:base_model\.)?"
-
-# Patterns of keys that show what no network here has, and what that is.
+# Patterns of TSM's keys that show what no network here has, and what that is.
 _OTHER_NETWORKS = (
     (r"layer\d+\.\d+\.net\.", "shifts the input of whole blocks (shift_place=block of TSM's code)"),
     (r"layer\d+\.net\.", "pools over time before a stage (temporal_pool of TSM's code)"),
-    (r"layer\d+\.\d+\.(nl|block)\.", "has non-local blocks"),
     # In front of the stem the shift moves none of the three channels: its `.net` says nothing.
-    (r"layer\d+\.\d+\.(?!conv1\.net\.weight$).*\.net\.", "shifts somewhere else in its blocks"),
+    (
+        r"layer\d+\.\d+\.(?!(?:block\.)?conv1\.net\.weight$).*\.net\.",
+        "shifts somewhere else in its blocks",
+    ),
 )
 
 
@@ -37,24 +43,26 @@ def shown_fields(keys: Iterable[str]) -> dict[str, Any]:
 
     Returns:
         {} where no key says anything. Without "shift_blocks" where all rules shift the same blocks.
+        {"temporal": "tsn"} where the source's keys would show a shift, and these do not.
 
     Raises:
         UserError: no network here shifts these blocks; names them or a key.
     """
     keys = list(keys)
+    names = {tsm_key(key): key for key in keys}
     for pattern, description in _OTHER_NETWORKS:
-        if key := next((key for key in keys if re.match(rf"{_PREFIX}{pattern}", key)), None):
+        if name := next((name for name in names if re.match(pattern, name)), None):
             raise UserError(
-                f"the file's network {description}: {key}; only a shift of the first convolution's "
-                "input in a block loads (shift_place=blockres)"
+                f"the file's network {description}: {names[name]}; only a shift of the first "
+                "convolution's input in a block loads (shift_place=blockres)"
             )
     shifted = {  # (stage, block), from 0 → whether its first convolution is wrapped
         (int(match[1]) - 1, int(match[2])): bool(match[3])
-        for key in keys
-        if (match := re.match(rf"{_PREFIX}layer(\d+)\.(\d+)\.conv1\.(net\.)?weight$", key))
+        for name in names
+        if (match := re.match(r"layer(\d+)\.(\d+)\.(?:block\.)?conv1\.(net\.)?weight$", name))
     }
     if not any(shifted.values()):
-        return {}
+        return {"temporal": "tsn"} if shows_every_shift(keys) else {}
     stages = [
         1 + max((block for other, block in shifted if other == stage), default=0)
         for stage in range(1 + max(stage for stage, _ in shifted))
@@ -68,11 +76,34 @@ def shown_fields(keys: Iterable[str]) -> dict[str, Any]:
         places = _places_text(place for place, wrapped in shifted.items() if wrapped)
         raise UserError(
             f"no network here shifts the blocks that the file's does by its keys: {places} "
-            f"({_first_wrapped(keys)}); model.shift_blocks knows {' and '.join(SHIFT_RULES)}"
+            f"({_sign(keys)}); model.shift_blocks knows {' and '.join(SHIFT_RULES)}"
         )
     if len(rules) == len(SHIFT_RULES):
         return {"temporal": "tsm"}
     return {"temporal": "tsm", "shift_blocks": rules[0]}
+
+
+def show_shift(key: str, model: nn.Module) -> str:
+    """A canonical key with `.net` where `model` shifts, as TSM's released code writes it."""
+    match = re.fullmatch(r"layer(\d+)\.(\d+)\.conv1\.weight", key)
+    place = (int(match[1]) - 1, int(match[2])) if match else None
+    if model.temporal == "tsm" and place and has_shift(model.stages, *place, model.shift_blocks):
+        return key.replace("conv1.", "conv1.net.")
+    return key
+
+
+def configured_fields(keys: Iterable[str], config_text: str | None) -> dict[str, Any]:
+    """How many channels mmaction2's TSM shifts by its config: {"fold_div": 8}; {} if nobody says.
+
+    Args:
+        keys: of a state dict.
+        config_text: the config of the program that trained it.
+    """
+    keys = list(keys)
+    division = re.search(r"\bshift_div['\"]?\s*[=:]\s*(\d+)", config_text or "")
+    if division is None or find_source(keys) is not MMACTION or ".net." not in "".join(keys):
+        return {}
+    return {"fold_div": int(division[1])}
 
 
 def contradiction(keys: Iterable[str], model: nn.Module) -> str | None:
@@ -94,7 +125,7 @@ def contradiction(keys: Iterable[str], model: nn.Module) -> str | None:
         return None
     theirs = {**{field: getattr(model, field) for field in _SHAPELESS_FIELDS[:2]}, **shown}
     return (
-        f"shift: by its keys ({_first_wrapped(keys)}) the file's network shifts the blocks "
+        f"shift: by its keys ({_sign(keys)}) the file's network shifts the blocks "
         f"{_shifted_text(model.stages, **theirs)}; this net shifts "
         f"{_shifted_text(model.stages, model.temporal, model.shift_blocks)}. The file's is "
         f"{_fields_text(shown)}"
@@ -136,8 +167,10 @@ def compare_start(fields: Mapping[str, Any], model: nn.Module) -> list[str]:
     return []
 
 
-def _first_wrapped(keys: Iterable[str]) -> str:
-    return next(key for key in keys if ".conv1.net." in key)
+def _sign(keys: Iterable[str]) -> str:
+    """What in the keys says which blocks are shifted."""
+    wrapped = (key for key in keys if ".conv1.net." in tsm_key(key))
+    return next(wrapped, "mmaction2's, without .net")
 
 
 def _shifted_text(stages: Iterable[int], temporal: str, shift_blocks: str) -> str:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aia_jax.ops.axis_attention import xla
+from aia_jax.ops.axis_attention import gating, gating_on_mesh, xla
+from aia_jax.ops.frames import time_parts
 from aia_jax.ops.triton import axis_attention as triton
 from aia_jax.ops.triton import is_used
 from aia_jax.shapes import Array, Float
 
-__all__ = ["axis_attention", "axis_gates"]
+__all__ = ["axis_attention", "axis_gates", "pool_axis"]
 
 
 def axis_attention(
@@ -98,3 +99,22 @@ def axis_gates(
     """
     gates, _ = xla.compute_gates(x, parameters, statistics, host=host, guide=guide, train=False)
     return gates
+
+
+def pool_axis(
+    x: Float[Array, "b t h w c"], axis: int
+) -> tuple[Float[Array, "b _ _ _"], Float[Array, "b _ _ _"]]:
+    """Takes the maximum and the mean along an axis in one pass, as a unit of axis attention does.
+
+    Equal maxima share the gradient.
+
+    Args:
+        x: any float dtype.
+        axis: 1, 2, 3 or 4 for T, H, W or C.
+
+    Returns:
+        Maximum and mean in float32 (float64 for a float64 feature), without the axis.
+    """
+    form = gating_on_mesh if time_parts() > 1 else gating
+    ((maximum, mean),) = form.pool_axes(x, (), (), (axis,))
+    return maximum, mean

@@ -19,6 +19,7 @@ except ImportError:  # a JAX that has removed the Triton backend: XLA computes e
 # 0: XLA computes everything. 1: kernels are used on machines without a GPU too, to compile for one.
 ENVIRONMENT_VARIABLE = "AIA_GPU_KERNELS"
 MIN_COMPUTE_CAPABILITY = 8.0  # Ampere
+_MAX_CUDNN_CHANNELS = 128  # of a head; GPUs before Hopper take no more
 MAX_FRAMES = 32  # of a clip: a program holds all frames of a position in registers
 
 _allowed = contextvars.ContextVar("_allowed", default=True)
@@ -46,18 +47,29 @@ def use_gpu_kernels(x: Array) -> bool:
     """
     if not _allowed.get() or time_parts() > 1:
         return False
-    value = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    if value not in ("", "0", "1"):
-        raise UserError(
-            f"environment variable {ENVIRONMENT_VARIABLE} is {value!r}; 0 leaves all to XLA, 1 "
-            "uses kernels without a GPU too, or unset it"
-        )
+    value = _environment_value()
     return (
         (value == "1" or (value != "0" and _default_device_is_supported()))
         and x.dtype.itemsize <= 4
         and x.size < 2**31  # offsets are int32
         and triton is not None
     )
+
+
+def use_cudnn_attention(query: Array) -> bool:
+    """Returns whether attention of these queries [n, s, h, d] is traced with cuDNN's kernels.
+
+    They are used where JAX's default device is an NVIDIA GPU, in half precision, and with heads of
+    up to 128 channels in multiples of 8. They need the machine's cuDNN already at tracing, so the
+    value 1 of `AIA_GPU_KERNELS` does not add them on a machine without a GPU.
+
+    Raises:
+        UserError: as `use_gpu_kernels`.
+    """
+    if not _allowed.get() or _environment_value() == "0" or not _default_device_is_supported():
+        return False
+    channels = query.shape[-1]
+    return query.dtype.itemsize == 2 and channels % 8 == 0 and channels <= _MAX_CUDNN_CHANNELS
 
 
 @contextlib.contextmanager
@@ -72,6 +84,16 @@ def without_gpu_kernels() -> Iterator[None]:
         yield
     finally:
         _allowed.reset(token)
+
+
+def _environment_value() -> str:
+    value = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if value not in ("", "0", "1"):
+        raise UserError(
+            f"environment variable {ENVIRONMENT_VARIABLE} is {value!r}; 0 leaves all to XLA, 1 "
+            "uses kernels without a GPU too, or unset it"
+        )
+    return value
 
 
 def _default_device_is_supported() -> bool:

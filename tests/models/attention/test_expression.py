@@ -11,7 +11,7 @@ from aia_jax.models.attention.expression import (
     Attention,
     Combination,
     ModuleCall,
-    module_names,
+    module_calls,
     parse,
     site_of,
 )
@@ -45,8 +45,9 @@ def test_a_chain_of_averages_is_read_as_a_tree():
 
 
 def test_modules_are_named_in_the_order_they_are_written():
-    assert module_names("STinC+C->C->STinC") == ["STinC", "C", "C_2", "STinC_2"]
-    assert module_names("none") == []
+    calls = module_calls("STinC+C->C->STinC")
+    assert [call.name for call in calls] == ["STinC", "C", "C_2", "STinC_2"]
+    assert module_calls("none") == []
 
 
 @pytest.mark.parametrize(
@@ -57,8 +58,23 @@ def test_an_unknown_module_is_refused_with_the_table_s_names(expression, wrong):
         parse(expression)
     assert str(error.value) == (
         f"attention={expression!r}: {wrong!r} is no attention module; use none, or "
-        "C, ST, CinST, STinC joined by -> or +"
+        f"{', '.join(MODULES)} joined by -> or +"
     )
+
+
+def test_a_hyphen_in_a_name_is_no_operator():
+    """ "->" is read where it stands without blanks too."""
+    gating, gate = ModuleCall("S3D-G", "S3D-G"), ModuleCall("C", "C")
+    assert parse("S3D-G") == gating
+    assert parse("S3D-G->C") == parse("S3D-G -> C") == Combination("->", (gating, gate))
+    assert parse("C->S3D-G") == Combination("->", (gate, gating))
+    assert [call.name for call in module_calls("GE3D-G->GE3D-DW133+GE3D-G")] == [
+        "GE3D-G",
+        "GE3D-DW133",
+        "GE3D-G_2",
+    ]
+    with pytest.raises(ValueError, match="'S3D-' is no attention module"):
+        parse("S3D-->C")
 
 
 def test_an_expression_stands_where_its_modules_stand(add_one):
@@ -71,10 +87,12 @@ def test_an_expression_stands_where_its_modules_stand(add_one):
     assert {row.site for row in MODULES.values()} <= set(SITES)
 
 
-@pytest.mark.parametrize("read", [parse, site_of, module_names])
+@pytest.mark.parametrize("read", [parse, site_of, module_calls])
 def test_modules_of_different_sites_cannot_be_joined(read, add_one):
     with pytest.raises(ValueError, match=r"CinST after_conv2, AddOne after_conv3"):
         read("CinST->AddOne")
+    with pytest.raises(ValueError, match=r"S3D-G after_conv2, SE3D after_conv3"):
+        read("S3D-G+SE3D")
 
 
 def test_a_row_of_the_table_is_all_that_a_module_needs(add_one):

@@ -10,7 +10,8 @@ import pytest
 
 from aia_jax import create_model
 from aia_jax.models.attention import MODULES, AttentionModule
-from aia_jax.models.resnet.modeling import PAPER_ATTENTIONS, Bottleneck
+from aia_jax.models.resnet.bottleneck import Bottleneck
+from aia_jax.models.resnet.modeling import PAPER_ATTENTIONS
 from aia_jax.shapes import Array
 from tests.helpers.quick_jit import quick_jit
 from tests.helpers.tiny_variables import drawn

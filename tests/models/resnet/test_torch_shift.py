@@ -9,7 +9,7 @@ import torch
 from aia_jax import create_model
 from aia_jax.errors import UserError
 from aia_jax.models.resnet.modeling import ResNet
-from aia_jax.models.resnet.torch_shift import compare_start, contradiction, shown_fields
+from aia_jax.models.resnet.torch_names import compare_start, contradiction, shown_fields
 from aia_jax.weights import WeightsError, from_torch, to_torch
 from aia_jax.weights.recognise import recognise
 from tests.helpers import torch_nets
@@ -111,7 +111,10 @@ def test_the_golden_keys_of_the_aia_authors_show_no_shift():
         (keys(lambda stage, block: True), ["no network here shifts", "layer1.0,1,2 layer2.0"]),
         (["base_model.layer1.0.net.conv1.weight"], ["whole blocks", "shift_place=block of"]),
         (["module.base_model.layer2.net.0.conv1.net.weight"], ["temporal_pool"]),
-        (["layer2.0.nl.g.0.weight", "layer2.0.block.conv1.net.weight"], ["non-local blocks"]),
+        (
+            ["layer2.0.block.conv1.net.weight", "layer2.1.nl.g.0.weight"],
+            ["has non-local blocks behind layer2.1 (layer2.1.nl.g.0.weight)", "behind layer2.0"],
+        ),
         (["layer2.0.conv2.net.weight"], ["somewhere else in its blocks: layer2.0.conv2.net"]),
     ],
 )

@@ -1,0 +1,1 @@
+"""C3D: the 3-D ResNet that papers on GST and AIA compare with."""

@@ -1,0 +1,1 @@
+"""GST: Luo & Yuille, "Grouped Spatial-Temporal Aggregation for Efficient Action Recognition"."""

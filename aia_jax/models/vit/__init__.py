@@ -1,0 +1,1 @@
+"""ViT over the frames of a clip, TokShift and MSCA: the network, and its names in checkpoints."""
