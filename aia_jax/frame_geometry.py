@@ -23,15 +23,20 @@ def smallest_side(resize: Sequence[int] | str) -> int:
 
 
 def geometry(height: int, width: int, resize: Resize) -> tuple[int, int]:
-    """The (height, width) of a frame of `height` × `width` pixels after the resize.
-
-    The long side of "short256" is rounded down, as torchvision's `Resize(256)` does.
-    """
+    """The (height, width) of a frame of `height` × `width` pixels after the resize."""
     if not resize:
         return height, width
     short = short_side(resize)
     if short is None:
         return resize[0], resize[1]
+    return with_short_side(height, width, short)
+
+
+def with_short_side(height: int, width: int, short: int) -> tuple[int, int]:
+    """The (height, width) of a frame whose shorter side becomes `short` pixels.
+
+    The long side is rounded down, as torchvision's `Resize(256)` does.
+    """
     long = short * max(height, width) // min(height, width)
     return (short, long) if height <= width else (long, short)
 

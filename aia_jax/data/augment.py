@@ -1,4 +1,4 @@
-"""Crops and flips: the reference's training crops, its test crops, and labels under a flip."""
+"""Crops and flips: the reference's training crops, a crop's pixels, and labels under a flip."""
 
 import re
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from aia_jax.data.sampling import frame_indices
-from aia_jax.frame_geometry import Resize, geometry
+from aia_jax.data.sampling import frame_indices, short_video_notes
+from aia_jax.frame_geometry import Resize, geometry, with_short_side
 from aia_jax.video.resize import Box, resize_box
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
@@ -73,49 +73,29 @@ def draw_crop(
     return Box(crop_width, crop_height, *offsets[rng.integers(len(offsets))])
 
 
-def center_crop(height: int, width: int, size: int) -> Box:
-    """The test crop: size×size in the middle of a frame.
+def draw_jittered_crop(
+    height: int, width: int, size: int, rng: np.random.Generator, short_sides: Sequence[int]
+) -> tuple[tuple[int, int], Box]:
+    """Draws a size for the whole frame, and a crop of the input's size in it.
 
-    It hangs over the edges of a smaller frame on both sides; `crop_frames` fills it with black, as
-    the reference does.
-    """
-    return Box(size, size, _middle(width, size), _middle(height, size))
-
-
-def three_crops(
-    height: int, width: int, size: int, sampling: str = "reference"
-) -> tuple[Box, Box, Box]:
-    """The three test crops of a frame, size×size.
+    It is how SlowFast and the video transformers train (Feichtenhofer et al. 2019, Sec. 4): the
+    short side is a whole number between two, and every position of the crop is as likely as any
+    other.
 
     Args:
         height: of the frame, pixels.
         width: of the frame, pixels.
-        size: of the network's input, pixels.
-        sampling: "reference": left, right and centre at whole quarters of the room that is left, so
-            the right one may miss the edge by up to three pixels; of an upright frame too.
-            "uniform": from edge to edge along the longer side, so an upright frame gives top,
-            bottom and centre.
+        size: of the network's input, pixels, at most the least short side.
+        rng: draws the short side, x and y.
+        short_sides: the least and the greatest, pixels.
 
     Returns:
-        Left (or top), right (or bottom), centre.
+        The (height, width) of the frame, and the crop in it.
     """
-    if sampling == "reference":
-        x_step, y_step = (width - size) // 4, (height - size) // 4
-        left, right, center = (Box(size, size, k * x_step, 2 * y_step) for k in (0, 4, 2))
-        return left, right, center
-    center = center_crop(height, width, size)
-    if max(height, width) <= size:
-        return center, center, center
-    if width >= height:
-        return center._replace(x=0), center._replace(x=width - size), center
-    return center._replace(y=0), center._replace(y=height - size), center
-
-
-def _middle(side: int, size: int) -> int:
-    """Where the centre crop starts along one side; as torchvision's `CenterCrop` does."""
-    if size > side:
-        return -((size - side) // 2)
-    return round((side - size) / 2)  # a half goes to the even number
+    least, greatest = short_sides
+    height, width = with_short_side(height, width, int(rng.integers(least, greatest + 1)))
+    x, y = (int(rng.integers(side - size + 1)) for side in (width, height))
+    return (height, width), Box(size, size, x, y)
 
 
 def crop_geometry(frame: np.ndarray, resize: Resize) -> tuple[int, int]:
@@ -221,7 +201,7 @@ class TrainTransform:
     They are its frames, one crop for all of them, and a flip that may change the label.
 
     Attributes:
-        num_frames: frames of a clip (T).
+        num_frames: segments of a clip (T).
         size: the clip's height and width, pixels.
         partner: int [classes], the label after a flip, as `FlipRule.partner`.
         resize: the recipe's `data.resize`, in which crops are computed; None for the stored frames'
@@ -229,6 +209,9 @@ class TrainTransform:
         scales: of the multi-scale crop.
         flip: probability of a flip.
         sampling: by which rule frames are drawn, see `frame_indices`.
+        segment_frames: consecutive frames of a segment (S).
+        short_side: instead of the multi-scale crop, the least and the greatest short side of
+            `draw_jittered_crop`; (): the multi-scale crop.
     """
 
     num_frames: int
@@ -238,10 +221,25 @@ class TrainTransform:
     scales: tuple[float, ...] = SCALES
     flip: float = 0.5
     sampling: str = "reference"
+    segment_frames: int = 1
+    short_side: tuple[int, ...] = ()
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """Of a clip: (T·S, size, size, 3)."""
+        return self.num_frames * self.segment_frames, self.size, self.size, 3
 
     def draw_frames(self, num_available: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws the frames of the clip: int64 [T], from 0."""
-        return frame_indices(num_available, self.num_frames, "random", rng, self.sampling)[0]
+        """Draws the frames of the clip: int64 [T·S], from 0."""
+        return frame_indices(
+            num_available, self.num_frames, "random", rng, self.sampling, self.segment_frames
+        )[0]
+
+    def short_video_notes(self, lengths: np.ndarray, split: str) -> list[str]:
+        """What a user should know about the short videos of a split; see `sampling`."""
+        return short_video_notes(
+            lengths, self.num_frames, "random", self.sampling, split, self.segment_frames
+        )
 
     def __call__(
         self, frames: Sequence[np.ndarray], label: int, rng: np.random.Generator, out: np.ndarray
@@ -255,7 +253,10 @@ class TrainTransform:
             out: uint8 [len(frames), size, size, 3], overwritten.
         """
         geometry = crop_geometry(frames[0], self.resize)
-        box = draw_crop(*geometry, self.size, rng, self.scales)
+        if self.short_side:
+            geometry, box = draw_jittered_crop(*geometry, self.size, rng, self.short_side)
+        else:
+            box = draw_crop(*geometry, self.size, rng, self.scales)
         flipped_label = int(self.partner[label])
         mirror = rng.random() < self.flip and flipped_label >= 0
         crop_frames(frames, box, geometry, out, mirror)

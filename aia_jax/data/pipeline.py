@@ -57,8 +57,8 @@ def train_batches(
             batch when it is asked for.
 
     Yields:
-        "clips" uint8 [b, T, size, size, 3], "labels" int32 [b], "records" int64 [b] (those that the
-        clips show) and "damaged" int64 [b, 8] (those that were drawn for a row before and are
+        "clips" uint8 [b, T·S, size, size, 3], "labels" int32 [b], "records" int64 [b] (those that
+        the clips show) and "damaged" int64 [b, 8] (those that were drawn for a row before and are
         damaged; the rest -1), with b = batch_size / host_count. Close the iterator to end the
         worker processes.
 
@@ -89,6 +89,7 @@ def eval_batches(
     *,
     resize: Resize = (240, 320),
     sampling: str = "reference",
+    segment_frames: int = 1,
     records: np.ndarray | None = None,
     label: str = "label",
     host_index: int = 0,
@@ -105,23 +106,24 @@ def eval_batches(
     Args:
         reader: of the split.
         batch_size: rows of a global batch.
-        num_frames: frames of a clip (T).
+        num_frames: segments of a clip (T).
         size: of the crop and the input, pixels.
         views: of each video.
         resize: the recipe's `data.resize`, in which crops are computed; None for the stored frames'
             own size. Frames stored at this size are cropped without resampling.
         sampling: by which rule the views take frames and crops, see `frame_indices` and
-            `three_crops`.
+            `view_crops`.
+        segment_frames: consecutive frames of a segment (S).
         records: int64 [n], the record of each row of the batches, one batch after another; -1 for a
             row without one. None: all records in their order.
         label, host_index, host_count, workers, threads, prefetch: as in `train_batches`.
 
     Yields:
-        "clips" uint8 [b, T, size, size, 3], or [b, views, T, size, size, 3] if there are several
-        views, the crops of a clip one after another; "labels" int32 [b]; "weights" float32 [b], 0
-        for rows without a record and for damaged records, else 1; "records" int64 [b], -1 for rows
-        without one; "damaged" int64 [b, 1], the record if it is damaged, else -1. Rows of weight 0
-        are black, their label is 0.
+        "clips" uint8 [b, T·S, size, size, 3], or [b, views, T·S, size, size, 3] if there are
+        several views, the crops of a clip one after another; "labels" int32 [b]; "weights" float32
+        [b], 0 for rows without a record and for damaged records, else 1; "records" int64 [b], -1
+        for rows without one; "damaged" int64 [b, 1], the record if it is damaged, else -1. Rows of
+        weight 0 are black, their label is 0.
 
     Raises:
         UserError: if hosts, workers or batch size do not fit; at once.
@@ -133,7 +135,16 @@ def eval_batches(
     if records is None:
         records = np.arange(len(reader))
     row_maker = _EvalRows(
-        reader, records, batch_size, num_frames, size, views, resize, label, sampling
+        reader,
+        records,
+        batch_size,
+        num_frames,
+        size,
+        views,
+        resize,
+        label,
+        sampling,
+        segment_frames,
     )
     block = _host_block(batch_size, host_index, host_count)
     return iterate_blocks(
@@ -157,7 +168,7 @@ class _TrainRows:
 
     @property
     def clip_shape(self) -> tuple[int, ...]:
-        return self.transform.num_frames, self.transform.size, self.transform.size, 3
+        return self.transform.clip_shape
 
     def new_fields(self, count: int) -> Batch:
         return {
@@ -206,11 +217,12 @@ class _EvalRows:
     resize: Resize
     label: str
     sampling: str
+    segment_frames: int
 
     @property
     def clip_shape(self) -> tuple[int, ...]:
         several = (len(self.views),) if len(self.views) > 1 else ()
-        return *several, self.num_frames, self.size, self.size, 3
+        return *several, self.num_frames * self.segment_frames, self.size, self.size, 3
 
     def new_fields(self, count: int) -> Batch:
         return {
@@ -238,7 +250,7 @@ class _EvalRows:
 
     def _fill_clip(self, record: int, clip: np.ndarray) -> None:
         count = _num_frames(self.reader, record)
-        frames = self.views.frames(count, self.num_frames, self.sampling)
+        frames = self.views.frames(count, self.num_frames, self.sampling, self.segment_frames)
         pictures, inverse = _read_distinct(self.reader, record, frames.ravel())
         inverse = inverse.reshape(frames.shape)
         self.views.crop_frames(pictures, inverse, self.size, self.resize, self.sampling, out=clip)

@@ -7,7 +7,10 @@ import numpy as np
 from aia_jax.errors import UserError
 from aia_jax.shards.reader import ShardReader
 
-MIN_TRAIN_FRAMES = 3  # the reference drops shorter training videos
+# The references drop shorter training videos: the AIA authors', and the H2CN authors', who take
+# segments of several frames.
+MIN_TRAIN_FRAMES = 3
+MIN_SEGMENTED_FRAMES = 8
 
 _EPOCH_STREAM = 1 << 63  # + epoch: the random streams of permutations; no row has such a number
 
@@ -88,16 +91,24 @@ def _generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed % 2**64 + (stream << 64)))
 
 
-def training_records(
-    reader: ShardReader, min_frames: int = MIN_TRAIN_FRAMES
-) -> tuple[np.ndarray, np.ndarray]:
+def min_train_frames(segment_frames: int) -> int:
+    """The frames that a training video must have, for segments of that many frames."""
+    return MIN_TRAIN_FRAMES if segment_frames == 1 else max(MIN_SEGMENTED_FRAMES, segment_frames)
+
+
+def training_records(reader: ShardReader, segment_frames: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Separates the videos that are too short to train on from the others.
 
     A record that the index knows to be damaged stays among the others, as one whose damage is found
     later does: its row takes another record, and it is reported.
 
+    Args:
+        reader: of the split.
+        segment_frames: consecutive frames of a segment; `min_train_frames` counts.
+
     Returns:
         The ids of the records to use and of those to drop, int64 each.
     """
-    short = (reader.index.num_frames < min_frames) & ~reader.index.damaged
+    few = reader.index.num_frames < min_train_frames(segment_frames)
+    short = few & ~reader.index.damaged
     return np.flatnonzero(~short), np.flatnonzero(short)

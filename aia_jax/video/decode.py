@@ -15,6 +15,7 @@ import numpy as np
 
 from aia_jax.video.encode import encode_frame, encode_rgb, resize
 from aia_jax.video.faults import UnreadableVideo, check_stored_shape, named_faults
+from aia_jax.video.frame_array import FrameArray
 from aia_jax.video.frame_folder import (
     FrameNames,
     FrameNamesError,
@@ -26,6 +27,8 @@ from aia_jax.video.frame_spool import FrameSpool
 from aia_jax.video.orientation import Orientation, frame_orientation
 from aia_jax.video.picture import read_picture, read_picture_file
 from aia_jax.video.video_file import VideoFile
+
+Source = Path | FrameArray  # a video file, a folder of frames, or frames in memory
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class DecodedVideo:
 
 
 def decode(
-    source: Path,
+    source: Source,
     size: FrameSize,
     quality: int,
     wanted: Collection[int] | None = None,
@@ -64,8 +67,10 @@ def decode(
 ) -> DecodedVideo:
     """Reads a video file, or a folder with one picture a frame, and resizes every frame.
 
+    Frames in memory are stored as those of a folder.
+
     Args:
-        source: the file or folder.
+        source: the file, folder or frames.
         size: of the stored frames. The first frame decides on the stored size of all, also where
             the frames of a video change in size.
         quality: of the JPEGs, 1 to 100.
@@ -80,6 +85,8 @@ def decode(
         UnreadableVideo: if the source cannot be read to its end, or holds no frame.
     """
     with named_faults():
+        if isinstance(source, FrameArray):
+            return _store_array(source, size, quality, wanted, [] if sink is None else sink)
         if source.is_dir():
             sink = [] if sink is None else sink
             return _decode_folder(source, size, quality, wanted, sink, frame_names)
@@ -89,7 +96,7 @@ def decode(
         return _decode_file(source, size, quality, wanted, 1, [] if sink is None else sink)
 
 
-def estimated_count(source: Path, frame_names: str = "") -> int:
+def estimated_count(source: Source, frame_names: str = "") -> int:
     """Estimates the number of frames without decoding any.
 
     Counts the pictures of a folder or the packets of a file; most packets hold one frame.
@@ -98,6 +105,8 @@ def estimated_count(source: Path, frame_names: str = "") -> int:
         UnreadableVideo: if a folder has no picture, or the source cannot be opened.
     """
     with named_faults():
+        if isinstance(source, FrameArray):
+            return len(source.pixels)
         if source.is_dir():
             return len(_frame_names(source, frame_names).files)
         with VideoFile(source) as video:
@@ -192,6 +201,19 @@ def _decode_folder(
     form = f"{names.pattern} from {names.first}{names.others}"
     gaps = format_gaps(names.gaps)
     return DecodedVideo(sink, len(names.files), 0.0, *shape, form=form, gaps=gaps)
+
+
+def _store_array(
+    source: FrameArray,
+    size: FrameSize,
+    quality: int,
+    wanted: Collection[int] | None,
+    sink: list[bytes] | FrameSpool,
+) -> DecodedVideo:
+    shape = picture_shape(source.pixels[0], size)
+    for pixels in source.wanted(wanted):
+        sink.append(encode_rgb(resize(pixels, *shape), quality))
+    return DecodedVideo(sink, len(source.pixels), 0.0, *shape, form="frames in memory")
 
 
 def cores() -> int:

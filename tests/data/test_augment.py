@@ -11,18 +11,16 @@ from hypothesis import strategies as st
 
 from aia_jax.data.augment import (
     TrainTransform,
-    center_crop,
     crop_frames,
     crop_offsets,
     crop_sizes,
     draw_crop,
     flip_pairs,
-    three_crops,
 )
+from aia_jax.data.view_crops import CROPS, center_crop, view_boxes
 from aia_jax.video.resize import Box
 from tests.helpers.paths import GOLDEN
 
-TEST_CROPS = json.loads((GOLDEN / "aia_eval_crops.json").read_text())
 GOLDEN = json.loads((GOLDEN / "aia_multiscale_crops.json").read_text())
 GEOMETRIES = [tuple(map(int, key.split("x"))) for key in GOLDEN if "|" not in key]
 
@@ -51,34 +49,14 @@ def test_crops_are_drawn_over_sizes_and_then_over_corners():
 def test_crops_lie_in_the_frame(height, width, size, seed):
     size = min(size, height, width)
     drawn = draw_crop(height, width, size, np.random.default_rng(seed))
-    test_crops = (three_crops(height, width, size, rule) for rule in ("reference", "uniform"))
-    for box in (drawn, center_crop(height, width, size), *itertools.chain(*test_crops)):
+    rules = ("reference", "uniform", "mmaction2", "dense32")
+    test_crops = (view_boxes(crops, height, width, size, r) for r in rules for crops in CROPS)
+    for box in (drawn, *itertools.chain(*test_crops)):
         assert min(box.width, box.height) > 0
         assert box.x >= 0
         assert box.y >= 0
         assert box.x + box.width <= width
         assert box.y + box.height <= height
-
-
-@pytest.mark.parametrize("key", [key for key in TEST_CROPS if key.endswith(("|1", "|3"))])
-def test_golden_test_crops(key):
-    frame, size, crops = key.split("|")
-    (width, height), size = map(int, frame.split("x")), int(size)
-    boxes = three_crops(height, width, size) if crops == "3" else [center_crop(height, width, size)]
-    assert [[box.x, box.y, 0] for box in boxes] == TEST_CROPS[key]
-    assert {(box.width, box.height) for box in boxes} == {(size, size)}
-
-
-def test_uniform_sampling_takes_three_crops_from_edge_to_edge_along_the_longer_side():
-    upright, wide = three_crops(323, 240, 240, "uniform"), three_crops(240, 323, 240, "uniform")
-    assert [(box.x, box.y) for box in upright] == [(0, 0), (0, 83), (0, 42)]
-    assert [(box.x, box.y) for box in wide] == [(0, 0), (83, 0), (42, 0)]
-    assert len(set(three_crops(20, 24, 30, "uniform"))) == 1
-
-
-def test_a_centre_crop_of_an_odd_frame_starts_at_the_even_pixel():
-    assert center_crop(256, 427, 224) == Box(224, 224, 102, 16)
-    assert three_crops(256, 427, 224)[2] == Box(224, 224, 100, 16)
 
 
 @pytest.mark.parametrize("mirror", [False, True])

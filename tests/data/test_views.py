@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from aia_jax.data.augment import center_crop, crop_frames, three_crops
+from aia_jax.data.augment import crop_frames
 from aia_jax.data.sampling import frame_indices
+from aia_jax.data.view_crops import center_crop, three_crops
 from aia_jax.data.views import Views
 from aia_jax.errors import UserError
 
@@ -20,9 +21,9 @@ def test_clips_and_crops_are_written_with_an_x(text, views):
     assert Views.parse(str(views)) == views
 
 
-@pytest.mark.parametrize("text", ["", "3x1", "2x2", "2", "x", "2x3x1", "-1x1", "10 x 3"])
+@pytest.mark.parametrize("text", ["", "3x1", "2x2", "1x4", "2", "x", "2x3x1", "-1x1", "10 x 3"])
 def test_other_numbers_are_refused_with_those_that_there_are(text):
-    with pytest.raises(UserError, match="one of 1, 2, 10, crops one of 1, 3"):
+    with pytest.raises(UserError, match="one of 1, 2, 10, crops one of 1, 3, 5, 10"):
         Views.parse(text)
 
 
