@@ -3,12 +3,15 @@
     python eval.py --workdir runs/ssv2_aia_tsm
     python eval.py --workdir runs/ssv2_aia_tsm --views 2x3 --crop 256
     python eval.py --weights weights/ssv2_tsm --data data/ssv2 --views 10x3 --average probabilities
+    python eval.py --weights weights/tsm_k400 --data data/kinetics400 --protocol published
 
 Network, classes, geometry and data come from the run's checkpoint, the best by validation top-1.
 `--config.key=value` tests otherwise, which the printed line and the result say; it cannot make
 another network of the weights. A recipe (`--config FILE`) gives what belongs to the machine, such
-as eval.batch_size, and its name stands for `--workdir runs/NAME`. `--weights` tests what
-convert_torch_weights.py wrote.
+as eval.batch_size, and its name stands for `--workdir runs/NAME`.
+
+`--weights` tests what convert_torch_weights.py wrote. `--protocol published` tests it as the
+publisher of the weights did, and their number stands beside the result.
 
 The scores of every video go to scores/, with their numbers beside them: files for each split,
 protocol and step. eval.json is the last result. If the command is killed, the same command goes on
@@ -27,15 +30,21 @@ import numpy as np
 
 from aia_jax import config as configs
 from aia_jax import hosts, sharding
+from aia_jax.checkpoints.last_result import RESULT_FILE, SCORES
 from aia_jax.checkpoints.trained_run import open_run
 from aia_jax.compile_cache import compiler_options, use_compile_cache
 from aia_jax.data.pipeline import eval_batches
 from aia_jax.data.prefetch import prefetch_to_mesh
 from aia_jax.data.sampling import short_video_notes
-from aia_jax.data.views import PROTOCOLS, Views, check_crop
+from aia_jax.data.views import PROTOCOLS, Views, check_crop, mirror_notes
 from aia_jax.errors import EXIT_FAILED, UserError, exit_status
-from aia_jax.evaluation.evaluate import RESULT_FILE
 from aia_jax.evaluation.metrics import summarize
+from aia_jax.evaluation.published import (
+    find_published,
+    follow_protocol,
+    name_in_sources_order,
+    published_notes,
+)
 from aia_jax.evaluation.result import (
     describe_result,
     describe_test,
@@ -43,7 +52,7 @@ from aia_jax.evaluation.result import (
     result_name,
     write_last,
 )
-from aia_jax.evaluation.run_scores import FOLDER, score_path, write_result
+from aia_jax.evaluation.run_scores import score_path, write_result
 from aia_jax.evaluation.score_journal import ScoreJournal
 from aia_jax.evaluation.scores import AVERAGING, identity
 from aia_jax.evaluation.scoring import (
@@ -63,6 +72,7 @@ from aia_jax.shards.manifest import compare_manifest
 from aia_jax.shards.reader import open_split
 from aia_jax.training.workdir import make_workdir, open_damage_log
 from aia_jax.weights.open import open_weights
+from aia_jax.weights.source_choice import card_of_folder
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -91,8 +101,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views",
         metavar="CLIPSxCROPS",
-        help="of each video: 1, 2 or 10 clips × 1 or 3 crops (default: the run's eval.protocol, "
-        "centre crop)",
+        help="of each video: 1, 2 or 10 clips × 1, 3, 5 or 10 crops (default: the run's "
+        "eval.protocol, centre crop)",
     )
     parser.add_argument(
         "--crop",
@@ -101,9 +111,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--average",
-        default="logits",
         metavar="WHAT",
         help="over the views of a video: logits (default) or probabilities",
+    )
+    parser.add_argument(
+        "--protocol",
+        metavar="WHOSE",
+        help="published: frames, resize, views, crop and average as the publisher of --weights "
+        "tested them",
     )
     parser.add_argument(
         "--view-scores", action="store_true", help="keep the logits of every view too"
@@ -117,8 +132,12 @@ def main(argv: list[str] | None = None) -> int:
     options = configs.parse(
         argv, __doc__.splitlines()[0], add_flags, recipe_needed=False, instead="weights"
     )
-    if options.average not in AVERAGING:
-        raise UserError(f"--average {options.average}: choose {' or '.join(AVERAGING)}")
+    card = card_of_folder(options.weights) if options.weights else None
+    if options.protocol:
+        follow_protocol(options, card)
+    averaging = options.average or "logits"
+    if averaging not in AVERAGING:
+        raise UserError(f"--average {averaging}: choose {' or '.join(AVERAGING)}")
     views = Views.parse(options.views) if options.views else None
     if options.data:
         options.overrides.append(f"data.dir={options.data}")
@@ -159,17 +178,25 @@ def main(argv: list[str] | None = None) -> int:
     if not (data.dir or run.data.get("dir")):
         raise UserError("no data are named: name a folder of prepare_data.py with --data DIR")
     info, reader = open_dataset(run.data_dir, data.label), open_split(run.data_dir, split)
+    run, order_notes = name_in_sources_order(run, card, info)
     run, label_of, class_notes = match_classes(run, info.class_names, str(run.data_dir))
     check_against_config(info, len(run.class_names), {split: reader.index})
     description = describe_data(info, {split: reader.index})
     on_purpose = data.changed_on_purpose or "data.dir" in run.overrides
     notes += [
         *run.notes,
+        *order_notes,
         *class_notes,
+        *mirror_notes(views, info.class_names),
         *compare_data(run.data, description, on_purpose=on_purpose),
         *compare_manifest(info, (split,), data.resize),
         *short_video_notes(
-            reader.index.num_frames, data.num_frames, PROTOCOLS[views.clips], data.sampling, split
+            reader.index.num_frames,
+            data.num_frames,
+            PROTOCOLS[views.clips],
+            data.sampling,
+            split,
+            run.model.segment_frames,
         ),
     ]
 
@@ -180,25 +207,29 @@ def main(argv: list[str] | None = None) -> int:
     damage = open_damage_log(out, reader, data.damaged_share)
     if "data.num_frames" in run.overrides:
         trained, tested = run.overrides["data.num_frames"]
-        notes.append(f"trained with {trained} frames a clip, tested with {tested}")
+        unit = "frames" if run.model.segment_frames == 1 else "segments"
+        notes.append(f"trained with {trained} {unit} a clip, tested with {tested}")
     about = describe_test(
         run,
         split,
         description,
         views,
         crop,
-        options.average,
+        averaging,
         label_of,
         info.name,
         options.config_name,
     )
-    report = make_report(about, run, description, notes)
+    published = find_published(card, about)
+    if options.protocol:
+        notes += published_notes(card, about, published)
+    report = make_report(about, run, description, notes) | {"published": published}
     usual_crop = run.overrides.get("data.crop", (data.crop,))[0]
     done, journal, path = np.zeros(len(reader), bool), None, None
     with contextlib.ExitStack() as stack:
         if first_process:
             name = result_name(about, report, usual_crop)
-            path = score_path(out / FOLDER, name, about, run.class_names)
+            path = score_path(out / SCORES, name, about, run.class_names)
             kept_views = len(views) if options.view_scores else 0
             digest = identity(about, run.class_names)
             journal = ScoreJournal(path, digest, len(reader), len(run.class_names), kept_views)
@@ -223,6 +254,7 @@ def main(argv: list[str] | None = None) -> int:
             views,
             resize=data.resize,
             sampling=data.sampling,
+            segment_frames=run.model.segment_frames,
             records=rows,
             label=data.label,
             host_index=host_index,
@@ -248,7 +280,7 @@ def main(argv: list[str] | None = None) -> int:
                 damage,
                 reader.index.video_id,
             )
-            done = keep_scores(scored, options.average, done, journal)
+            done = keep_scores(scored, averaging, done, journal)
 
         # ---- Result: one line, the score file and its numbers, eval.json -------------------------
 

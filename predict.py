@@ -135,7 +135,8 @@ def _slide(
         except UnreadableVideo as error:
             bad.append(Unreadable(source, str(error)))
             continue
-        calls = max(calls, len(sliding.place(source, clocks[source])) * len(views))
+        places = sliding.place(source, clocks[source], run.model.segment_frames)
+        calls = max(calls, len(places) * len(views))
     classifier = Classifier(run, choose_batch_size(calls))
 
     # ---- Every window once -----------------------------------------------------------------------

@@ -15,7 +15,7 @@ import sys
 
 import jax
 
-from aia_jax import complexity, hosts, sharding
+from aia_jax import complexity, hosts, models, sharding
 from aia_jax import config as configs
 from aia_jax.checkpoints.manager import Checkpoints
 from aia_jax.compile_cache import compiler_options, use_compile_cache
@@ -23,12 +23,10 @@ from aia_jax.data.augment import TrainTransform, flip_pairs
 from aia_jax.data.pipeline import eval_batches, train_batches
 from aia_jax.data.plan import BatchPlan, training_records
 from aia_jax.data.prefetch import WaitStopped, prefetch_to_mesh
-from aia_jax.data.sampling import short_video_notes
 from aia_jax.errors import RunFailed, Stopped, exit_status
 from aia_jax.evaluation.evaluate import evaluate, try_eval_batch
 from aia_jax.evaluation.step import make_eval_step
 from aia_jax.memory import evaluation_advice, memory_advice, training_advice
-from aia_jax.models import training_model
 from aia_jax.processes.silence import WorkerLost
 from aia_jax.shards.class_names import notes_on_labels
 from aia_jax.shards.dataset_info import check_against_config, open_dataset
@@ -84,17 +82,19 @@ def main(argv: list[str] | None = None) -> None:
     notes = compare_manifest(info, (data.train_split, data.val_split), data.resize)
     labels = {split: index.labels[data.label] for split, index in indices.items()}
     notes += notes_on_labels(info.class_names, labels, data.train_split)
-    records, too_short = training_records(train_reader)
+    segment_frames = models.NETWORKS[config.model.name].module.segment_frames
+    records, too_short = training_records(train_reader, segment_frames)
     plan = BatchPlan(records, config.train.batch_size, config.seed)
     steps_per_epoch, total_steps = plan.steps_per_epoch, plan.steps_per_epoch * config.train.epochs
+    frames = {"resize": data.resize, "sampling": data.sampling, "segment_frames": segment_frames}
     transform = TrainTransform(
         data.num_frames,
         data.crop,
         flip_pairs(info.class_names).partner,
-        resize=data.resize,
         scales=data.scales,
+        short_side=data.short_side,
         flip=data.flip,
-        sampling=data.sampling,
+        **frames,
     )
     host_index, host_count = sharding.host_block(mesh)
     loading = {
@@ -105,12 +105,13 @@ def main(argv: list[str] | None = None) -> None:
         "threads": data.threads,
         "prefetch": data.prefetch,
     }
-    clip_shape = (data.num_frames, data.crop, data.crop, 3)
 
     # ---- Network, optimiser, and the method that brings them together ----------------------------
 
-    model = training_model(config)
-    frozen = frozen_rule(config.train.freeze, config.train.partial_bn)
+    model = models.training_model(config)
+    clip_shape = models.clip_shape(model, data.crop)
+    partial_bn = model.partial_bn_frozen if config.train.partial_bn else ""
+    frozen = frozen_rule(config.train.freeze, partial_bn)
     tx, learning_rate = make_optimizer(
         config.optim, steps_per_epoch, config.train.batch_size, frozen
     )
@@ -169,6 +170,7 @@ def main(argv: list[str] | None = None) -> None:
     table = startup.start_table(
         config,
         network=model.describe(),
+        clip_shape=clip_shape,
         found={data.train_split: len(train_reader), data.val_split: len(val_reader)},
         classes=len(info.class_names),
         params=counts.params,
@@ -179,9 +181,8 @@ def main(argv: list[str] | None = None) -> None:
         compile_cache=compile_cache,
     )
     startup.print_table(table)
-    lengths = train_reader.index.num_frames[records]
-    notes += short_video_notes(lengths, data.num_frames, "random", data.sampling, data.train_split)
-    notes += startup.notes_on_plan(config, len(too_short), total_steps)
+    notes += transform.short_video_notes(train_reader.index.num_frames[records], data.train_split)
+    notes += startup.notes_on_plan(config, len(too_short), segment_frames, total_steps)
 
     # ---- Loop: until the last step, a request to stop, or a loss that is not finite --------------
 
@@ -246,12 +247,7 @@ def main(argv: list[str] | None = None) -> None:
                 return None
             log.status("validating")
             split = eval_batches(
-                val_reader,
-                config.eval.batch_size,
-                data.num_frames,
-                data.crop,
-                resize=data.resize,
-                **loading,
+                val_reader, config.eval.batch_size, data.num_frames, data.crop, **frames, **loading
             )
             result = evaluate(
                 eval_step,

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import itertools
 import json
 import re
 import sys
@@ -16,19 +17,21 @@ from aia_jax.config_fields import (
     add_missing,
     assign,
     fit,
+    set_field,
     switch_network,
     tuples,
     use_network,
 )
 from aia_jax.config_file import (
     one_line_errors,
+    recipe_choices,
     repository_importable,
     run_file,
     run_recipe,
     split_argument,
 )
 from aia_jax.errors import UserError
-from aia_jax.models import NETWORKS
+from aia_jax.models import NETWORKS, model_from_config
 
 _PREFIX = "--config."
 
@@ -43,7 +46,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
             recipe's network, and the fields that the recipe chose stay.
 
     Returns:
-        A locked config with exactly the fields of configs/base.py and of its network.
+        A locked config with exactly the fields of configs/base.py and of its network. Where
+        `optim.groups` is empty it has the network's.
 
     Raises:
         UserError: for a file that is missing or broken, a key that does not exist (names the
@@ -67,6 +71,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         if key != "model.name":
             assign(config, key, text)
     check(config)
+    if not config.optim.groups:
+        set_field(config, "optim.groups", tuples(model_from_config(config).optim_groups))
     return config
 
 
@@ -201,16 +207,19 @@ def _epilog(arguments: Sequence[str]) -> str:
 
 
 def _describe_recipe(path: str) -> str:
-    """The recipe's docstring, and a line for each argument in its table `CHOICES`."""
+    """The recipe's docstring, and a line for each argument in its table `CHOICES`, by kind."""
     file, _ = split_argument(path)
     with repository_importable():
         module = run_file(file)
     text = f"{file}: {(module.__doc__ or 'a recipe').strip()}"
-    choices = getattr(module, "CHOICES", None)
-    if choices:
-        width = max(map(len, choices))
-        lines = (f"  {argument:<{width}}  {line}" for argument, line in choices.items())
-        text += "\n\n" + "\n".join([f"arguments, as in {file}:{next(iter(choices))}", *lines])
+    choices = recipe_choices(module)
+    arguments = list(itertools.chain(*choices.values()))
+    if arguments:
+        text += f"\n\narguments, as in {file}:{arguments[0]}"
+        width = max(map(len, arguments))
+    for kind, lines in choices.items():
+        text += f"\n {kind}" if kind else ""
+        text += "".join(f"\n  {argument:<{width}}  {line}" for argument, line in lines.items())
     return text
 
 

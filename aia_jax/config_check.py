@@ -9,13 +9,14 @@ from ml_collections import ConfigDict
 from aia_jax.config_fields import leaves
 from aia_jax.errors import UserError, describe
 from aia_jax.frame_geometry import short_side, smallest_side
-from aia_jax.models import training_model
+from aia_jax.models import model_from_config, training_model
 from aia_jax.models.fields import value_text
 from aia_jax.ops.frames import check_time_parts
 
 _PROTOCOLS = ("center", "twice", "dense10")
-_SAMPLINGS = ("reference", "uniform")
-
+# The rules of aia_jax/data/sampling.py, and how they are told to a user.
+_SAMPLING = re.compile(r"reference|uniform|mmaction2|shared|dense[1-9]\d{0,4}")
+_SAMPLINGS = "reference, uniform, mmaction2, shared, or denseN such as dense32 for every 32nd frame"
 
 _LARGEST = 2**31 - 1  # sizes and steps have 32 bits in XLA
 _MOST_HELPERS = 1024  # processes, threads, batches: more would only fill the memory
@@ -46,6 +47,10 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "data.scales": (
         lambda scales: len(scales) > 0 and all(0 < scale <= 1 for scale in scales),
         "one or more shares above 0 and up to 1",
+    ),
+    "data.short_side": (
+        lambda sides: not sides or (len(sides) == 2 and 1 <= sides[0] <= sides[1]),
+        "none, or two whole numbers from 1: the least and the greatest",
     ),
     "data.flip": _SHARE,
     "data.workers": _between(0, _MOST_HELPERS),
@@ -86,16 +91,19 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 def check(config: ConfigDict) -> None:
     """Checks each field, and fields that depend on each other; the network checks its own.
 
+    A network that was opened where no recipes are installed has no section of training.
+
     Raises:
         UserError: for the first value that cannot work: its key, what was found, what is expected.
     """
+    found = leaves(config)
     for key, (test, expected) in _RANGES.items():
-        if not test(config[key]):
+        if key in found and not test(found[key]):
             raise UserError(
-                f"config key {key}: found {value_text(config[key])}, expected {expected}"
+                f"config key {key}: found {value_text(found[key])}, expected {expected}"
             )
 
-    for key, value in leaves(config).items():
+    for key, value in found.items():
         numbers = value if isinstance(value, tuple) else (value,)
         largest = max((number for number in numbers if type(number) is int), default=0)
         if largest > _LARGEST and key != "seed":
@@ -107,19 +115,31 @@ def check(config: ConfigDict) -> None:
             f"config key eval.protocol: found {value_text(config.eval.protocol)}, expected "
             f"{' or '.join(_PROTOCOLS)}"
         )
-    if config.data.sampling not in _SAMPLINGS:
+    if not _SAMPLING.fullmatch(config.data.sampling):
         raise UserError(
             f"config key data.sampling: found {value_text(config.data.sampling)}, expected "
-            f"{' or '.join(_SAMPLINGS)}"
+            f"{_SAMPLINGS}"
         )
-    training_model(config)  # a network that cannot be built says which field is wrong
-    _check_groups(config.optim.groups)
-
-    data, train = config.data, config.train
+    # A network that cannot be built says which field is wrong.
+    model = training_model(config) if "train" in config else model_from_config(config)
+    data = config.data
     if data.crop > smallest_side(data.resize):
         raise UserError(
             f"config key data.crop: {data.crop} pixels do not fit in the stored frames of "
             f"{value_text(data.resize)} (data.resize)"
+        )
+    if "train" in config:
+        _check_training(config, model.segment_frames)
+
+
+def _check_training(config: ConfigDict, segment_frames: int) -> None:
+    """Checks what only a recipe has, and no network that was opened without one."""
+    data, train = config.data, config.train
+    _check_groups(config.optim.groups)
+    if data.short_side and data.crop > data.short_side[0]:
+        raise UserError(
+            f"config key data.short_side: found {value_text(data.short_side)}, expected no side "
+            f"below {data.crop} pixels, the crop's (data.crop)"
         )
     if train.batch_size % train.accumulate:
         raise UserError(
@@ -138,7 +158,7 @@ def check(config: ConfigDict) -> None:
             f"config key profile.stop: found {profile.stop} with profile.start={profile.start}, "
             "expected a first step from 1 and a last step not before it, or 0 and 0"
         )
-    check_time_parts(data.num_frames, config.mesh.time)
+    check_time_parts(data.num_frames, config.mesh.time, segment_frames)
 
 
 def _check_groups(groups: tuple[Any, ...]) -> None:

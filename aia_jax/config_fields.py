@@ -18,8 +18,9 @@ _LARGEST_FLOAT = 3.4e38
 # byte of a file name that is no text are usable.
 _UNUSABLE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 _ALSO_SIMILAR = 0.1  # others this close to the best are offered too
-# Fields that take numbers or a text such as "short256"; and numbers that show their type.
-_NUMBERS_OR_TEXT = {"data.resize": (240, 320)}
+# Fields whose value need not show their type, and a value that does. The first also takes a text
+# such as "short256"; the second may be empty.
+_EXAMPLES = {"data.resize": (240, 320), "optim.groups": ((".*", {"lr": 1.0, "decay": 1.0}),)}
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -176,7 +177,7 @@ def assign(config: ConfigDict, key: str, text: str) -> None:
                 f"config key {key} is a section; set one of its keys: {', '.join(config[key])}"
             )
         raise UserError(no_such_key(key, config))
-    like = _NUMBERS_OR_TEXT.get(key, found[key])
+    like = _EXAMPLES.get(key, found[key])
     set_field(config, key, as_type(_parse(text, like), like, key))
 
 
@@ -208,11 +209,12 @@ def as_type(value: Any, like: Any, key: str) -> Any:
         UserError: for a value of another type; names `key`.
     """
     field = key.partition(" ")[0]
-    if field not in _NUMBERS_OR_TEXT:
+    like = _EXAMPLES.get(field, like)
+    if field != "data.resize":
         return _as_type(value, like, key)
-    if short_side(value):
-        return value
-    return _as_type(value, _NUMBERS_OR_TEXT[field], key, ", or a text such as short256")
+    return (
+        value if short_side(value) else _as_type(value, like, key, ", or a text such as short256")
+    )
 
 
 def _as_type(value: Any, like: Any, key: str, more: str = "") -> Any:

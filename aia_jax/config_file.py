@@ -3,11 +3,12 @@
 import contextlib
 import difflib
 import inspect
+import itertools
 import re
 import sys
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def run_recipe(path: str, base: ConfigDict) -> ConfigDict:
             inspect.signature(module.get_config).bind(*arguments)
         except TypeError:
             problem = "needs an argument" if argument is None else "takes no argument"
-            choices = ", ".join(getattr(module, "CHOICES", ()))
+            choices = ", ".join(itertools.chain(*recipe_choices(module).values()))
             hint = f"; write {file}:ARGUMENT with one of {choices}" if choices else ""
             raise UserError(f"config file {file}: get_config() {problem}{hint}") from None
         try:
@@ -95,6 +96,18 @@ def run_file(file: Path) -> types.ModuleType:
     return module
 
 
+def recipe_choices(module: types.ModuleType) -> Mapping[str, Mapping[str, str]]:
+    """The arguments that a recipe's table `CHOICES` lists, by kind, each with a line about it.
+
+    Args:
+        module: its `CHOICES` is kind → argument → line, or argument → line where all are of one
+            kind, which then is called "".
+    """
+    choices = getattr(module, "CHOICES", {})
+    nested = all(isinstance(lines, Mapping) for lines in choices.values())
+    return choices if nested else {"": choices}
+
+
 @contextlib.contextmanager
 def one_line_errors(file: Path, base: ConfigDict | None) -> Iterator[None]:
     """Turns every exception of a recipe into a `UserError` with the file's line number."""
@@ -126,7 +139,7 @@ def _files_beside(file: Path) -> str:
     names = sorted(
         other.name
         for other in file.parent.glob("*.py")
-        if other.name not in ("__init__.py", "base.py", "networks.py", "paper.py")
+        if other.name not in ("__init__.py", "base.py", "narrow.py", "networks.py", "paper.py")
     )
     near = difflib.get_close_matches(file.name, names, n=2, cutoff=SIMILAR)
     if near:

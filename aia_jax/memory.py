@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from ml_collections import ConfigDict
 
 from aia_jax.errors import RunFailed, out_of_memory
+from aia_jax.models import clip_shape, training_model
 
 
 @contextlib.contextmanager
@@ -28,13 +29,19 @@ def memory_advice(advice: Callable[[], str]) -> Iterator[None]:
 
 def training_advice(config: ConfigDict) -> str:
     """What makes a training step smaller."""
-    data, train = config.data, config.train
-    stages = ",".join(map(str, train.remat)) or "none"
+    data, train, model = config.data, config.train, training_model(config)
+    smaller_parts = "; BatchNorm then sees smaller parts" if hasattr(model, "bn_group_size") else ""
+    remat = ""
+    if hasattr(model, "remat"):
+        blocks = ",".join(map(str, train.remat)) or "none"
+        remat = (
+            f"name parts of the network in --config.train.remat ({blocks}; the first hold the "
+            "most; not on CPUs), "
+        )
     return (
         f"a step takes {train.batch_size} clips of {_clip(config)} in {train.accumulate} "
         f"part{'s' * (train.accumulate > 1)}: raise --config.train.accumulate "
-        f"({train.accumulate}; BatchNorm then sees smaller parts), name stages in "
-        f"--config.train.remat ({stages}; 1,2 hold the most; not on CPUs), lower "
+        f"({train.accumulate}{smaller_parts}), {remat}lower "
         f"--config.train.batch_size ({train.batch_size}), --config.eval.batch_size "
         f"({config.eval.batch_size}) for validation, or --config.data.crop ({data.crop}), or end "
         "other programs that use the memory"
@@ -62,5 +69,5 @@ def prediction_advice(shape: tuple[int, ...]) -> str:
 
 
 def _clip(config: ConfigDict) -> str:
-    data = config.data
-    return f"{data.num_frames}×{data.crop}×{data.crop} pixels"
+    frames, height, width, _ = clip_shape(training_model(config), config.data.crop)
+    return f"{frames}×{height}×{width} pixels"

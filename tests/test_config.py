@@ -9,7 +9,9 @@ import pytest
 import convert_torch_weights
 from aia_jax import complexity, create_model
 from aia_jax import config as configs
+from aia_jax.data.sampling import is_sampling
 from aia_jax.errors import exit_status
+from aia_jax.models.resnet.modeling import ResNet
 from aia_jax.training.optimizer import assign_groups, parse_groups
 from tests.helpers.config_errors import message
 from tests.helpers.paths import ROOT
@@ -126,6 +128,11 @@ def test_the_last_override_wins():
         ("data.flip=2", "data.flip 2.0 from 0 to 1"),
         ("data.workers=1000000", "data.workers 1000000 from 0 to 1,024"),
         ("data.sampling=even", "data.sampling 'even' reference or uniform"),
+        ("data.sampling=dense", "data.sampling 'dense' denseN such as dense32"),
+        ("data.sampling=dense0", "data.sampling 'dense0' denseN"),
+        ("data.short_side=224", "data.short_side 224 two whole numbers"),
+        ("data.short_side=329,224", "data.short_side 329,224 the least and the greatest"),
+        ("data.short_side=200,329", "data.short_side 200,329 below 224 data.crop"),
         ("train.val_every=0", "train.val_every 0 at least 1"),
         ("train.epochs=3000000000", "train.epochs 3000000000 at most 2,147,483,647"),
         ("optim.milestones=1,3000000000", "optim.milestones 1,3000000000 at most"),
@@ -151,7 +158,7 @@ def test_the_last_override_wins():
         ("model.fold_div=1", "model.fold_div 1 at least 2"),
         ("model.stage_sizes=1,0", "model.stage_sizes 1,0 whole numbers from 1"),
         ("model.dropout=1", "model.dropout 1.0 not including, 1"),
-        ("model.name=vit", "model.name 'vit' resnet"),
+        ("model.name=vgg", "model.name 'vgg' resnet"),
         ("eval.protocol=random", "eval.protocol 'random' center"),
         ("mesh.data=0", "mesh.data 0 -1"),
         ("mesh.time=3", "mesh.time 3 8 frames use 1 or 2 or 4 or 8"),
@@ -161,6 +168,28 @@ def test_a_wrong_override_gets_one_line(override, words):
     text = message(SSV1_TSN, [override])
     for word in words.split():
         assert word in text, text
+
+
+def test_a_config_takes_every_rule_by_which_frames_are_chosen():
+    for sampling in ("reference", "uniform", "shared", "dense1", "dense32", "dense12345"):
+        assert is_sampling(sampling)
+        assert configs.load(SSV1_TSN, [f"data.sampling={sampling}"]).data.sampling == sampling
+    for wrong in ("denseN", "dense123456", "Dense32", "uniform ", "dense32 "):
+        assert not is_sampling(wrong)
+        assert "data.sampling" in message(SSV1_TSN, [f"data.sampling={wrong}"])
+
+
+def test_a_short_side_is_two_numbers_or_none():
+    assert configs.load(SSV1_TSN, []).data.short_side == ()
+    assert configs.load(SSV1_TSN, ["data.short_side=224,329"]).data.short_side == (224, 329)
+
+
+def test_a_mesh_that_cuts_segments_gets_one_line(monkeypatch):
+    monkeypatch.setattr(ResNet, "segment_frames", 5)
+    assert configs.load(SSV1_TSN, ["mesh.time=4"]).mesh.time == 4
+    text = message(SSV1_TSN, ["mesh.time=5"])  # though 5 divides the 40 frames of a clip
+    assert "mesh.time: 5 devices cannot share 8 segments of 5 frames" in text
+    assert "use 1 or 2 or 4 or 8" in text
 
 
 def test_the_command_line():

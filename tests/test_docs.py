@@ -1,8 +1,13 @@
-"""The tests that docs/reliability.md names exist."""
+"""What pages name exists: tests, figures as their code draws them, every network."""
 
 import ast
 import re
 
+import pytest
+
+from aia_jax.models import NETWORKS
+from aia_jax.models.attention import MODULES
+from docs.figures.__main__ import FIGURES, FOLDER
 from tests.helpers.paths import ROOT
 
 
@@ -14,3 +19,18 @@ def test_every_kind_of_fault_has_its_test():
         tree = ast.parse((ROOT / path).read_text())
         functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert not name or name in functions, f"{path} has no {name}"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_as_their_code_draws_them(name):
+    drawn = FIGURES[name]()
+    assert (FOLDER / f"{name}.svg").read_text() == drawn, "run python -m docs.figures"
+
+
+def test_the_page_of_networks_shows_every_figure_and_names_every_network_and_module():
+    page = (ROOT / "docs/models.md").read_text()
+    assert set(re.findall(r"\(figures/(\w+)\.svg\)", page)) == set(FIGURES)
+    named = {"resnet": "TSN", "h2cn": "H2CN", "vit": "ViT", "gst": "GST", "c3d": "C3D"}
+    assert set(named) == set(NETWORKS)
+    for name in (*named.values(), *MODULES):
+        assert name in page, f"docs/models.md does not name {name}"

@@ -9,15 +9,15 @@ from tests.helpers.paths import ROOT
 
 # The lowest first. A name is a folder or a file of aia_jax; those of one line stand side by side.
 ROOMS = (
-    ("errors", "shapes", "html", "compile_cache", "frame_geometry"),
+    ("errors", "shapes", "html", "compile_cache", "frame_geometry", "published_costs"),
     ("processes",),
-    ("file_tree", "files", "hosts", "json_file", "lock", "memory", "sharding"),
+    ("file_tree", "files", "hosts", "json_file", "lock", "sharding"),
     ("ops",),
     ("models",),
     ("config_fields",),
     ("config_check", "config_file"),
     ("config",),
-    ("complexity",),
+    ("complexity", "memory"),
     ("video",),
     ("shards",),
     ("data",),

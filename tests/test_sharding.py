@@ -95,6 +95,12 @@ FOUR_DEVICES = """
         views = {"clips": jax.ShapeDtypeStruct((8, 2, 4, 3, 1, 3), "uint8")}
         views_spec = batch_shardings(mesh, views)["clips"].spec
         assert views_spec == P(("data", "fsdp"), None, "time", None, None, None)
+    # Leaves of a transformer: channels, heads and positions lie in other places than a ResNet's.
+    shapes = (1, 1, 768), (1, 197, 768), (12, 64), (768, 12, 64), (12, 64, 768), (197, 197)
+    leaves = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
+    specs = [sharding.spec for sharding in state_shardings(mesh, leaves, min_size=768)]
+    last = P(None, None, "fsdp")
+    assert specs == [last, last, P(None, "fsdp"), P("fsdp"), last, P()]
     print("same")
 
     mesh = make_mesh({"data": 2, "fsdp": 2, "time": 1})

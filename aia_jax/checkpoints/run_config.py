@@ -48,6 +48,7 @@ _NOT_TESTED = (
     "data.num_classes",  # the class names are compared
     "data.prefetch",
     "data.scales",
+    "data.short_side",
     "data.threads",
     "data.train_split",
     "data.workers",
@@ -69,9 +70,18 @@ _ANY_MACHINE = {"mesh.data": -1, "mesh.fsdp": 1, "mesh.time": 1}
 
 
 def compare_with_checkpoint(
-    config: ConfigDict, class_names: Sequence[str], meta: Mapping[str, Any]
+    config: ConfigDict,
+    class_names: Sequence[str],
+    meta: Mapping[str, Any],
+    same: Sequence[str] = (),
 ) -> list[str]:
     """Compares a run's config and classes with those its checkpoint was saved with.
+
+    Args:
+        config: of the run.
+        class_names: by label.
+        meta: of the checkpoint.
+        same: keys whose two values, if they differ, mean the same.
 
     Returns:
         One text for each difference that changes the rest of the run, for the user to see.
@@ -101,7 +111,7 @@ def compare_with_checkpoint(
                 "its position in the data would be lost; set it back, or start in another "
                 "--workdir with --config.init_from"
             )
-        if not _is_one_of(key, _FREE):
+        if not _is_one_of(key, (*_FREE, *same)):
             notes.append(f"{key} was {before!r} up to here and is {now!r} from here on")
     return notes
 

@@ -24,7 +24,7 @@ from aia_jax.checkpoints.files import (
 )
 from aia_jax.checkpoints.run_config import config_to_test
 from aia_jax.errors import UserError
-from aia_jax.models import model_from_config
+from aia_jax.models import clip_shape, model_from_config
 from aia_jax.shards.manifest import MANIFEST
 
 CHECKPOINTS = "checkpoints"  # folder of a run's workdir
@@ -69,8 +69,7 @@ class TrainedRun:
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """(T, H, W, 3) of the network's input."""
-        data = self.config.data
-        return data.num_frames, data.crop, data.crop, 3
+        return clip_shape(self.model, self.config.data.crop)
 
     @property
     def data_dir(self) -> Path:

@@ -4,21 +4,20 @@ The model card is a page for people (.md), and the same facts for programs (.jso
 """
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from aia_jax.checkpoints.last_result import last_result
 from aia_jax.checkpoints.trained_run import TrainedRun, read_manifest
-from aia_jax.evaluation.evaluate import RESULT_FILE
+from aia_jax.data.sampling import describe_clip
 from aia_jax.files import write_text
 from aia_jax.frame_geometry import resize_text
+from aia_jax.weights.hub_config import library_versions
 
-_PACKAGES = ("aia_jax", "jax", "jaxlib", "flax", "numpy")
 _SHOWN_CLASSES = 400  # on the page; the JSON has all
 
 
@@ -59,7 +58,9 @@ def card_facts(
             "meaning": "softmax over the classes, a clip each",
         },
         "preprocessing": {
-            "frames": f"{run.clip_shape[0]} of the video: the middles of as many equal segments",
+            "frames": describe_clip(
+                config.data.num_frames, config.data.sampling, run.model.segment_frames
+            ),
             "resize": _frame_size(config, manifest),
             "crop": config.data.crop,
         },
@@ -77,11 +78,8 @@ def card_facts(
                 split: facts.get("found") for split, facts in manifest.get("splits", {}).items()
             },
         },
-        "metrics": {"validation": dict(run.metrics), "test": _evaluation(run)},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
+        "metrics": {"validation": dict(run.metrics), "test": last_result(run)},
+        "versions": library_versions(),
     }
 
 
@@ -107,15 +105,6 @@ def _frame_size(config: ConfigDict, manifest: Mapping[str, Any]) -> str | None:
     None if neither says it.
     """
     return resize_text(config.data.resize) or manifest.get("options", {}).get("--size")
-
-
-def _evaluation(run: TrainedRun) -> dict[str, Any] | None:
-    """The last result of eval.py, if it is of this checkpoint; else None."""
-    try:
-        report = json.loads((run.workdir / RESULT_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return report if isinstance(report, dict) and report.get("step") == run.step else None
 
 
 def _page(facts: Mapping[str, Any], json_name: str) -> str:

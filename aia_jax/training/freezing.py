@@ -1,6 +1,7 @@
 """Which parameters a run does not train: `train.freeze`, and TSN's partial BatchNorm.
 
-A pattern of `train.freeze` names parameters; `train.partial_bn` stands for a fixed set of them.
+A pattern of `train.freeze` names parameters; `train.partial_bn` stands for a set of them that the
+network knows.
 """
 
 import re
@@ -11,12 +12,6 @@ import jax
 
 from aia_jax.errors import UserError, describe
 
-# Partial BatchNorm freezes the BatchNorm layers of the blocks; the stem's, the first one, is
-# trained. The gates' BatchNorm is trained too, as in the reference, whose `partialBN` looks for 2-D
-# layers and finds no 3-D ones. It must be trained: new attention starts with mean 0 and variance 1,
-# which no data gave.
-_PARTIAL_BN = r"stage\d+_block\d+/(bn\d|shortcut_bn)/(scale|bias)"
-
 # A tree of parameters → the same tree with True where a parameter is frozen.
 Frozen = Callable[[Any], Any]
 
@@ -26,14 +21,14 @@ def nothing_frozen(params: Any) -> Any:
     return jax.tree.map(lambda _: False, params)
 
 
-def frozen_rule(patterns: str, partial_bn: bool = False) -> Frozen:
+def frozen_rule(patterns: str, partial_bn: str = "") -> Frozen:
     """Builds the rule of a run.
 
     Args:
         patterns: regular expressions with spaces between them, each for a parameter's whole
             '/'-joined path.
-        partial_bn: whether to freeze scale and shift of the blocks' BatchNorm too. The network's
-            field `partial_bn` keeps their statistics.
+        partial_bn: a regular expression for whole paths that are frozen too, the network's
+            `partial_bn_frozen`; "": none. The network's field `partial_bn` keeps the statistics.
 
     Returns:
         A function of the parameters. It raises `UserError` for a pattern that no path matches, and
@@ -50,7 +45,7 @@ def frozen_rule(patterns: str, partial_bn: bool = False) -> Frozen:
                     f"config key train.freeze: no parameter is called {describe(pattern.pattern)}; "
                     f"a pattern is for the whole path, such as {names[0]!r} or {names[-1]!r}"
                 )
-        every = [*compiled, re.compile(_PARTIAL_BN)] if partial_bn else compiled
+        every = [*compiled, re.compile(partial_bn)] if partial_bn else compiled
         frozen = [any(pattern.fullmatch(name) for pattern in every) for name in names]
         if all(frozen):
             raise UserError(

@@ -6,11 +6,15 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from aia_jax import config as configs
 from aia_jax.checkpoints.files import find_damage, read_meta
 from aia_jax.checkpoints.manager import Checkpoints
 from aia_jax.checkpoints.run_config import compare_with_checkpoint
+from aia_jax.errors import UserError
+from aia_jax.models import clip_shape, model_from_config
 from aia_jax.shapes import PyTree
 from aia_jax.shards.fingerprint import compare_data
+from aia_jax.training.optimizer import assign_groups, parse_groups
 
 
 def with_shardings(shapes: PyTree, shardings: PyTree) -> PyTree:
@@ -56,7 +60,8 @@ def choose_checkpoint(
         return {}, notes
     step = steps[-1] if resume_from is None else resume_from
     meta = read_meta(checkpoints.directory, step)
-    changes = compare_with_checkpoint(config, class_names, meta)
+    same = ["optim.groups"] if _same_groups(config, meta) else []
+    changes = compare_with_checkpoint(config, class_names, meta, same)
     finished = ", but the run is finished: no step is taken" if step >= total_steps else ""
     notes += [f"{change}{finished}" for change in changes]
     on_purpose = config.data.changed_on_purpose
@@ -65,3 +70,24 @@ def choose_checkpoint(
         later = ", ".join(map(str, checkpoints.rewind(step))) or "nothing"
         notes.append(f"going back to step {step}; set aside: {later}")
     return meta, notes
+
+
+def _same_groups(config: ConfigDict, meta: Mapping[str, Any]) -> bool:
+    """Whether every parameter has the factors with which the checkpoint's run was trained.
+
+    The rows of `optim.groups` may be others: a network's own change from version to version.
+    """
+    saved = configs.from_json(meta["config"])
+    if saved.optim.groups == config.optim.groups or saved.model != config.model:
+        return saved.optim.groups == config.optim.groups
+    model = model_from_config(config)
+    clips = jax.ShapeDtypeStruct((1, *clip_shape(model, config.data.crop)), "float32")
+    params = jax.eval_shape(model.init, jax.random.key(0), clips)["params"]
+    try:
+        before, now = (
+            [(group.lr, group.decay) for group in jax.tree.leaves(assign_groups(params, groups))]
+            for groups in map(parse_groups, (saved.optim.groups, config.optim.groups))
+        )
+    except UserError:  # rows of no use; the optimiser says so if they are this run's
+        return False
+    return before == now

@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aia_jax import config as configs
+from aia_jax.data.plan import min_train_frames
 from aia_jax.errors import UserError
 from aia_jax.files import atomic_file
 from aia_jax.json_file import JsonError, parse_json
@@ -42,6 +43,7 @@ def start_table(
     config: ConfigDict,
     *,
     network: str,
+    clip_shape: Sequence[int],
     found: Mapping[str, int],
     classes: int,
     params: int,
@@ -56,6 +58,7 @@ def start_table(
     Args:
         config: the run's.
         network: the network in words (`model.describe()`).
+        clip_shape: [T, H, W, 3] of a clip.
         found: videos in the training and validation split, by the split's name.
         classes: classes that the data set names.
         params: numbers in the network's parameters.
@@ -84,7 +87,7 @@ def start_table(
     table.add_row("", f"{classes} classes")
 
     table.add_row("model", f"{network}, {config.model.compute_dtype}")
-    clip = f"{data.num_frames}×{data.crop}×{data.crop}"
+    clip = "×".join(map(str, clip_shape[:3]))
     table.add_row("", f"{params:,} parameters, {macs / 1e9:.4g} G multiply-adds a clip ({clip})")
     if config.paper:
         table.add_row("the paper's", config.paper)
@@ -107,6 +110,11 @@ def start_table(
     table.add_row(
         "LR", f"{rate:.4g} (the recipe's {optim.lr:g} is for batch {optim.lr_batch_size})"
     )
+    groups = [
+        f"LR × {factors.get('lr', 1):g}, decay × {factors.get('decay', 1):g}: {pattern}"
+        for pattern, factors in optim.groups
+    ]
+    table.add_row("parameters", "\n".join(groups))
     total = steps_per_epoch * train.epochs
     resumed = f"; going on after step {start_step:,}" if start_step else ""
     every = f"; validation every {train.val_every:,} epochs" if train.val_every > 1 else ""
@@ -116,17 +124,21 @@ def start_table(
     return table
 
 
-def notes_on_plan(config: ConfigDict, too_short: int, total_steps: int) -> list[str]:
+def notes_on_plan(
+    config: ConfigDict, too_short: int, segment_frames: int, total_steps: int
+) -> list[str]:
     """What a run will not do though the config or the data may suggest it.
 
     Args:
         config: the run's.
         too_short: training videos that have too few frames to train on.
+        segment_frames: consecutive frames of a segment.
         total_steps: at which the run ends.
     """
     notes = []
     if too_short:
-        notes.append(f"{too_short} training videos have fewer than 3 frames and are not used")
+        least = min_train_frames(segment_frames)
+        notes.append(f"{too_short} training videos have fewer than {least} frames and are not used")
     if config.profile.start > total_steps:
         notes.append(
             f"nothing will be traced: profile.start={config.profile.start} is past the last step, "

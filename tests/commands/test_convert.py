@@ -24,7 +24,7 @@ from aia_jax.weights import WeightsError, from_torch, load_own, to_torch
 from aia_jax.weights.files import load_folder, write_state_dict
 from aia_jax.weights.init_from import load_start
 from aia_jax.weights.open import open_weights
-from tests.helpers import torch_nets
+from tests.helpers import mmengine_file, torch_nets
 from tests.helpers.paths import ROOT
 
 DEMO = ["--config", str(ROOT / "configs" / "demo.py"), "--config.model.attention=C->ST"]
@@ -104,14 +104,13 @@ def test_the_command(tmp_path, state_dict, expected):
     assert sorted(path.name for path in out.iterdir()) == ["weights.json", "weights.safetensors"]
 
 
-def test_safetensors_need_no_torch(tmp_path, state_dict, expected, monkeypatch, capsys):
-    safetensors.torch.save_file(state_dict, tmp_path / "net.safetensors")
-    torch.save(state_dict, tmp_path / "net.pth")
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_no_format_needs_torch(tmp_path, state_dict, expected, monkeypatch, ending):
+    source = tmp_path / f"net.{ending}"
+    (torch.save if ending == "pth" else safetensors.torch.save_file)(state_dict, source)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert convert(tmp_path / "net.safetensors", tmp_path / "out") == 0
+    assert convert(source, tmp_path / "out") == 0
     same(load_folder(tmp_path / "out")[0], expected)
-    assert convert(tmp_path / "net.pth", tmp_path / "out2") == 2
-    assert "install the extra `torch`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "half", "bfloat16.safetensors"])
@@ -134,6 +133,31 @@ def test_other_packings(tmp_path, state_dict, expected, kind):
         variables,
         expected,
     )
+
+
+def test_what_a_downloaded_file_says_is_kept(tmp_path, state_dict, expected, capsys):
+    """A file in mmengine's form: its average, and the names of its classes if they fit the head."""
+    names = [f"class {k}" for k in range(MODEL.num_classes)]
+    ema = {f"module.{key}": torch.zeros_like(value) for key, value in state_dict.items()}
+    for classes in (names, names[1:]):
+        content = mmengine_file.make_checkpoint(state_dict, ema_state_dict=ema)
+        content["meta"]["dataset_meta"] = {"classes": tuple(classes)}
+        mmengine_file.save(tmp_path / "net.pth", content)
+        assert convert(tmp_path / "net.pth", tmp_path / "out") == 0
+        variables, description = load_folder(tmp_path / "out")
+        same(variables, expected)
+        assert description["class_names"] == (names if classes == names else None)
+        printed = capsys.readouterr().out
+        assert "note: the file holds 2 state dicts; taken: state_dict (the moving av" in printed
+        assert "note: beside it, not read: meta, message_hub, optimizer, param_sch" in printed
+        left = "the file names 7 classes, and its head has 8: the names are left"
+        assert (left in printed) == (classes != names)
+    options = [*DEMO, "--torch", str(tmp_path / "net.pth"), "--out", str(tmp_path / "ema")]
+    convert_torch_weights.main([*options, "--state-dict", "ema_state_dict"])
+    assert not any(leaf.any() for leaf in jax.tree.leaves(load_folder(tmp_path / "ema")[0]))
+    wrong = [*options, "--state-dict", "other"]
+    assert exit_status(lambda: convert_torch_weights.main(wrong)) == 2
+    assert "has no state dict other; it holds state_dict, ema_state_dict" in capsys.readouterr().err
 
 
 def test_imagenet_weights_leave_attention_and_head_out(tmp_path, capsys):
@@ -187,7 +211,7 @@ def test_the_keys_of_the_file_decide_whether_it_is_a_tsm(tmp_path, state_dict, c
     safetensors.torch.save_file(wrapped, source)
     assert convert(source, out) == 0
     printed = capsys.readouterr().out
-    assert "note: the file's keys show model.temporal=tsm, unlike the config" in printed
+    assert "note: the file shows model.temporal=tsm, unlike the config" in printed
     assert f"add --config.init_from={out} --config.model.temporal=tsm to the command" in printed
     assert convert(out / "weights.safetensors", tmp_path / "again") == 0
     for folder in (out, tmp_path / "again"):

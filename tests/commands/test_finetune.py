@@ -271,7 +271,7 @@ def test_out_to_pytorch_with_wrong_input(trained, tmp_path, capsys):
         (["--workdir", workdir], "net.onnx", "the ending says the format"),
         (["--workdir", tmp_path], "net.pth", "there is no checkpoint in"),
         (["--weights", workdir], "net.pth", "is not a folder of weights"),
-        (["--weights", tmp_path / "part"], "net.pth", "the variables are not all of this net's"),
+        (["--weights", tmp_path / "part"], "net.pth", "holds a backbone without a head"),
     ):
         arguments = ["--to-torch", *map(str, source), "--out", str(tmp_path / out)]
         assert exit_status(lambda arguments=arguments: weights_command.main(arguments)) == 2
@@ -280,8 +280,8 @@ def test_out_to_pytorch_with_wrong_input(trained, tmp_path, capsys):
 
 
 def test_folder_without_a_network(tmp_path):
-    save_folder(tmp_path, {"params": {"a": np.zeros(1, "f4")}}, {})
-    with pytest.raises(UserError, match="does not say which network"):
+    save_folder(tmp_path, {"params": {"head": {"bias": np.zeros(1, "f4")}}}, {})
+    with pytest.raises(UserError, match="does not say of which network"):
         weights_command.main(
             ["--to-torch", "--weights", str(tmp_path), "--out", str(tmp_path / "net.pth")]
         )

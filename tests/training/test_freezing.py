@@ -35,18 +35,21 @@ def paths(tree):
     return flatten_dict(tree, sep="/")
 
 
+def rule(patterns, partial_bn):
+    return frozen_rule(patterns, MODEL.partial_bn_frozen if partial_bn else "")
+
+
 def frozen_names(patterns, partial_bn=False):
-    return {
-        name
-        for name, held in paths(frozen_rule(patterns, partial_bn)(variables()["params"])).items()
-        if held
-    }
+    held = paths(rule(patterns, partial_bn)(variables()["params"]))
+    return {name for name, is_held in held.items() if is_held}
 
 
 def changed_by_training(patterns, partial_bn):
     """Names of the variables that a step changes, the momentum after it, and its metrics."""
-    frozen = frozen_rule(patterns, partial_bn)
-    tx, _ = make_optimizer(base.get_config().optim, 10, 2, frozen)
+    frozen = rule(patterns, partial_bn)
+    optim = base.get_config().optim
+    optim.groups = MODEL.optim_groups
+    tx, _ = make_optimizer(optim, 10, 2, frozen)
     step = quick_jit(make_train_step(MODEL.clone(partial_bn=partial_bn), tx, frozen=frozen))
     before = variables()
     state = TrainState.create(before, tx)

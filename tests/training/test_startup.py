@@ -25,6 +25,7 @@ def test_the_start_table():
     table = startup.start_table(
         config,
         network=model_from_config(config).describe(),
+        clip_shape=(8, 224, 224, 3),
         found={"train": 168_900, "validation": 24_777},
         classes=174,
         params=23_871_726,
@@ -44,7 +45,8 @@ def test_the_start_table():
         "174 classes",
         "TSN with CinST->STinC, ResNet-50, float32",
         "60.3% top-1, 86.4% top-5 (Table II; 8 frames × 1 crop × 1 clip)",
-        "23,871,726 parameters, 32.96 G",
+        "23,871,726 parameters, 32.96 G multiply-adds a clip (8×224×224)",
+        "LR × 2, decay × 0: .*/bias",
         "data 1 × fsdp 1 × time 1",
         "8 clips, 8 a device, in 2 parts; BatchNorm over groups of 4",
         "/home/a/compiled",
