@@ -13,8 +13,6 @@ from aia_jax.shapes import PyTree
 from aia_jax.sharding import batch_shardings
 from aia_jax.shards.damage_log import DamageLog
 
-RESULT_FILE = "eval.json"  # in a run's folder: what eval.py measured last
-
 
 @dataclasses.dataclass(frozen=True)
 class Result:

@@ -1,16 +1,16 @@
 """One feature vector a video, for probes, retrieval and clustering outside this project.
 
-It is the mean of the network's last feature map over frames, height and width, and over the views.
+It is the mean over frames and views of what the network's head sees of a frame. Of a ResNet that is
+the mean of the last feature map over height and width, of a ViT the class token.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aia_jax import sharding
@@ -25,14 +25,14 @@ from aia_jax.evaluation.scoring import choose_batch, remaining_rows, score_video
 from aia_jax.evaluation.tested_data import video_names
 from aia_jax.frame_geometry import resize_text
 from aia_jax.memory import evaluation_advice, memory_advice
-from aia_jax.models.preprocess import preprocessing
 from aia_jax.prediction.frame_format import find_frame_format
+from aia_jax.prediction.functions import mean_features
 from aia_jax.prediction.predict import (
     Classifier,
     Unreadable,
     VideoViews,
     choose_batch_size,
-    read_ahead,
+    compute_views,
 )
 from aia_jax.shapes import Array, PyTree
 from aia_jax.shards.dataset_info import open_dataset
@@ -61,17 +61,6 @@ class Features(NamedTuple):
     vectors: np.ndarray
     unreadable: list[tuple[str, str]]
     data: Mapping[str, Any]
-
-
-def mean_features(model: nn.Module) -> Callable[[PyTree, Array], Array]:
-    """A function of variables and clips, uint8 [B, T, H, W, 3], that gives float32 [B, C]."""
-    preprocess = preprocessing(model)
-
-    def apply(variables: PyTree, clips: Array) -> Array:
-        maps = model.apply(variables, preprocess(clips), train=False, method="features")
-        return maps.mean((1, 2, 3), dtype=jnp.float32)
-
-    return apply
 
 
 def features_of_split(
@@ -107,6 +96,7 @@ def features_of_split(
         views,
         resize=data.resize,
         sampling=data.sampling,
+        segment_frames=run.model.segment_frames,
         records=rows,
         label=label,
         workers=data.workers,
@@ -153,28 +143,14 @@ def features_of_files(run: TrainedRun, sources: Sequence[Path], views: Views) ->
     """Computes the features of videos and folders of frames, each once; they have no labels."""
     batch = choose_batch_size(len(sources) * len(views))
     network = Classifier(run, batch, mean_features(run.model))
-    ids, unreadable = [], []
-
-    def clips() -> Iterator[np.ndarray]:
-        for video in read_ahead(run, sources, views, find_frame_format(run)):
-            if isinstance(video, Unreadable):
-                unreadable.append((str(video.source), video.reason))
-                continue
-            ids.append(_name(video))
-            yield from video.views
-
-    vectors, waiting = [], []
-    for clip in clips():
-        waiting.append(clip)
-        if len(waiting) == batch:
-            vectors.extend(network(waiting))
-            waiting = []
-    if waiting:
-        vectors.extend(network(waiting))
-    means = [
-        np.mean(vectors[first : first + len(views)], axis=0)
-        for first in range(0, len(vectors), len(views))
-    ]
+    ids, means, unreadable = [], [], []
+    for found in compute_views(run, sources, views, find_frame_format(run), network):
+        if isinstance(found, Unreadable):
+            unreadable.append((str(found.source), found.reason))
+            continue
+        video, vectors = found
+        ids.append(_name(video))
+        means.append(np.mean(vectors, axis=0))
     labels = np.full(len(ids), -1, np.int64)
     return Features(ids, labels, (), _stack(means), unreadable, {})
 

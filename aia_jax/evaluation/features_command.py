@@ -8,8 +8,9 @@ from aia_jax.errors import EXIT_FAILED, UserError
 
 TITLE = "one vector a video, for probes, retrieval and clustering"
 ABOUT = (
-    "The vector is the mean of the last feature map over frames, height and width. The file's keys "
-    "are features, ids, labels, class_names and about."
+    "The vector is the mean over frames of what the network's head sees: of a ResNet the mean of "
+    "the last feature map over height and width. The file's keys are features, ids, labels, "
+    "class_names and about."
 )
 
 

@@ -40,6 +40,23 @@ class Row(NamedTuple):
     pictures: Sequence[np.ndarray]
 
 
+def middle_frames(
+    clip: np.ndarray | list[np.ndarray], segment_frames: int
+) -> np.ndarray | list[np.ndarray]:
+    """The frames of a clip that a strip shows, the middle one of each segment: T·S → T.
+
+    Args:
+        clip: frames, or maps of them, as many.
+        segment_frames: consecutive frames of a segment (S). With 1 all frames are shown.
+    """
+    return clip[segment_frames // 2 :: segment_frames]
+
+
+def spread_maps(maps: np.ndarray, frames: int) -> np.ndarray:
+    """Repeats the maps [t, h, w] of a layer that has fewer frames than the clip: [frames, h, w]."""
+    return maps[np.arange(frames) * len(maps) // frames]
+
+
 def paint(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Lays a map over a picture.
 

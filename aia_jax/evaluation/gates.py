@@ -1,8 +1,9 @@
-"""The gates of axis attention as maps over the frames of a clip: what a network lets through.
+"""The gates of attention as maps over the frames of a clip: what a network lets through.
 
-A gate has size 1 along the axis that its unit pools (paper, Eqs. 5-8): y_C says where and when, y_T
-where in every frame, y_H in which columns of a frame, y_W in which rows. Each is shown as a map of
-its frames: repeated along the axis that it lacks, and averaged over channels where it has them.
+A gate of axis attention has size 1 along the axis that its unit pools (AIA, Eqs. 5-8): y_C says
+where and when, y_T where in every frame, y_H in which columns of a frame, y_W in which rows. Other
+modules have gates of other sizes. Each is shown as a map of its frames: repeated along the axes
+that it lacks, and averaged over channels where it has them.
 """
 
 import dataclasses
@@ -13,32 +14,32 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from aia_jax.errors import UserError
-from aia_jax.models.attention.aia import AxisAttention
-from aia_jax.ops.axis_attention import axis_gates
-from aia_jax.ops.axis_attention.units import UNITS
 from aia_jax.shapes import Array, Float
+
+_ROLES = {"gate_": False, "guide_": True}  # how the name of a sown gate begins → whether it guides
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["values"],
-    meta_fields=["unit", "module", "guides"],
+    meta_fields=["name", "module", "guides"],
 )
 @dataclasses.dataclass(frozen=True)
 class GateMap:
-    """The gate of one unit; a jitted function may return it.
+    """One gate; a jitted function may return it.
 
     Attributes:
-        unit: "C", "T", "H" or "W".
-        module: the path of its attention module, as "stage1_block0/attention/CinST".
+        name: as the module calls it; of axis attention its unit, "C", "T", "H" or "W".
+        module: the path of its module, as "stage1_block0/attention/CinST".
         guides: whether the gate refines what the module's host pools; a host's gates multiply the
             feature itself.
         values: float32 [B, T, H, W] between 0 and 1, or their shape under `jax.eval_shape`.
     """
 
-    unit: str
+    name: str
     module: str
     guides: bool
     values: Any
@@ -50,7 +51,7 @@ def gate_maps(
     clips: Float[Array, "b t h w 3"],
     module: str = "",
 ) -> list[GateMap]:
-    """Computes the gates of a network's axis attention; a pure function that may be jitted.
+    """Computes the gates that a network's modules sow; a pure function that may be jitted.
 
     Args:
         model: the network.
@@ -60,40 +61,36 @@ def gate_maps(
             "stage1_block0/attention/CinST"; "" for all.
 
     Raises:
-        UserError: the network has no such module, or none at all.
+        UserError: the network has no such module with gates, or none at all.
     """
-    found: list[GateMap] = []
-    paths: list[str] = []
+    shapes: dict[str, tuple[int, ...]] = {}  # of the inputs of modules, in the order of their calls
 
-    def intercept(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
-        attention = context.module
-        if isinstance(attention, AxisAttention) and context.method_name == "__call__":
-            path = "/".join(attention.path)
-            paths.append(path)
-            if path.startswith(module):
-                found.extend(_module_gates(attention, path, args[0]))
+    def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        if context.method_name == "__call__" and args:
+            shapes.setdefault("/".join(context.module.path), jnp.shape(args[0]))
         return call(*args, **kwargs)
 
-    with nn.intercept_methods(intercept):
-        model.apply(variables, clips, train=False)
-    if not paths:
-        raise UserError("the network has no axis attention (model.attention), so it has no gates")
-    if not found:
+    with nn.intercept_methods(record):
+        _, sown = model.apply(variables, clips, train=False, mutable=["intermediates"])
+    gates: dict[str, dict[str, Array]] = {}
+    for path, values in flatten_dict(sown.get("intermediates", {})).items():
+        if path[-1].startswith(tuple(_ROLES)):
+            gates.setdefault("/".join(path[:-1]), {})[path[-1]] = values[0]
+    if not gates:
+        raise UserError(f"{model.describe()} has no module with a gate to look at")
+    paths = [path for path in shapes if path in gates]
+    if not any(path.startswith(module) for path in paths):
         raise UserError(f"--module {module}: no module begins so; there are {', '.join(paths)}")
-    return found
+    return [
+        _gate_map(name, path, gate, shapes[path])
+        for path in paths
+        if path.startswith(module)
+        for name, gate in gates[path].items()
+    ]
 
 
-def _module_gates(attention: AxisAttention, path: str, x: Array) -> list[GateMap]:
-    variables = attention.variables
-    gates = axis_gates(
-        x,
-        variables["params"],
-        variables["batch_stats"],
-        host=attention.host,
-        guide=attention.guide,
-    )
-    maps = []
-    for unit, gate in gates.items():
-        whole = jnp.broadcast_to(jnp.expand_dims(gate, UNITS[unit].axis), x.shape)
-        maps.append(GateMap(unit, path, unit in attention.guide, whole.mean(-1)))
-    return maps
+def _gate_map(name: str, path: str, gate: Array, shape: tuple[int, ...]) -> GateMap:
+    """The map of a gate that spreads to a feature of this shape, [B, T, H, W, C]."""
+    role = next(role for role in _ROLES if name.startswith(role))
+    frames = jnp.broadcast_to(gate.astype(jnp.float32).mean(-1), shape[:-1])
+    return GateMap(name.removeprefix(role), path, _ROLES[role], frames)

@@ -27,8 +27,7 @@ class Layer(NamedTuple):
 
     Attributes:
         name: the module's path, as "stage4_block2/conv2".
-        shape: of its output: [B, T, H, W, C], or [B·T, H, W, C] of a module that sees folded
-            frames.
+        shape: of its output.
     """
 
     name: str
@@ -39,35 +38,19 @@ def list_layers(model: nn.Module, variables: Mapping[str, Any], clips: Any) -> l
     """Lists the layers that `grad_cam` can look at, in the order in which they are computed.
 
     Args:
-        model: a network with `features`.
+        model: a network of `aia_jax.models`.
         variables: {"params", "batch_stats"}, arrays or their shapes.
         clips: float [B, T, H, W, 3], an array or its shape; nothing is computed.
     """
     layers: list[Layer] = []
-    batch, frames = clips.shape[:2]
 
     def record(name: str, output: Any) -> Any:
-        shape = getattr(output, "shape", ())
-        clipwise = len(shape) == 5 and shape[0] == batch
-        if clipwise or (len(shape) == 4 and shape[0] == batch * frames):
-            layers.append(Layer(name, shape))
+        if hasattr(output, "shape") and _frame_map(model, output, clips.shape) is not None:
+            layers.append(Layer(name, output.shape))
         return output
 
     jax.eval_shape(lambda v, c: _apply(model, v, c, record), variables, clips)
     return layers
-
-
-def last_layer(model: nn.Module, variables: Mapping[str, Any], clips: Any) -> str:
-    """The name of the layer that computes the network's `features`; arguments: `list_layers`'."""
-    features = jax.eval_shape(
-        lambda v, c: model.apply(v, c, train=False, method="features"), variables, clips
-    )
-    names = [
-        layer.name
-        for layer in list_layers(model, variables, clips)
-        if layer.shape == features.shape
-    ]
-    return names[-1]
 
 
 def grad_cam(
@@ -80,11 +63,11 @@ def grad_cam(
     """Computes the map of each clip for one class; a pure function that may be jitted.
 
     Args:
-        model: a network with `features`.
+        model: a network of `aia_jax.models`.
         variables: {"params", "batch_stats"}.
         clips: normalised frames.
         classes: of each clip, the label whose evidence is sought.
-        layer: one of `list_layers`; "" for the one that computes `features`.
+        layer: one of `list_layers`; "" for the network's `cam_layer`.
 
     Returns:
         float32 maps of the layer's size, not negative, in the unit of logits (a map's mean over H
@@ -95,7 +78,7 @@ def grad_cam(
         UserError: if there is no such layer; lists those that there are.
     """
     layers = {known.name: known for known in list_layers(model, variables, clips)}
-    layer = layer or last_layer(model, variables, clips)
+    layer = layer or model.cam_layer
     if layer not in layers:
         names = list(layers)
         more = f", … ({len(names)} in all)" if len(names) > _MAX_LISTED else ""
@@ -120,9 +103,28 @@ def grad_cam(
 
     # A clip's logit depends on its own rows only, so the gradient of the sum is that of each.
     gradient, output = jax.grad(class_logits, has_aux=True)(jnp.zeros(layers[layer].shape))
+    gradient, output = (_frame_map(model, value, clips.shape) for value in (gradient, output))
     weights = gradient.mean((-3, -2), keepdims=True)
-    maps = jnp.maximum((weights * output).sum(-1), 0)  # [..., H, W]
-    return maps.reshape(clips.shape[0], -1, *maps.shape[-2:])
+    return jnp.maximum((weights * output).sum(-1), 0)
+
+
+def _frame_map(model: nn.Module, output: Array, clips: tuple[int, ...]) -> Array | None:
+    """A module's output, or the gradient of it, as a map [B, T, H, W, C]; None where it is none.
+
+    Args:
+        model: may say by its `frame_map` which of its modules' outputs are maps.
+        output: of a module.
+        clips: the shape of the network's clips.
+    """
+    if hasattr(model, "frame_map"):
+        return model.frame_map(output, clips)
+    batch, frames = clips[:2]
+    if output.ndim == 5 and output.shape[0] == batch:
+        return output
+    rows = (batch * frames, batch * frames // model.segment_frames)  # folded frames, or segments
+    if output.ndim == 4 and output.shape[0] in rows:
+        return output.reshape(batch, -1, *output.shape[1:])
+    return None
 
 
 def _apply(
@@ -135,9 +137,10 @@ def _apply(
     open_calls = set()
 
     def intercept(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
-        path = context.module.path
-        # A subclass that calls its base class's `__call__` is intercepted twice.
-        if context.method_name != "__call__" or not path or path in open_calls:
+        # Only calls within `apply` have a path. A subclass that calls its base class's `__call__`
+        # is intercepted twice.
+        path = context.module.path if context.method_name == "__call__" else ()
+        if not path or path in open_calls:
             return call(*args, **kwargs)
         open_calls.add(path)
         output = call(*args, **kwargs)

@@ -14,7 +14,13 @@ from aia_jax.checkpoints.trained_run import TrainedRun
 from aia_jax.compile_cache import compiler_options
 from aia_jax.data.views import ONE_VIEW
 from aia_jax.errors import UserError
-from aia_jax.evaluation.film_strip import Row, draw_film_strip, paint
+from aia_jax.evaluation.film_strip import (
+    Row,
+    draw_film_strip,
+    middle_frames,
+    paint,
+    spread_maps,
+)
 from aia_jax.evaluation.gates import gate_maps
 from aia_jax.evaluation.gradcam import grad_cam
 from aia_jax.models.preprocess import preprocessing
@@ -84,18 +90,18 @@ def draw_gates(
     A row's colours span its own values, which stand in its label.
 
     Args:
-        run: a model with axis attention.
+        run: a model whose modules have gates.
         sources: video files and folders of frames.
         out: folder for the PNGs, which are named after the videos and modules.
-        module: the start of the modules' paths; "" for those of the last bottleneck.
+        module: the start of the modules' paths; "" for those of the last block that has any.
 
     Yields:
         What became of each video, in their order.
 
     Raises:
-        UserError: the model has no axis attention, or no such module.
+        UserError: the model has no gates, or no such module.
     """
-    preprocess = preprocessing(run.model)
+    preprocess, segment_frames = preprocessing(run.model), run.model.segment_frames
     if not module:
         clips = jax.ShapeDtypeStruct((1, *run.clip_shape), np.float32)
         every = jax.eval_shape(functools.partial(gate_maps, run.model), run.variables, clips)
@@ -107,14 +113,16 @@ def draw_gates(
 
     def rows(source: Path) -> list[Row]:
         clip = _read_clip(source, run)
-        strip = [Row("frames", list(clip))]
+        shown = middle_frames(clip, segment_frames)
+        strip = [Row("frames", list(shown))]
         for gate in compute(run.variables, clip[None]):
-            values = np.asarray(gate.values[0])
+            values = spread_maps(np.asarray(gate.values[0]), len(clip))
+            values = middle_frames(values, segment_frames)
             low, high = float(values.min()), float(values.max())
             role = "guide" if gate.guides else "host"
             place = gate.module.replace("/attention/", " ")
-            label = f"y_{gate.unit}, {role}: {low:.2f} to {high:.2f} {place}"
-            strip.append(Row(label, _paint_all(clip, (values - low) / max(high - low, 1e-12))))
+            label = f"y_{gate.name}, {role}: {low:.2f} to {high:.2f} {place}"
+            strip.append(Row(label, _paint_all(shown, (values - low) / max(high - low, 1e-12))))
         return strip
 
     return _draw_all(sources, out, f"gates_{module}", rows)
@@ -142,7 +150,7 @@ class _GradcamOf:
         self._maps = jax.jit(maps, compiler_options=compiler_options())
 
     def __call__(self, source: Path) -> tuple[list[np.ndarray], Row]:
-        """The clip's frames, and the model's row."""
+        """The clip's frames, one of each segment, and the model's row."""
         run = self._run
         clip = _read_clip(source, run)
         probabilities = jax.nn.softmax(self._classify(run.variables, clip[None])[0])
@@ -150,16 +158,15 @@ class _GradcamOf:
         if self._class:
             label = run.class_names.index(self._class)
         classes = np.array([label], np.int32)
-        heat = np.asarray(self._maps(run.variables, clip[None], classes)[0])
-        # A layer may have fewer frames than the clip.
-        heat = heat[np.arange(len(clip)) * len(heat) // len(clip)]
+        heat = spread_maps(np.asarray(self._maps(run.variables, clip[None], classes)[0]), len(clip))
+        clip, heat = (middle_frames(frames, run.model.segment_frames) for frames in (clip, heat))
         name, share = run.class_names[label], float(probabilities[label])
         text = f"{run.workdir.name}: {name} {share:.0%}"
         return list(clip), Row(text, _paint_all(clip, heat / max(float(heat.max()), 1e-12)))
 
 
 def _read_clip(source: Path, run: TrainedRun) -> np.ndarray:
-    """The centre crop of the clip in the video's middle: uint8 [T, H, W, 3].
+    """The centre crop of the clip in the video's middle: uint8 [T·S, H, W, 3].
 
     Raises:
         UnreadableVideo: the source cannot be read to its end.

@@ -1,8 +1,8 @@
 """What the paper prints for a test or an ensemble (Hao et al. 2022, Tables I and II).
 
 These are the paper's numbers, not measurements of this code. Table I is on Something-Something V1
-with one clip and crop of 8 frames, Table II on V1 and V2. For other data sets a recipe has the
-number in words, which its scores carry (`Evaluation.paper`).
+with one clip and crop of 8 frames, Table II on V1 and V2. For other data sets, and for networks of
+other papers, a recipe has the number in words, which its scores carry (`Evaluation.paper`).
 """
 
 import re
@@ -58,20 +58,23 @@ _TABLE_II = """
     tsm CinST->STinC 8+16x3x2     53.9 81.8  66.7 90.4
     tsm CinST->STinC 8+12+16x3x2  55.0 82.4  67.2 90.8
 """
-# A recipe's words, as "61.7% top-1, 87.2% top-5 (Table II; 8 frames × 1 crop × 1 clip) for TSM".
+# A recipe's words, as "61.7% top-1, 87.2% top-5 (Table II; 8 frames × 1 crop × 1 clip) for TSM" or,
+# of another paper, "53.6% top-1 (H2CN's README; 8 frames × 1 crop × 1 clip) for H2CN".
 _WORDS = re.compile(
-    r"(?P<top1>[\d.]+)% top-1(, (?P<top5>[\d.]+)% top-5)? \(Tables? (?P<table>[^;)]*)"
-    r"(?P<setting>[^)]*)\) for (?P<network>.+)"
+    r"(?P<top1>[\d.]+)% top-1(, (?P<top5>[\d.]+)% top-5)? "
+    r"\((?P<setting>[^)]*)\) for (?P<network>.+)"
 )
+_TABLE = re.compile(r"Tables? (.*)")
 _COUNT = {name: re.compile(rf"(\d+) {name}") for name in ("frame", "crop", "clip")}
 
 
 class PaperNumber(NamedTuple):
-    """The paper's accuracy, in percent, and where it stands."""
+    """An accuracy in percent, and where it stands: a table of the paper, or another source."""
 
     top1: float
     top5: float | None
-    table: str
+    table: str = ""
+    source: str = ""
 
 
 _Key = tuple[str, str, str, str]  # data set, temporal, attention, frames x crops x clips
@@ -99,14 +102,18 @@ def find_paper_number(about: About) -> PaperNumber | None:
 
     The paper has none for a training split, for averaged probabilities, for other crops than 224
     pixels (of three crops, other than 224 to 256: it calls them full resolution), and for models
-    that are not joined by the plain mean of their logits.
+    that are not joined by the plain mean of their logits. Of a network of another paper a test with
+    averaged probabilities has a number too.
 
     Args:
         about: a test, or an ensemble of tests of one kind of network and one number of views.
     """
     all_tests = tests(about)
-    if not all(map(_is_paper_protocol, all_tests)) or not _is_plain_mean(about):
+    if not all(map(_has_paper_views, all_tests)) or not _is_plain_mean(about):
         return None
+    number = _from_words(about) if isinstance(about, Evaluation) else None
+    if any(test.averaging != "logits" for test in all_tests):
+        return number if number and number.source else None
     networks = {(test.model.get("temporal"), test.model.get("attention")) for test in all_tests}
     views = {(test.dataset, test.crops, test.clips) for test in all_tests}
     if len(networks) == len(views) == 1 and all(map(_is_paper_network, all_tests)):
@@ -115,17 +122,13 @@ def find_paper_number(about: About) -> PaperNumber | None:
         key = (dataset, str(temporal), str(attention), f"{frames}x{crops}x{clips}")
         if key in _NUMBERS:
             return _NUMBERS[key]
-    return _from_words(about) if isinstance(about, Evaluation) else None
+    return number
 
 
-def _is_paper_protocol(test: Evaluation) -> bool:
-    """Whether split, crop and averaging are such as the paper's tests have."""
+def _has_paper_views(test: Evaluation) -> bool:
+    """Whether split and crop are such as the papers' tests have."""
     sizes = (224,) if test.crops == 1 else (224, 240, 256)
-    return (
-        test.split in ("validation", "test")
-        and test.crop_size in sizes
-        and test.averaging == "logits"
-    )
+    return test.split in ("validation", "test") and test.crop_size in sizes
 
 
 def _is_plain_mean(about: About) -> bool:
@@ -140,8 +143,15 @@ def _is_plain_mean(about: About) -> bool:
 
 
 def _is_paper_network(test: Evaluation) -> bool:
-    """Whether the backbone is the paper's ResNet-50."""
-    fields = {"name": "resnet", "depth": 50, "width": 64, "stage_sizes": [], "stem": "imagenet"}
+    """Whether the network is one of the paper's ResNets of 50 layers."""
+    fields = {
+        "name": "resnet",
+        "depth": 50,
+        "width": 64,
+        "stage_sizes": [],
+        "stem": "imagenet",
+        "non_local": False,
+    }
     values = {name: test.model.get(name, usual) for name, usual in fields.items()}
     values["stage_sizes"] = list(values["stage_sizes"])
     return values == fields
@@ -158,4 +168,7 @@ def _from_words(test: Evaluation) -> PaperNumber | None:
         if stated and int(stated[1]) != count:
             return None
     top5 = None if words["top5"] is None else float(words["top5"])
-    return PaperNumber(float(words["top1"]), top5, words["table"].strip())
+    first = words["setting"].split(";")[0].strip()
+    table = _TABLE.fullmatch(first)
+    place = {"table": table[1]} if table else {"source": first}
+    return PaperNumber(float(words["top1"]), top5, **place)

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from aia_jax.checkpoints.last_result import RESULT_FILE
 from aia_jax.checkpoints.trained_run import TrainedRun
 from aia_jax.complexity import count
 from aia_jax.data.views import PROTOCOLS, Views
-from aia_jax.evaluation.evaluate import RESULT_FILE
+from aia_jax.evaluation.published import published_text
 from aia_jax.evaluation.run_scores import score_name
 from aia_jax.evaluation.score_files import writing
 from aia_jax.evaluation.scores import Evaluation
 from aia_jax.files import atomic_file
 from aia_jax.frame_geometry import resize_text
+from aia_jax.models import clip_shape
 from aia_jax.models.fields import value_text
 from aia_jax.shards.fingerprint import short_text
 
@@ -54,7 +56,7 @@ def describe_test(
     if not np.array_equal(label_of, np.arange(len(label_of))):
         fingerprint["label_of"] = label_of.tolist()  # its labels mean other classes
     is_other = "data.dir" in run.overrides and "data.name" not in run.overrides
-    cost = count(run.model, (config.data.num_frames, crop, crop, 3))
+    cost = count(run.model, clip_shape(run.model, crop))
     overrides = [f"{key}={_text(now)}" for key, (_, now) in _changed(run, split, data).items()]
     return Evaluation(
         dataset=data_name if is_other or not config.data.name else config.data.name,
@@ -165,7 +167,8 @@ def describe_result(result: Mapping[str, Any], files: Sequence[Path]) -> str:
         f"{tested}, {result['split']}, {result['protocol']}{views}{averaging}"
         f"{f', with {changed}' if changed else ''}: top-1 {result['top1']:.2%}, top-5 "
         f"{result['top5']:.2%}, loss {result['loss']:.4f}, {result['evaluated']:,} of "
-        f"{result['expected']:,} videos evaluated; {', '.join(map(str, files))}"
+        f"{result['expected']:,} videos evaluated{published_text(result.get('published'))}; "
+        f"{', '.join(map(str, files))}"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aia_jax.checkpoints.last_result import SCORES
 from aia_jax.errors import UserError
 from aia_jax.evaluation.metrics import summarize
 from aia_jax.evaluation.score_files import (
@@ -18,8 +19,6 @@ from aia_jax.evaluation.score_files import (
 )
 from aia_jax.evaluation.scores import Evaluation, Scores, identity
 from aia_jax.files import write_text
-
-FOLDER = "scores"  # in a run's folder
 
 
 def write_result(
@@ -106,7 +105,7 @@ def find_score_files(places: Iterable[str | Path]) -> list[Path]:
         if not place.is_dir():
             files.append(place)
             continue
-        folder = place / FOLDER if (place / FOLDER).is_dir() else place
+        folder = place / SCORES if (place / SCORES).is_dir() else place
         found = sorted(folder.glob(f"*{SUFFIX}"), key=_by_numbers)
         if not found:
             raise UserError(

@@ -207,8 +207,13 @@ def _notes(results: Sequence[_Result]) -> tuple[str, ...]:
         f"Top-1 and Top-5 in percent, measured on {datasets}. The paper's numbers are those that "
         "Hao et al. 2022 print for the same network, frames, crops and clips."
     ]
-    if papers := sorted({one.paper.table for one in results if one.paper}):
+    if papers := sorted({one.paper.table for one in results if one.paper and one.paper.table}):
         notes[0] += f" They stand in its Table{'s' if len(papers) > 1 else ''} {', '.join(papers)}."
+    notes += [
+        f"{one.name}: the number beside it is that of {one.paper.source}."
+        for one in results
+        if one.paper and one.paper.source
+    ]
     notes.append(
         "MACs are multiply-accumulates of convolutions and linear layers; the paper adds two "
         "operations for each number that goes through batch normalisation. Both are of one view, "
@@ -239,7 +244,7 @@ def _model_and_block(about: About) -> tuple[str, str]:
 
 def _parts(test: Evaluation) -> tuple[str, str]:
     temporal, attention = test.model.get("temporal"), test.model.get("attention")
-    if test.model.get("name") != "resnet" or not temporal or not attention:
+    if not temporal or not attention or test.model.get("non_local"):  # another kind of network
         return test.network, ""
     return str(temporal).upper(), str(attention)
 

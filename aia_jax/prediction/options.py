@@ -74,7 +74,8 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     parser.add_argument(
         "--views",
         metavar="CLIPSxCROPS",
-        help="1, 2 or 10 clips × 1 or 3 crops, averaged (default: the recipe's eval.protocol)",
+        help="1, 2 or 10 clips × 1, 3, 5 or 10 crops, averaged (default: the recipe's "
+        "eval.protocol)",
     )
     parser.add_argument(
         "--overlay",

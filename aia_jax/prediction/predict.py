@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import numpy as np
 import simplejpeg
@@ -23,9 +22,9 @@ from aia_jax.data.views import Views
 from aia_jax.errors import UserError
 from aia_jax.file_tree import expand_pattern
 from aia_jax.memory import memory_advice, prediction_advice
-from aia_jax.models.preprocess import preprocessing
+from aia_jax.prediction.functions import clip_logits
 from aia_jax.shapes import Array, PyTree
-from aia_jax.video.decode import cores, decode, estimated_count
+from aia_jax.video.decode import Source, cores, decode, estimated_count
 from aia_jax.video.faults import UnreadableVideo, named_faults
 from aia_jax.video.frame_size import FrameFormat
 
@@ -38,20 +37,22 @@ class Prediction:
     """The class probabilities of a video.
 
     Attributes:
-        source: the file or folder.
+        source: the file or folder, or frames in memory.
         probabilities: float32 [K], by label.
         count: frames of the video.
         seen: numbers of the frames that the network saw, ascending, from 0.
         fps: frames a second; 0 where not known.
         seconds: how long decoding and cropping took.
+        logits: float32 [K], the mean of the views'.
     """
 
-    source: Path
+    source: Source
     probabilities: np.ndarray
     count: int
     seen: tuple[int, ...]
     fps: float
     seconds: float
+    logits: np.ndarray
 
     def top(self, k: int) -> list[tuple[int, float]]:
         """The k most likely labels with their probabilities, the most likely first.
@@ -65,7 +66,7 @@ class Prediction:
 class Unreadable:
     """A source that gave no prediction, and the reason."""
 
-    source: Path
+    source: Source
     reason: str
 
 
@@ -77,7 +78,7 @@ class VideoViews:
         views: uint8 [V, T, H, W, 3].
     """
 
-    source: Path
+    source: Source
     views: np.ndarray
     count: int
     seen: tuple[int, ...]
@@ -107,14 +108,14 @@ def find_sources(names: Iterable[str]) -> list[Path]:
 
 
 def read_views(
-    source: Path, run: TrainedRun, views: Views, frame_format: FrameFormat, threads: int = 1
+    source: Source, run: TrainedRun, views: Views, frame_format: FrameFormat, threads: int = 1
 ) -> VideoViews:
     """Reads a video and crops its views.
 
     Only the frames of the views stay in memory, so a long video needs no more than a short one.
 
     Args:
-        source: a video file, or a folder of frames.
+        source: a video file, a folder of frames, or frames in memory.
         run: says how many frames a clip has, and their size.
         views: the clips and crops to make.
         frame_format: in which training frames were stored.
@@ -124,14 +125,14 @@ def read_views(
         UnreadableVideo: the source cannot be read to its end.
     """
     started = time.perf_counter()
-    data = run.config.data
+    data, segment_frames = run.config.data, run.model.segment_frames
     stored = frame_format.size, frame_format.quality
     count, video = estimated_count(source, frame_format.frame_names), None
     # The estimate counts packets. Some hold no frame or several, which only decoding shows. The
     # views then take other frames, so the video is read again.
     while video is None or video.count != count:
         count = video.count if video else count
-        indices = views.frames(count, data.num_frames, data.sampling)
+        indices = views.frames(count, data.num_frames, data.sampling, segment_frames)
         seen, inverse = np.unique(indices, return_inverse=True)
         video = decode(
             source,
@@ -144,7 +145,7 @@ def read_views(
     pictures = [simplejpeg.decode_jpeg(jpeg) for jpeg in video.frames]
     clips = views.crop_frames(
         pictures,
-        inverse.reshape(views.clips, data.num_frames),
+        inverse.reshape(indices.shape),
         data.crop,
         data.resize,
         data.sampling,
@@ -172,34 +173,34 @@ class Classifier:
         Args:
             run: the trained run.
             batch: clips of one call.
-            function: of variables and clips uint8 [batch, T, H, W, 3] to float32 [batch, K]; None
-                gives the logits.
+            function: of variables and clips uint8 [batch, T, H, W, 3] to float32 [batch, …], as
+                in `functions.py`; None gives the logits.
         """
         self.batch = batch
         self.seconds: list[float] = []
         self._shape = (batch, *run.clip_shape)
         self._variables = jax.device_put(run.variables)
-        self._apply = jax.jit(function or _logits(run.model), compiler_options=compiler_options())
+        self._apply = jax.jit(
+            function or clip_logits(run.model), compiler_options=compiler_options()
+        )
 
     def __call__(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Logits float32 [len(clips), K] of at most `batch` clips uint8 [T, H, W, 3]."""
+        """The function's result of at most `batch` clips uint8 [T, H, W, 3].
+
+        It is float32, one row a clip: logits [len(clips), K] where no other function was given.
+        """
         padded = np.zeros(self._shape, np.uint8)
         padded[: len(clips)] = clips
         started = time.perf_counter()
         with memory_advice(lambda: prediction_advice(self._shape)):
-            logits = np.asarray(self._apply(self._variables, padded))
+            result = np.asarray(self._apply(self._variables, padded))
         self.seconds.append(time.perf_counter() - started)
-        return logits[: len(clips)]
+        return result[: len(clips)]
 
     def time_call(self) -> float:
         """Seconds of one more call, which does not compile if there was one before."""
         self([np.zeros(self._shape[1:], np.uint8)])
         return self.seconds[-1]
-
-
-def _logits(model: nn.Module) -> Callable[[PyTree, Array], Array]:
-    preprocess = preprocessing(model)
-    return lambda variables, clips: model.apply(variables, preprocess(clips), train=False)
 
 
 def choose_batch_size(clips: int) -> int:
@@ -210,7 +211,7 @@ def choose_batch_size(clips: int) -> int:
 
 def predict(
     run: TrainedRun,
-    sources: Sequence[Path],
+    sources: Sequence[Source],
     views: Views,
     frame_format: FrameFormat,
     classifier: Classifier,
@@ -227,31 +228,63 @@ def predict(
     Yields:
         The result of each source, in their order; `Unreadable` for one that cannot be read.
     """
-    waiting, clips, logits = deque(), [], deque()  # logits of the clips of the waiting videos
+    for found in compute_views(run, sources, views, frame_format, classifier):
+        if isinstance(found, Unreadable):
+            yield found
+            continue
+        video, logits = found
+        yield Prediction(
+            video.source,
+            probabilities_of_views(logits),
+            video.count,
+            video.seen,
+            video.fps,
+            video.seconds,
+            np.mean(logits, axis=0, dtype=np.float64).astype(np.float32),
+        )
+
+
+def compute_views(
+    run: TrainedRun,
+    sources: Sequence[Source],
+    views: Views,
+    frame_format: FrameFormat,
+    network: Classifier,
+) -> Iterator[tuple[VideoViews, list[np.ndarray]] | Unreadable]:
+    """Computes a network's output for every view of each source, with full batches.
+
+    Args:
+        run, sources, views, frame_format: as in `predict`.
+        network: of the run.
+
+    Yields:
+        Of each source, in their order, the video and the output for each of its views;
+        `Unreadable` for one that cannot be read.
+    """
+    waiting, clips, outputs = deque(), [], deque()  # outputs for the clips of the waiting videos
     for video in read_ahead(run, sources, views, frame_format):
         waiting.append(video)
         if isinstance(video, VideoViews):
             clips.extend(video.views)
-        while len(clips) >= classifier.batch:
-            logits.extend(classifier(clips[: classifier.batch]))
-            del clips[: classifier.batch]
-        yield from _pop_results(waiting, logits, len(views))
+        while len(clips) >= network.batch:
+            outputs.extend(network(clips[: network.batch]))
+            del clips[: network.batch]
+        yield from _pop_results(waiting, outputs, len(views))
     if clips:
-        logits.extend(classifier(clips))
-    yield from _pop_results(waiting, logits, len(views))
+        outputs.extend(network(clips))
+    yield from _pop_results(waiting, outputs, len(views))
 
 
-def _pop_results(waiting: deque, logits: deque, views: int) -> Iterator[Prediction | Unreadable]:
-    """Removes the videos from `waiting` whose logits are all there, and yields their results."""
-    while waiting and (isinstance(waiting[0], Unreadable) or len(logits) >= views):
+def _pop_results(
+    waiting: deque, outputs: deque, views: int
+) -> Iterator[tuple[VideoViews, list[np.ndarray]] | Unreadable]:
+    """Removes the videos from `waiting` whose outputs are all there, and yields both."""
+    while waiting and (isinstance(waiting[0], Unreadable) or len(outputs) >= views):
         video = waiting.popleft()
         if isinstance(video, Unreadable):
             yield video
-            continue
-        probabilities = probabilities_of_views([logits.popleft() for _ in range(views)])
-        yield Prediction(
-            video.source, probabilities, video.count, video.seen, video.fps, video.seconds
-        )
+        else:
+            yield video, [outputs.popleft() for _ in range(views)]
 
 
 def probabilities_of_views(logits: Sequence[np.ndarray]) -> np.ndarray:
@@ -268,13 +301,13 @@ def top_classes(probabilities: np.ndarray, k: int) -> list[tuple[int, float]]:
 
 
 def read_ahead(
-    run: TrainedRun, sources: Sequence[Path], views: Views, frame_format: FrameFormat
+    run: TrainedRun, sources: Sequence[Source], views: Views, frame_format: FrameFormat
 ) -> Iterator[VideoViews | Unreadable]:
     """Reads several videos at a time; yields them in their order."""
     readers = min(len(sources), cores(), _MAX_READERS)
     threads = 1 if len(sources) > 1 else 0  # 0: a single video is decoded on all cores
 
-    def read(source: Path) -> VideoViews | Unreadable:
+    def read(source: Source) -> VideoViews | Unreadable:
         try:
             with named_faults():
                 return read_views(source, run, views, frame_format, threads)

@@ -29,15 +29,23 @@ class Sliding:
             if not (math.isfinite(seconds) and seconds > 0):
                 raise UserError(f"--{name} {seconds}: expected a number of seconds above 0")
 
-    def place(self, source: Path, clock: Clock) -> list[tuple[float, float]]:
+    def place(
+        self, source: Path, clock: Clock, segment_frames: int = 1
+    ) -> list[tuple[float, float]]:
         """The (start, end) of every window of a video, in seconds since its first frame.
 
         Windows start every `stride` seconds. One that would pass the end is moved back, so that the
         end is seen in a window of full length. A video that is no longer than the window is one
         window.
 
+        Args:
+            source: the video.
+            clock: of the source.
+            segment_frames: consecutive frames that the network needs, which a window must hold.
+
         Raises:
-            UserError: the window or the stride is shorter than a frame.
+            UserError: the window or the stride is shorter than a frame, or the window is shorter
+                than a segment.
         """
         frame = 1 / clock.fps
         for name in ("window", "stride"):
@@ -46,6 +54,12 @@ class Sliding:
                     f"--{name} {getattr(self, name):g}: {source} has a new frame every {frame:.3g} "
                     "s; give at least as much"
                 )
+        if self.window < (segment_frames - 0.001) * frame:
+            raise UserError(
+                f"--window {self.window:g}: the network takes segments of {segment_frames} "
+                f"consecutive frames, and {source} has a new frame every {frame:.3g} s; give at "
+                f"least {segment_frames * frame:.3g}"
+            )
         end, slack = float(clock.end), frame / 2
         if end <= self.window + slack:
             return [(0.0, end)]

@@ -155,7 +155,7 @@ class _Reading:
     ):
         self._source, self._run, self._views = source, run, views
         self._frame_format, self._clock, self._threads = frame_format, clock, threads
-        self._places = sliding.place(source, clock)
+        self._places = sliding.place(source, clock, run.model.segment_frames)
         self.end = 0.0
 
     @property
@@ -168,6 +168,7 @@ class _Reading:
         One that ends with the video is not yielded unless the video is as long as planned.
         """
         data, fps = self._run.config.data, self._clock.fps
+        segment_frames = self._run.model.segment_frames
         places = deque(self._places[skip:])
         opened: deque[_Window] = deque()
         wanted: list[tuple[float, int]] = []  # a heap: the next time of an open window, its number
@@ -176,7 +177,7 @@ class _Reading:
             while places and places[0][0] < until:
                 start, end = places.popleft()
                 count = max(1, round((end - start) * fps))
-                indices = self._views.frames(count, data.num_frames, data.sampling)
+                indices = self._views.frames(count, data.num_frames, data.sampling, segment_frames)
                 opened.append(_Window(start, end, indices, fps))
                 heapq.heappush(wanted, (opened[-1].next_time, first + len(opened) - 1))
             jpeg = None

@@ -8,7 +8,7 @@ import torch
 import aia_jax
 from aia_jax import weights
 from aia_jax.errors import UserError
-from aia_jax.evaluation.gradcam import grad_cam, last_layer, list_layers
+from aia_jax.evaluation.gradcam import grad_cam, list_layers
 from tests.helpers import torch_nets
 from tests.helpers.quick_jit import quick_jit
 
@@ -77,8 +77,10 @@ def test_the_last_layer_s_map_is_the_share_of_a_frame_in_the_logit(nets):
 
 def test_the_default_layer_computes_the_features(nets):
     _, ours, variables, clips = nets
-    assert last_layer(ours, variables, clips) == "stage2_block0"
-    names = [layer.name for layer in list_layers(ours, variables, clips)]
+    layers = list_layers(ours, variables, clips)
+    features = quick_jit(lambda v, x: ours.apply(v, x, method="features"))(variables, clips)
+    assert ours.cam_layer == "stage2_block0" and (ours.cam_layer, features.shape) in layers
+    names = [layer.name for layer in layers]
     assert len(names) == len(set(names))
     assert names[0] == "stem/conv"
     assert "stage1_block0/attention" in names

@@ -64,7 +64,7 @@ def test_gates_have_a_row_each(made):
     [
         ("gradcam", "none", ("--class", "flying"), "--class flying: .* standing"),
         ("gradcam", "none", ("--layer", "conv9"), "--layer conv9: .* stem/conv, "),
-        ("gates", "none", (), "no axis attention"),
+        ("gates", "none", (), "has no module with a gate"),
         ("gates", "CinST", ("--module", "stage7"), "--module stage7: .* stage1_block0/attention"),
     ],
 )

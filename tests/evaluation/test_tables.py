@@ -23,6 +23,7 @@ def test_the_papers_numbers_are_those_of_the_recipes(recipe):
         network = NETWORKS[argument.partition(",")[0]]
         about = make_evaluation(
             dataset=recipe.__name__.rpartition(".")[2],
+            frames=reported.frames,
             crops=reported.crops or 1,
             clips=reported.clips or 1,
             network=f"{network.title}, ResNet-50",
@@ -32,7 +33,7 @@ def test_the_papers_numbers_are_those_of_the_recipes(recipe):
         found = find_paper_number(about)
         assert found is not None, argument
         assert (found.top1, found.top5) == (reported.top1, reported.top5)
-        assert reported.table.startswith(found.table)
+        assert reported.table.startswith(found.table) and found.source == reported.source
 
 
 def test_the_papers_number_is_of_the_same_protocol():

@@ -14,7 +14,8 @@ from tests.helpers.raw_videos import numbered_frames, write_video
 @pytest.mark.parametrize("name", ["out.mp4", "out.gif"])
 def test_an_overlay_shows_the_video_of_any_shape(tmp_path, height, width, name):
     source = write_video(tmp_path / "in.mp4", numbered_frames(4, height, width), fps=30)
-    prediction = Prediction(source, np.zeros(3, np.float32), 4, (0, 2), 30.0, 0.0)
+    zeros = np.zeros(3, np.float32)
+    prediction = Prediction(source, zeros, 4, (0, 2), 30.0, 0.0, zeros)
     classes = [("an $odd_ näme", 0.75), ("so long that it is cut " * 9, 0.25), ("nothing", 0.0)]
     overlay.write_overlay(tmp_path / name, prediction, classes)
     with av.open(str(tmp_path / name)) as container:

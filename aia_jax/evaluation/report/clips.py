@@ -11,14 +11,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from aia_jax.checkpoints.last_result import SCORES
 from aia_jax.checkpoints.trained_run import TrainedRun, open_run
 from aia_jax.compile_cache import compiler_options, use_compile_cache
 from aia_jax.data.views import ONE_VIEW
 from aia_jax.errors import UserError
-from aia_jax.evaluation.film_strip import paint
+from aia_jax.evaluation.film_strip import middle_frames, paint, spread_maps
 from aia_jax.evaluation.gradcam import grad_cam
 from aia_jax.evaluation.report.models import Model
-from aia_jax.evaluation.run_scores import FOLDER
 from aia_jax.evaluation.scores import Evaluation, tests
 from aia_jax.models.preprocess import preprocessing
 from aia_jax.shards.fingerprint import fingerprint, short_text
@@ -77,7 +77,9 @@ def make_strips(
             notes.append(f"{video}: its frames are not in the data")
             continue
         try:
-            strips[row] = Strip(_thin_out(_read_clip(reader, record_of[video], pixels)), {})
+            clip = _read_clip(reader, record_of[video], pixels)
+            shown = middle_frames(clip, pixels.model.segment_frames if pixels else 1)
+            strips[row] = Strip(_thin_out(shown), {})
         except DamagedRecord as damage:
             notes.append(str(damage))
     there = [row for row in mapped if row in strips]
@@ -93,7 +95,9 @@ def make_strips(
             notes.append(f"no Grad-CAM of {model.letter}: {error}")
             continue
         for row, clip, heat in zip(there, clips, maps, strict=True):
-            painted = [paint(*pair) for pair in zip(clip, heat, strict=True)]
+            heat = spread_maps(heat, len(clip))
+            shown = (middle_frames(frames, run.model.segment_frames) for frames in (clip, heat))
+            painted = [paint(*pair) for pair in zip(*shown, strict=True)]
             strips[row].maps[number] = _thin_out(painted)
     return strips, notes
 
@@ -106,7 +110,7 @@ def _open_runs(models: Sequence[Model], notes: list[str]) -> dict[int, TrainedRu
         if not isinstance(test, Evaluation) or test.step is None:
             notes.append(f"{model.letter}: its weights are no run's")
             continue
-        if folder.name != FOLDER:
+        if folder.name != SCORES:
             notes.append(f"{model.letter}: its score file does not lie in the folder of its run")
             continue
         overrides = [
@@ -187,19 +191,19 @@ def _read_clip(reader: ShardReader, record: int, run: TrainedRun | None) -> list
     if run is None:
         return read_pictures(reader, record, ONE_VIEW.frames(count, _SHOWN)[0].tolist())
     data = run.config.data
-    frames = ONE_VIEW.frames(count, data.num_frames, data.sampling)
+    frames = ONE_VIEW.frames(count, data.num_frames, data.sampling, run.model.segment_frames)
     seen, inverse = np.unique(frames, return_inverse=True)
     pictures = read_pictures(reader, record, seen.tolist())
-    views = ONE_VIEW.crop_frames(pictures, inverse.reshape(frames.shape), data.crop, data.resize)
-    return list(views[0])
+    inverse = inverse.reshape(frames.shape)
+    return list(ONE_VIEW.crop_frames(pictures, inverse, data.crop, data.resize, data.sampling)[0])
 
 
 def _compute_maps(run: TrainedRun, clips: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Grad-CAM of the last layer, each clip's largest value 1: float32 [B, T, h, w].
+    """Grad-CAM of the last layer, each clip's largest value 1: float32 [B, t, h, w].
 
     Args:
         run: the model.
-        clips: uint8 [B, T, H, W, 3].
+        clips: uint8 [B, T·S, H, W, 3].
         classes: int [B], whose evidence is sought.
     """
     preprocess = preprocessing(run.model)
@@ -215,10 +219,7 @@ def _compute_maps(run: TrainedRun, clips: np.ndarray, classes: np.ndarray) -> np
         for clip, label in zip(clips, classes.astype(np.int32), strict=True)
     ]
     heat = np.array(maps)
-    heat /= np.maximum(heat.max((1, 2, 3), keepdims=True), 1e-12)
-    # A layer may have fewer frames than the clip.
-    frame = np.arange(clips.shape[1]) * heat.shape[1] // clips.shape[1]
-    return heat[:, frame]
+    return heat / np.maximum(heat.max((1, 2, 3), keepdims=True), 1e-12)
 
 
 def _thin_out(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
