@@ -1,144 +1,128 @@
-"""Writes weights for PyTorch: a state dict that the reference's networks load with strict=True.
+"""Writes weights for other programs: for PyTorch, or as a folder for a model hub.
 
-    python -m aia_jax.weights --to-torch --workdir runs/ssv2_aia_tsm --out aia_tsm.pth
-    python -m aia_jax.weights --to-torch --weights weights/aia_tsm --out aia_tsm.safetensors
+    python -m aia_jax.weights runs/ssv2_aia_tsm --format aia --out aia_tsm.pth
+    python -m aia_jax.weights weights/tsm --format mmaction2 --out tsm.safetensors
+    python -m aia_jax.weights runs/ssv2_aia_tsm --hub hub/aia_tsm --license cc-by-4.0
 
 Takes a run's best checkpoint by validation top-1 (its moving average where there is one), or a
-folder of convert_torch_weights.py that holds a whole network. Writing .pth needs PyTorch,
-.safetensors does not.
+folder of weights that holds a whole network: of convert_torch_weights.py, or from a model hub.
+
+--format aia writes the state dict that the networks' authors load with strict=True; mmaction2,
+torchvision, timm and transformers the names of these programs, if they have such a network.
+Writing .pth needs PyTorch, .safetensors does not. --hub writes model.safetensors, config.json and
+README.md with a YAML header, for the hub's own tool to publish; `aia_jax.load` reads them back.
 """
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import flax.linen as nn
+import numpy as np
 
-from aia_jax.checkpoints.trained_run import open_run
-from aia_jax.errors import UserError, describe, exit_status
-from aia_jax.models import NETWORKS, model_fields, model_from_config, network_of
+from aia_jax.checkpoints.trained_run import TrainedRun, open_run
+from aia_jax.errors import UserError, exit_status, shorten
+from aia_jax.models import NETWORKS, network_of
 from aia_jax.weights import to_torch
-from aia_jax.weights.files import load_folder, shown_fields, write_state_dict
-from aia_jax.weights.names import Variables, match_variables
-
-_MOST = 10**6  # above any channel, class or block count of a network
+from aia_jax.weights.convert_back import REFERENCE, format_names
+from aia_jax.weights.files import write_state_dict
+from aia_jax.weights.hub import write_hub_folder
+from aia_jax.weights.hub_config import HUB_CARD, HUB_WEIGHTS
+from aia_jax.weights.open import open_trained, open_weights
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m aia_jax.weights", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--to-torch",
-        action="store_true",
-        required=True,
-        help="what to do; convert_torch_weights.py is the other way",
+        prog="python -m aia_jax.weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--workdir", type=Path, metavar="DIR", help="folder of a run")
     source.add_argument(
-        "--weights", type=Path, metavar="DIR", help="folder of convert_torch_weights.py"
+        "source", nargs="?", type=Path, metavar="DIR", help="folder of a run or of weights"
     )
+    source.add_argument("--workdir", type=Path, metavar="DIR", help="folder of a run")
+    source.add_argument("--weights", type=Path, metavar="DIR", help="folder of weights")
+    form = parser.add_mutually_exclusive_group(required=True)
+    formats = [name for row in NETWORKS.values() for name in format_names(row.torch_names)]
+    form.add_argument(
+        "--format",
+        choices=list(dict.fromkeys(formats)),
+        help="whose names the arrays get in --out",
+    )
+    form.add_argument("--to-torch", action="store_true", help=f"the same as --format {REFERENCE}")
+    form.add_argument("--hub", type=Path, metavar="DIR", help="folder to write for a model hub")
     parser.add_argument(
         "--step",
         default="best",
         metavar="STEP",
         help="checkpoint of the run: a step, best (default), or latest",
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help=".pth or .safetensors")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help=".pth or .safetensors"
+        "--license",
+        metavar="NAME",
+        help="of the weights, as hubs abbreviate it (such as apache-2.0), for --hub",
     )
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = make_parser().parse_args(argv)
-    if options.workdir is not None:
-        run = open_run(options.workdir, options.step)
-        title, model, variables = f"{options.workdir}, step {run.step}", run.model, run.variables
-        class_names = run.class_names
-    else:
-        title = str(options.weights)
-        model, variables, class_names = _open_folder(options.weights)
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    if (options.out is None) == (options.hub is None):
+        parser.error("--format and --to-torch need --out FILE, and --hub does not take it")
+    if options.license is not None and options.hub is None:
+        parser.error("--license belongs to --hub")
+    run = _open(options)
+    title = str(run.workdir) + ("" if run.step is None else f", step {run.step}")
+    if options.hub is None:
+        _write_file(options.out, run, options.format or REFERENCE, title)
+        return
+    write_hub_folder(options.hub, run, options.license)
+    for note in run.notes:
+        print(f"note: {note}")
+    if options.license is None:
+        print("note: without --license the card says that nobody has chosen a license")
+    size = (options.hub / HUB_WEIGHTS).stat().st_size / 1e6
+    print(
+        f"{title} -> {options.hub}: {run.model.describe()}, {len(run.class_names)} classes, "
+        f"{size:.1f} MB; read {options.hub / HUB_CARD} before you publish it"
+    )
 
-    state_dict = to_torch(variables, model)
-    write_state_dict(options.out, state_dict, class_names)
+
+def _open(options: argparse.Namespace) -> TrainedRun:
+    if options.workdir is not None:
+        return open_run(options.workdir, options.step)
+    if options.weights is not None:
+        return open_weights(options.weights)
+    if options.source.is_file():
+        raise UserError(
+            f"{shorten(options.source)} is a file; give a folder: convert_torch_weights.py makes "
+            "one of a downloaded file"
+        )
+    return open_trained(options.source, options.step)
+
+
+def _write_file(path: Path, run: TrainedRun, format_name: str, title: str) -> None:
+    """Writes a state dict, and prints what it is."""
+    state_dict = to_torch(run.variables, run.model, run.clip_shape, format_name)
+    describe = getattr(network_of(run.model).torch_names, "config_of_format", None)
+    config_text = None
+    if describe is not None and format_name != REFERENCE:
+        config_text = describe(run.model, format_name)
+    write_state_dict(path, state_dict, run.class_names if run.names_known else None, config_text)
 
     numbers = sum(
         value.size for key, value in state_dict.items() if not key.endswith("num_batches_tracked")
     )
-    head = _head_key(variables, model)
+    kernel = np.asarray(run.variables["params"]["head"]["kernel"]).T
+    head = next(key for key, value in state_dict.items() if np.array_equal(value, kernel))
     print(
-        f"{title} -> {options.out}: {len(state_dict)} arrays, {numbers:,} numbers, "
-        f"{options.out.stat().st_size / 1e6:.1f} MB; "
-        f"head {head} {list(state_dict[head].shape)}, {model.describe()}"
+        f"{title} -> {path}: {len(state_dict)} arrays, {numbers:,} numbers, "
+        f"{path.stat().st_size / 1e6:.1f} MB; head {head} {list(kernel.shape)}, "
+        f"{run.model.describe()}"
     )
-
-
-def _head_key(variables: Variables, model: nn.Module) -> str:
-    """The head's key in the state dict of the reference."""
-    targets = match_variables(variables, model)
-    (head,) = (key for key, target in targets.items() if target.variable == "params/head/kernel")
-    return network_of(model).torch_names.reference_key(head, model)
-
-
-def _open_folder(folder: Path) -> tuple[nn.Module, dict[str, Any], Sequence[str] | None]:
-    """The network, its variables and the names of its classes, from a folder of weights.
-
-    Raises:
-        UserError: it is no such folder, or it does not say which network the weights are of, as may
-            be the case if another tool made it.
-    """
-    variables, description = load_folder(folder)
-    fields = description.get("model")
-    if not isinstance(fields, dict):
-        raise UserError(
-            f"{folder / 'weights.json'} does not say which network the weights are of; convert "
-            "them again"
-        )
-    fields = dict(fields)
-    data = {"num_classes": fields.pop("num_classes", None), "num_frames": 8}  # any T will do
-    try:
-        _check_types({**fields, **data})
-        model = model_from_config({"model": fields, "data": data})
-    except UserError as error:
-        raise UserError(
-            f"{folder / 'weights.json'}: its section model is of no network ({error}); convert the "
-            "weights again"
-        ) from error
-    # An older version did not take the blocks that have the shift from the keys of the source.
-    shown = shown_fields(folder, description, model)
-    different = [
-        f"model.{field}={v}" for field, v in shown.items() if getattr(model, field, None) != v
-    ]
-    if different:
-        raise UserError(
-            f"{folder}: by their keys the weights are of a network with {', '.join(different)}, "
-            "and weights.json describes another one; convert them again"
-        )
-    return model, variables, description.get("class_names")
-
-
-def _check_types(fields: Mapping[str, Any]) -> None:
-    """Checks that the fields of a network in JSON have the types that its class declares."""
-    name = fields.get("name", "resnet")
-    if not isinstance(name, str) or name not in NETWORKS:
-        raise UserError(f"name: found {describe(name)}, expected {' or '.join(NETWORKS)}")
-    for field, default in {"num_classes": 1, **model_fields(name)}.items():
-        value = fields.get(field, default)
-        numbers = [value]
-        if isinstance(default, tuple):
-            numbers = list(value) if isinstance(value, list | tuple) else []
-            fits = isinstance(value, list | tuple) and all(type(item) is int for item in value)
-        else:
-            fits = type(value) is type(default) or (type(default), type(value)) == (float, int)
-        if not fits:
-            kind = "list of int" if isinstance(default, tuple) else type(default).__name__
-            raise UserError(f"{field}: found {describe(value)}, expected {kind}")
-        if any(type(number) is int and number > _MOST for number in numbers):
-            raise UserError(f"{field}: found {describe(value)}, expected at most {_MOST:,}")
 
 
 if __name__ == "__main__":

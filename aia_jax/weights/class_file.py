@@ -1,6 +1,6 @@
 """Reads the names of classes from a file that a user has: a text or JSON of public data sets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,33 @@ def read_class_file(path: Path, count: int) -> tuple[str, ...]:
         names = _from_json(path, content)
     else:
         names = _from_lines(path, content)
+    check_names(names, count, f"--classes {path}")
+    return names
+
+
+def check_names(names: Sequence[Any], count: int, source: str) -> None:
+    """Checks that names can be those of a head's classes.
+
+    Args:
+        names: by label.
+        count: classes of the head.
+        source: where they come from, for the error.
+
+    Raises:
+        UserError: one is no name, one is there twice, or there are more or fewer than `count`.
+    """
     for label, name in enumerate(names):
-        if problem := find_name_problem(name):
-            raise UserError(f"--classes {path}: class {label} is {describe(name)}: {problem}")
+        problem = find_name_problem(name) if isinstance(name, str) else "it is no text"
+        if problem:
+            raise UserError(f"{source}: class {label} is {describe(name)}: {problem}")
     if len(set(names)) < len(names):
         twice = next(name for k, name in enumerate(names) if name in names[:k])
-        raise UserError(f"--classes {path}: the name {twice!r} is there twice; expected it once")
+        raise UserError(f"{source}: the name {twice!r} is there twice; expected it once")
     if len(names) != count:
         raise UserError(
-            f"--classes {path} has {len(names)} names, and the head of the weights {count} "
-            "classes; give the file of the data set that they were trained on"
+            f"{source} has {len(names)} names, and the head of the weights {count} classes; give "
+            "those of the data set that they were trained on"
         )
-    return names
 
 
 def _from_lines(path: Path, content: bytes) -> tuple[str, ...]:

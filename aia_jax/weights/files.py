@@ -1,8 +1,9 @@
-"""The folder of weights that `init_from` reads, and files of weights for PyTorch.
+"""The folders of weights that `init_from` reads, and files of weights for PyTorch.
 
 Such a folder holds `weights.safetensors` (variables under their paths, `params/stem/conv/kernel`;
 some of a network's may be absent) and `weights.json` (where they came from, what was loaded, and
-the digest of the other file).
+the digest of the other file). A folder for a model hub (`hub_config.py`) holds the same under
+other names, and is read here too.
 """
 
 import contextlib
@@ -10,10 +11,9 @@ import errno
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -24,43 +24,55 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from aia_jax.errors import RunFailed, UserError, describe, shorten
 from aia_jax.files import atomic_file
 from aia_jax.models import network_of
-from aia_jax.weights.state_dict_files import CLASS_NAMES, are_names
+from aia_jax.weights.hub_config import HUB_CONFIG, HUB_WEIGHTS, is_hub_folder, read_hub_config
+from aia_jax.weights.safetensors_files import CLASS_NAMES, CONFIG_TEXT, are_names, write_safetensors
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "weights.json"
 FORMAT = 1
 _ADVICE = "python convert_torch_weights.py --config CONFIG --torch FILE --out DIR writes one"
 
 
-def save_folder(folder: Path, variables: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+def save_folder(
+    folder: Path,
+    variables: Mapping[str, Any],
+    description: Mapping[str, Any],
+    names: tuple[str, str] = (WEIGHTS, DESCRIPTION),
+) -> None:
     """Writes a folder of weights, or replaces its files.
 
     Args:
         folder: made if needed.
-        variables: {"params": …, "batch_stats": …}, all or some of a network's.
+        variables: {"params": …, "batch_stats": …}, all or some of a network's; the file has numbers
+            of 16 bits as float32.
         description: goes into `weights.json`; plain values only.
+        names: of the files with the weights and with the description.
 
     Raises:
         UserError: if the folder cannot be written.
         RunFailed: if its disk is full. An older folder is left as it was.
     """
     arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
-    with _named_errors(folder):
+    weights, described = (folder / name for name in names)
+    with named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # The weights are renamed first, so a folder with a description has all of its weights.
         with (
-            atomic_file(folder / DESCRIPTION, "w") as description_file,
-            atomic_file(folder / WEIGHTS) as weights_file,
+            atomic_file(described, "w") as text_file,
+            atomic_file(weights) as weights_file,
         ):
-            _write_safetensors(weights_file, arrays)
+            write_safetensors(weights_file, arrays, widen=True)
             sha256 = digest(Path(weights_file.name))
             content = {"format": FORMAT, "sha256": sha256, **description}
-            description_file.write(json.dumps(content, indent=1) + "\n")
-            description_file.flush()  # a full disk shows before either file is renamed
-            os.fsync(description_file.fileno())
+            text_file.write(json.dumps(content, indent=1) + "\n")
+            text_file.flush()  # a full disk shows before either file is renamed
+            os.fsync(text_file.fileno())
 
 
 def write_state_dict(
-    path: Path, state_dict: Mapping[str, np.ndarray], class_names: Sequence[str] | None
+    path: Path,
+    state_dict: Mapping[str, np.ndarray],
+    class_names: Sequence[str] | None,
+    config_text: str | None = None,
 ) -> None:
     """Writes a state dict for PyTorch.
 
@@ -69,6 +81,8 @@ def write_state_dict(
             the classes; .pth and .pt need PyTorch.
         state_dict: key → array.
         class_names: by label; None where they are not known.
+        config_text: of a program's config, which goes into the file too. A .pth then is as mmengine
+            writes it: `state_dict` beside a `meta` with config and classes.
 
     Raises:
         UserError: another ending, PyTorch is needed and not there, or the file cannot be written.
@@ -78,10 +92,12 @@ def write_state_dict(
         metadata = {"format": "pt"}
         if class_names is not None:
             metadata[CLASS_NAMES] = json.dumps(list(class_names))
-        with _named_errors(path):
+        if config_text is not None:
+            metadata[CONFIG_TEXT] = config_text
+        with named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as file:
-                _write_safetensors(file, state_dict, metadata)
+                write_safetensors(file, state_dict, metadata)
         return
     if path.suffix not in (".pth", ".pt"):
         raise UserError(
@@ -94,40 +110,28 @@ def write_state_dict(
             f"--out {path}: only PyTorch writes such files; install the extra `torch`, or write "
             ".safetensors"
         ) from error
-    with _named_errors(path):
+    content: dict[str, Any] = {key: torch.from_numpy(value) for key, value in state_dict.items()}
+    if config_text is not None:
+        classes = {} if class_names is None else {"classes": list(class_names)}
+        meta = {"cfg": config_text, "dataset_meta": classes}
+        content = {"meta": meta, "state_dict": content}
+    with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
-            torch.save({key: torch.from_numpy(value) for key, value in state_dict.items()}, file)
-
-
-def _write_safetensors(
-    file: IO, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
-) -> None:
-    """Writes arrays under the name of an open, empty file.
-
-    The library takes a name only, and replaces the file of that name by a new one. `file` is not
-    that new file, so this function syncs the new one to the disk itself. (The library could return
-    bytes instead, but then the weights would be in memory once more.)
-    """
-    safetensors.numpy.save_file(dict(arrays), file.name, metadata)
-    with Path(file.name).open("rb") as written:
-        os.fsync(written.fileno())
+            torch.save(content, file)
 
 
 @contextlib.contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
     """Turns a failure to write into an error that names `path`.
 
     PyTorch's writer reports its own confusion; the cause is in the context of its exception.
-    safetensors' library gives the number of the cause in a text.
     """
     try:
         yield
-    except (OSError, safetensors.SafetensorError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else error.__context__
         number = getattr(cause, "errno", None)
-        if match := re.search(r"os error (\d+)", str(error)):
-            number = int(match[1])
         reason = os.strerror(number) if number else error
         text = f"{path} cannot be written ({reason}); give another place"
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
@@ -135,8 +139,19 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise UserError(text) from error
 
 
+def description_file(folder: Path) -> Path:
+    """The file that says what the weights in a folder are, whether it is there or not."""
+    is_hub = is_hub_folder(folder) and not (folder / DESCRIPTION).is_file()
+    return folder / (HUB_CONFIG if is_hub else DESCRIPTION)
+
+
+def is_weights_folder(folder: Path) -> bool:
+    """Whether a folder holds weights and their description, also as model hubs have it."""
+    return description_file(folder).is_file()
+
+
 def load_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a folder of weights.
+    """Reads a folder of weights, or one of a model hub.
 
     Returns:
         Its variables (nested, NumPy), and the content of `weights.json`.
@@ -144,29 +159,37 @@ def load_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         UserError: if it is not such a folder, or damaged.
     """
-    description = _read_description(folder)
+    described, description = description_file(folder), read_description(folder)
+    is_hub = described.name == HUB_CONFIG
+    path = folder / (HUB_WEIGHTS if is_hub else WEIGHTS)
     try:
-        content = (folder / WEIGHTS).read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise _no_folder(folder, error) from error
     if hashlib.sha256(content).hexdigest() != description.get("sha256"):
+        remedy = "download it again" if is_hub else "convert the weights again"
         raise UserError(
-            f"{folder / WEIGHTS} is damaged: its digest is not the one in {DESCRIPTION}; convert "
-            "the weights again"
+            f"{path} is damaged: its digest is not the one in {described.name}; {remedy}"
         )
     try:
         arrays = safetensors.numpy.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{folder / WEIGHTS} cannot be read as safetensors ({shorten(str(error))}); {_ADVICE}"
+            f"{path} cannot be read as safetensors ({shorten(str(error))}); {_ADVICE}"
         ) from error
-    variables = nest(folder / WEIGHTS, arrays)
-    _check_class_names(folder / DESCRIPTION, description.get("class_names"), variables)
+    variables = nest(path, arrays)
+    _check_class_names(described, description.get("class_names"), variables)
     return variables, description
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    """The content of a folder's `weights.json`."""
+def read_description(folder: Path) -> dict[str, Any]:
+    """Reads the content of a folder's `weights.json`, or of a hub folder's `config.json`.
+
+    Raises:
+        UserError: the folder has none, or it is damaged.
+    """
+    if description_file(folder).name == HUB_CONFIG:
+        return read_hub_config(folder)
     try:
         description = json.loads((folder / DESCRIPTION).read_bytes())
     except OSError as error:
@@ -188,10 +211,12 @@ def _no_folder(folder: Path, error: OSError) -> UserError:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """What `weights.json` says of the `weights.safetensors` beside it; {} of any other file."""
-    if path.name != WEIGHTS or not (path.parent / DESCRIPTION).is_file():
+    """What its folder says of a `weights.safetensors` or a hub's file; {} of any other file."""
+    described = description_file(path.parent)
+    name = HUB_WEIGHTS if described.name == HUB_CONFIG else WEIGHTS
+    if path.name != name or not described.is_file():
         return {}
-    description = _read_description(path.parent)
+    description = read_description(path.parent)
     return description if description.get("sha256") == digest(path) else {}
 
 

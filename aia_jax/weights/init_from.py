@@ -12,10 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aia_jax.checkpoints.trained_run import CHECKPOINTS, open_run
-from aia_jax.errors import UserError, shorten
-from aia_jax.models import model_from_config, network_of
+from aia_jax.errors import UserError, describe, shorten
+from aia_jax.models import clip_shape, model_from_config, name_of, network_of
 from aia_jax.weights import load_own
-from aia_jax.weights.files import DESCRIPTION, load_folder, shown_fields
+from aia_jax.weights.files import DESCRIPTION, is_weights_folder, load_folder, shown_fields
 from aia_jax.weights.names import Entry, Target
 from aia_jax.weights.report import Dropped, Loaded, Report
 
@@ -55,7 +55,7 @@ def check_init_from(config: ConfigDict, config_path: str) -> None:
             f"config key init_from: there is no folder {folder}; make one with "
             "convert_torch_weights.py"
         )
-    if not (folder / DESCRIPTION).is_file() and not (folder / CHECKPOINTS).is_dir():
+    if not is_weights_folder(folder) and not (folder / CHECKPOINTS).is_dir():
         raise UserError(
             f"config key init_from: {folder} is neither a folder of convert_torch_weights.py (no "
             f"{DESCRIPTION}) nor the workdir of a run (no {CHECKPOINTS})"
@@ -82,8 +82,14 @@ def initial_variables(
     """
     from_scratch = config.init_from == SCRATCH
     start = None if from_scratch else _read(Path(config.init_from), model)  # before compiling
-    crop = config.data.crop
-    clip = jnp.zeros((1, 1, crop, crop, 3))  # no variable depends on T; one frame compiles fast
+    # No variable depends on T; one segment compiles fast.
+    clip = jnp.zeros((1, *clip_shape(model.clone(num_frames=1), config.data.crop)))
+    if start is not None:  # weights that do not fit show before anything is compiled
+        backbone = {
+            name: leaf for name, leaf in start.variables["params"].items() if name != "head"
+        }
+        shapes = jax.eval_shape(model.init, key, clip)
+        load_own({**start.variables, "params": backbone}, shapes, model)
     variables = jax.jit(model.init)(key, clip)
     return (variables, None) if start is None else _load(start, variables, model, class_names)
 
@@ -124,16 +130,27 @@ def _read(folder: Path, model: nn.Module) -> _Start:
     """Reads a folder of weights, or a run's best checkpoint, from which `model` starts.
 
     Raises:
-        UserError: the weights cannot be read, or their network shifts other channels.
+        UserError: the weights cannot be read, are of another network, or their network shifts other
+            channels.
     """
-    if (folder / DESCRIPTION).is_file():
+    if is_weights_folder(folder):
         variables, description = load_folder(folder)
         class_names = description.get("class_names")
-        fields = shown_fields(folder, description, model)
+        stored = description.get("model")
+        fields = {"name": "resnet", **stored} if isinstance(stored, dict) else {}
     else:
         run = open_run(folder)
         variables, class_names = dict(run.variables), run.class_names
-        fields = run.config.model.to_dict()
+        description, fields = None, run.config.model.to_dict()
+    name = name_of(model)
+    if fields.get("name", name) != name:
+        raise UserError(
+            f"{folder}: its weights are of the network {describe(fields['name'])}, and this run's "
+            f"is {name!r} (config key model.name); convert the source of the weights with this "
+            "recipe, or choose their network"
+        )
+    if description is not None and not description.get("training"):
+        fields = shown_fields(folder, description, model)  # the rest was the recipe's choice
     try:
         notes = network_of(model).torch_names.compare_start(fields, model)
     except UserError as error:

@@ -13,8 +13,12 @@ paths of variables or canonical keys.
     entries(state_dict, model)
         Rows (canonical key, key, array), of the arrays that a variable may come from. This is the
         place to drop arrays that no network uses, and to cut or resize those of another size.
+        Raises UserError where none of them can fit; its lines are problems.
     reference_key(canonical key, model)
         The key in the state dict of the authors' own network, which `to_torch` writes.
+    unused_arrays(model)
+        Key → array, of what the authors' own network has and never uses, for its strict loading.
+        Only where it has such arrays; `entries` drops them.
     is_backbone(name)
         Whether the name belongs to the part that every start from weights must fill. A backbone key
         of the file that no variable corresponds to is an error.
@@ -38,6 +42,37 @@ paths of variables or canonical keys.
     recognise(state_dict)
         What a state dict is, in a line; None if it is of no network of this family. Raises
         UserError for a relative of the family that does not load.
+
+A network that needs them offers these too; their defaults do nothing:
+
+    fit_variables(variables, model)
+        This project's variables, path to array, of a folder or a run; resized where their size
+        follows from that of the pictures. Raises UserError as `entries`.
+    notes(arrays, model)
+        Lines for people on what loading does to the arrays of a state dict, or to variables.
+    undecided_fields(state_dict)
+        Fields in which the trained networks of a file's kind differ and that nothing in it shows.
+        The config decides them, and the folder of weights keeps them.
+
+    propose_fields(state_dict)
+        Fields of the network that a state dict is of, so that it opens without a config: those that
+        arrays show, with `num_classes` if it has a head that loads; the others have their defaults.
+        `Choice` (models/torch_keys.py) stands for a value that nothing shows and that trained
+        networks with such arrays do not agree in. For state dicts that `recognise` describes.
+    configured_fields(keys, config_text)
+        Fields that only the config of the program that trained a file shows; {} where it does not.
+    check_config(state_dict, config_text)
+        Compares a state dict that `recognise` describes with the config of the program that trained
+        it, a text in that program's language, or None. Raises UserError where the file's network
+        computes something else with the same arrays, or where only such a text could tell.
+
+    FORMATS
+        The programs besides the authors' whose names `to_format` writes; "mmaction2", for one.
+    to_format(arrays, model, format name)
+        The state dict of such a program's own network, of `arrays`, canonical key → array in
+        torch's order of axes. Raises UserError, in a line, where the program has no such network.
+    config_of_format(model, format name)
+        The text of that program's config of the network, where the file shall hold one; or None.
 
 In all networks the classifier is called `head` and its last axis is that of the classes. A state
 dict may hold BatchNorm's `num_batches_tracked`, which no variable corresponds to.
@@ -89,7 +124,8 @@ class Target:
         variable: its path.
         shape: of the variable.
         axes: for each axis of the variable, the axis of the source's array; the array's other axes
-            have size 1.
+            have size 1. Axes of the variable that lie in the same axis there are its rows, columns
+            and so on: (1, 0, 0) makes [in, heads, channels] of [heads·channels, in].
     """
 
     variable: str
@@ -106,11 +142,20 @@ class Target:
         """The shape of the source's array."""
         shape = [1] * (1 + max(self.axes))
         for size, axis in zip(self.shape, self.axes, strict=True):
-            shape[axis] = size
+            shape[axis] *= size
         return tuple(shape)
 
-    def convert(self, entry: Entry) -> np.ndarray:
+    @property
+    def _source_order(self) -> list[int]:
+        """The variable's axes in the order in which they lie in the source's array."""
+        return sorted(range(len(self.axes)), key=self.axes.__getitem__)
+
+    def convert(self, entry: Entry, keep_half: bool = False) -> np.ndarray:
         """The entry's value as this variable: a new float32 array.
+
+        Args:
+            entry: key and array of the source.
+            keep_half: whether float16 and bfloat16 stay as they are, which takes half the memory.
 
         Raises:
             WeightsError: another shape; a dtype that is no float of 16 bits or more; a number that
@@ -127,22 +172,22 @@ class Target:
                 f"dtype: {entry.key} is {value.dtype}; weights are floating-point numbers of 16, "
                 "32 or 64 bits"
             )
-        size_one_axes = [axis for axis in range(value.ndim) if axis not in self.axes]
-        value = value.transpose(*self.axes, *size_one_axes).reshape(self.shape)
+        order = self._source_order
+        value = value.reshape([self.shape[axis] for axis in order]).transpose(np.argsort(order))
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-            value = np.array(value, np.float32, order="C")
+            dtype = value.dtype if keep_half and value.dtype.itemsize == 2 else np.float32
+            value = np.array(value, dtype, order="C")
         if not np.isfinite(value).all():
             raise WeightsError(f"values: {entry.key} holds NaN or infinity, in float32")
         if self.is_variance and value.min(initial=0) < 0:
             raise WeightsError(
-                f"values: {entry.key} holds {value.min():g}; a variance is never below zero"
+                f"values: {entry.key} holds {float(value.min()):g}; a variance is never below zero"
             )
         return value
 
     def revert(self, value: np.ndarray) -> np.ndarray:
         """The opposite of `convert`: this variable's value as torch's array, of the same bits."""
-        torchs_order = sorted(range(len(self.axes)), key=self.axes.__getitem__)
-        return np.ascontiguousarray(value.transpose(torchs_order)).reshape(self.source_shape)
+        return np.ascontiguousarray(value.transpose(self._source_order)).reshape(self.source_shape)
 
 
 def match_variables(variables: Variables, model: nn.Module) -> dict[str, Target]:

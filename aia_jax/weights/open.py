@@ -13,16 +13,38 @@ from aia_jax import config as configs
 from aia_jax.checkpoints.run_config import config_to_test, first_difference
 from aia_jax.checkpoints.trained_run import TrainedRun, open_run
 from aia_jax.config_check import check
-from aia_jax.config_fields import as_type, set_field, use_network
+from aia_jax.config_fields import add_missing, as_type, set_field, use_network
 from aia_jax.errors import UserError, describe, shorten
 from aia_jax.frame_geometry import resize_text
 from aia_jax.models import model_from_config
 from aia_jax.weights import load_own
 from aia_jax.weights.class_file import read_class_file
-from aia_jax.weights.files import DESCRIPTION, load_folder, shown_fields
+from aia_jax.weights.files import (
+    description_file,
+    is_weights_folder,
+    load_folder,
+    shown_fields,
+)
 
 # Fields of `config.data` that say how a clip is made for the network; a folder keeps them.
 GEOMETRY = ("num_frames", "crop", "resize", "sampling")
+
+
+# What a test reads of the config besides the network: the defaults of configs/base.py, which is not
+# part of an installed package.
+_WITHOUT_RECIPES = {
+    "compile_cache": "~/.cache/aia_jax/compiled",
+    "data": {
+        "dir": "",
+        "num_classes": 0,
+        "label": "label",
+        "num_frames": 8,
+        "sampling": "reference",
+        "crop": 224,
+        "resize": (240, 320),
+    },
+    "eval": {"protocol": "center"},
+}
 
 
 def open_weights(
@@ -32,10 +54,10 @@ def open_weights(
     overrides: Sequence[str] = (),
     recipe: ConfigDict | None = None,
 ) -> TrainedRun:
-    """Opens a folder of convert_torch_weights.py as if a run had trained its weights.
+    """Opens a folder of weights as if a run had trained them.
 
     Args:
-        folder: with weights.json and weights.safetensors.
+        folder: of convert_torch_weights.py, or in the form of model hubs (`hub.py`).
         class_file: the names of the classes, see `read_class_file`; None takes those of the folder.
         overrides: fields of the config to use otherwise, "section.key=value" each.
         recipe: gives what the folder does not keep, and what belongs to the machine; None takes
@@ -52,21 +74,14 @@ def open_weights(
     """
     variables, description = load_folder(folder)
     count = _head_size(folder, variables)
-    saved, notes = _config(folder, description, count, recipe)
+    saved, notes = make_config(description_file(folder), description, count, recipe)
     config, changed, more_notes = config_to_test(saved, overrides, recipe)
     check(config)
-    names = description.get("class_names")
-    run = TrainedRun(
-        workdir=folder,
-        step=None,
-        config=config,
-        class_names=tuple(names or (f"class {label}" for label in range(count))),
-        names_known=names is not None,
-        metrics={},
-        model=model_from_config(config),
-        variables=variables,
-        # Frames are stored as the recipe resizes them; which data they were is not known.
-        data={"dir": "", "options": {"--size": resize_text(config.data.resize)}, "splits": {}},
+    run = make_run(
+        folder,
+        config,
+        variables,
+        description.get("class_names"),
         recipe={"config": description.get("config") or "", "overrides": []},
         overrides=changed,
         notes=(*notes, *more_notes),
@@ -77,13 +92,45 @@ def open_weights(
     return name_classes(run, read_class_file(class_file, count), f"--classes {class_file}")
 
 
+def make_run(
+    path: Path,
+    config: ConfigDict,
+    variables: Mapping[str, Any],
+    class_names: Sequence[str] | None,
+    **more: Any,
+) -> TrainedRun:
+    """A network that no run here has trained, as a run.
+
+    Args:
+        path: where its weights come from.
+        config: from `make_config`.
+        variables: of the network.
+        class_names: by label; None where they are not known.
+        more: fields of `TrainedRun`.
+    """
+    data = config.data
+    return TrainedRun(
+        workdir=path,
+        step=None,
+        config=config,
+        class_names=tuple(class_names or (f"class {k}" for k in range(data.num_classes))),
+        names_known=class_names is not None,
+        metrics={},
+        model=model_from_config(config),
+        variables=variables,
+        # Frames are stored as the recipe resizes them; which data they were is not known.
+        data={"dir": "", "options": {"--size": resize_text(data.resize)}, "splits": {}},
+        **more,
+    )
+
+
 def open_trained(folder: Path, step: str = "best", *, overrides: Sequence[str] = ()) -> TrainedRun:
     """Opens a run's folder, or a folder of weights, by what lies in it.
 
     Raises:
         UserError: see `open_run` and `open_weights`.
     """
-    if (folder / DESCRIPTION).is_file():
+    if is_weights_folder(folder):
         return open_weights(folder, overrides=overrides)
     return open_run(folder, step, overrides=overrides)
 
@@ -107,7 +154,7 @@ def name_classes(run: TrainedRun, names: Sequence[str], source: str) -> TrainedR
         raise UserError(
             f"{source} does not name the classes of {run.workdir} "
             f"({first_difference(run.class_names, names)}); leave it out, or correct class_names "
-            f"in {run.workdir / DESCRIPTION}"
+            f"in {description_file(run.workdir)}"
         )
     return dataclasses.replace(run, class_names=tuple(names), names_known=True)
 
@@ -129,14 +176,22 @@ def _head_size(folder: Path, variables: Mapping[str, Any]) -> int:
     return sizes.pop()
 
 
-def _config(
-    folder: Path, description: Mapping[str, Any], count: int, recipe: ConfigDict | None
+def make_config(
+    path: Path, description: Mapping[str, Any], count: int, recipe: ConfigDict | None = None
 ) -> tuple[ConfigDict, list[str]]:
-    """The config of the weights, and notes on what is taken because the folder does not keep it."""
-    path = folder / DESCRIPTION
+    """The config of weights, and notes on what is taken because nothing says it.
+
+    Args:
+        path: of the file that says which network it is, for messages.
+        description: its content: "model", the network's fields, and "data", those of `GEOMETRY`.
+        count: classes of the head.
+        recipe: as in `open_weights`.
+
+    Raises:
+        UserError: the fields are those of no network, or a value is wrong.
+    """
     config = ConfigDict((configs.from_json("{}") if recipe is None else recipe).to_dict())
-    if "data" not in config:
-        raise UserError(f"{path}: no recipe's defaults are here (configs/base.py); name a recipe")
+    add_missing(config, ConfigDict(_WITHOUT_RECIPES))
     fields = description.get("model", {} if recipe is None else recipe.model.to_dict())
     if not isinstance(fields, dict) or not fields:
         raise UserError(
@@ -149,13 +204,14 @@ def _config(
     name = fields.pop("name", "resnet")
     config.data.num_classes = count
     try:
+        name = as_type(name, "", "model.name")
         for field in GEOMETRY:
             if field in stored:
                 key = f"data.{field}"
                 set_field(config, key, as_type(stored[field], config.data[field], key))
         use_network(config, name, **fields)
         # An older folder says in its report how the weights shift.
-        shown = shown_fields(folder, description, model_from_config(config))
+        shown = shown_fields(path.parent, description, model_from_config(config))
         use_network(config, name, **(fields | shown))
         check(config)
     except UserError as error:
@@ -166,7 +222,7 @@ def _config(
     taken = ", ".join(f"data.{field}={_text(config.data[field])}" for field in missing)
     source = "configs/base.py has" if recipe is None else "the recipe has"
     return config.lock(), [
-        f"{folder} does not keep how clips are made; as {source}: {taken}; --config FILE or "
+        f"{path.parent} does not keep how clips are made; as {source}: {taken}; --config FILE or "
         "--config.data.KEY=VALUE makes them otherwise"
     ]
 
@@ -192,8 +248,8 @@ def _check_variables(run: TrainedRun) -> None:
     if report.dropped:
         raise UserError(
             f"{run.workdir} holds {len(report.dropped)} variables that are not of the network in "
-            f"its {DESCRIPTION}, such as {report.dropped[0].key}; convert the weights again with "
-            "the recipe of their network"
+            f"its {description_file(run.workdir).name}, such as {report.dropped[0].key}; convert "
+            "the weights again with the recipe of their network"
         )
 
 

@@ -1,215 +1,225 @@
-"""PyTorch's checkpoints as NumPy arrays, if their bytes are whole and nothing in them would run."""
+"""PyTorch's checkpoints as NumPy arrays, if their bytes are whole and nothing in them would run.
 
-import re
-import sys
-import warnings
+PyTorch itself is not needed. Only the arrays of the state dict that is asked for are read. What
+lies beside it, such as an optimizer's state, takes no memory.
+"""
+
+import contextlib
+import io
+import mmap
+import os
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aia_jax.errors import UserError, describe, shorten
+from aia_jax.errors import UserError, shorten
+from aia_jax.weights.about import StateDictFile, find_about
+from aia_jax.weights.archive import DAMAGED, check_records, read_bytes
+from aia_jax.weights.pickled_data import ForeignName, PickleError, read_pickle
+from aia_jax.weights.pickled_types import DATA
+from aia_jax.weights.state_dicts import take_state_dict
+from aia_jax.weights.torch_tensors import TORCH, Storage, Tensor, Unreadable, load_storage
 
-# Keys of a checkpoint under which training programs store the state dict.
-_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
-_DAMAGED = "the file is damaged: download or copy it again"
-_FOLDER = 0x10  # attribute of a zip entry; PyTorch reads nothing for it, and says nothing
-_BUFFER = 1 << 20  # bytes of a record that are in memory while its CRC is computed
+_MAGIC = 0x1950A86A20F9469CFC6C  # the first value of PyTorch's format before version 1.6
+_NAMES = DATA | TORCH
+_LONGEST_PICKLE = 1 << 28  # bytes; a log of a million steps has 16 MB
+
+# Reads the bytes of a storage.
+_Load = Callable[[Storage], np.ndarray]
 
 
-def read_torch_file(path: Path) -> dict[str, np.ndarray]:
+def read_torch_file(path: Path, choice: str | None = None) -> StateDictFile:
     """Reads the state dict of a file of torch.save, of its zip format or of the older one.
 
     The older format has no checksums: damaged numbers cannot be told from others there.
 
+    Args:
+        path: of the file.
+        choice: see `take_state_dict`.
+
     Returns:
-        Key → array; bfloat16 as float32.
+        Its arrays; bfloat16 is that of ml_dtypes.
 
     Raises:
-        UserError: PyTorch is not there; the file is damaged, is no state dict, holds anything that
-            could run code, or holds a tensor that NumPy has no type for.
+        UserError: the file is damaged, is no state dict, holds anything that could run code, or
+            holds a tensor that NumPy has no type for.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            f"{path}: only PyTorch reads such files; install the extra `torch`, or give a "
-            ".safetensors file"
-        ) from error
     with path.open("rb") as file:
         is_archive = file.read(4) == b"PK\x03\x04"  # as PyTorch tells the two formats apart
-    checksums = _check_archive(path) if is_archive else None
+    with _named_errors(path), (_open_archive if is_archive else _open_older)(path) as opened:
+        content, load, byte_order = opened
+        taken = take_state_dict(path, content, choice)
+        arrays = _read_arrays(path, taken.entries, load, byte_order)
+    return StateDictFile(arrays, find_about(content), taken.notes)
+
+
+@contextlib.contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turns what is wrong with a file into an error that names it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's own deprecations are not the user's
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
+        yield
+    except (UserError, MemoryError):
         raise
-    except Exception as error:  # a damaged pickle makes PyTorch raise nearly any exception
-        raise _refusal(path, error) from error
-    tensors = _find_state_dict(path, content)
-    if checksums is not None:
-        _check_storages(path, tensors, checksums)
+    except ForeignName as error:
+        name = error.args[0] if error.args[0].isprintable() else ascii(error.args[0])
+        raise UserError(
+            f"{path} is refused: it holds {shorten(name)}, and loading more than tensors can run a "
+            "stranger's code; where the file is trusted, save its state dict alone: "
+            "torch.save(model.state_dict(), FILE)"
+        ) from error
+    except PickleError as error:
+        raise UserError(
+            f"{path} cannot be read as a state dict of torch.save ({error}); is it complete?"
+        ) from error
+    except Exception as error:  # zipfile raises many kinds for a directory that makes no sense
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(
+            f"{path} cannot be read as a state dict of torch.save "
+            f"({shorten(reason or type(error).__name__)}): {DAMAGED}"
+        ) from error
+
+
+def _read_arrays(
+    path: Path, entries: Mapping[str, Any], load: _Load, byte_order: str
+) -> dict[str, np.ndarray]:
+    """Key → array of the entries of a state dict; a storage is read once for all its tensors."""
+    uses = Counter(entry.storage for entry in entries.values() if isinstance(entry, Tensor))
+    contents: dict[Storage, np.ndarray] = {}  # of those that another tensor needs again
     arrays = {}
-    for key, value in tensors.items():
-        if value.dtype == torch.bfloat16:
-            value = value.float()
-        arrays[key] = value.detach().resolve_conj().resolve_neg().numpy()
+    for key, entry in entries.items():
+        if not isinstance(entry, Tensor | Unreadable):
+            arrays[key] = entry
+            continue
+        if entry.problem:
+            raise UserError(
+                f"{path}: {shorten(key)} holds {entry.problem}; save it as an ordinary tensor of "
+                "float32, float16 or bfloat16"
+            )
+        storage = entry.storage
+        try:
+            content = contents[storage] if storage in contents else load(storage)
+            arrays[key] = entry.as_array(content, byte_order)
+        except MemoryError:
+            raise
+        except Exception as error:
+            if "CRC" in str(error):
+                raise UserError(
+                    f"{path}: the numbers of {shorten(key)} are not those that the archive's "
+                    f"checksum (CRC-32) was taken of; {DAMAGED}"
+                ) from error
+            reason = shorten(" ".join(str(error).split()) or type(error).__name__)
+            raise UserError(
+                f"{path}: the numbers of {shorten(key)} are not there ({reason}): {DAMAGED}"
+            ) from error
+        uses[storage] -= 1
+        contents[storage] = content
+        if not uses[storage]:
+            del contents[storage]
     return arrays
 
 
-def _refusal(path: Path, error: Exception) -> UserError:
-    """What to say of a file that PyTorch does not read."""
-    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return UserError(
-            f"{path} is refused: it holds {named[1]}, and loading more than tensors can run a "
-            "stranger's code; where the file is trusted, save its state dict alone: "
-            "torch.save(model.state_dict(), FILE)"
-        )
-    return UserError(
-        f"{path} cannot be read as a state dict of torch.save ({_reason(error)}); is it complete?"
-    )
-
-
-def _reason(error: Exception) -> str:
-    """The words of an exception that say what was found, in one line."""
-    text = getattr(error, "strerror", None) or str(error)
-    if unpickling := re.search(r"WeightsUnpickler error: *([^\n]+)", text):
-        text = unpickling[1]
-    text = re.split(r"\.\s|\n", text.strip())[0]
-    # The text of a KeyError, for one, is the key alone.
-    return shorten(text if " " in text else f"{type(error).__name__} {text}".strip())
-
-
-def _check_archive(path: Path) -> Counter[int] | None:
-    """Compares the records of a zip archive with their CRC-32, which torch.load does not.
-
-    A tensor's record that differs is left to `_check_storages`, which knows its key.
-
-    Returns:
-        The CRC-32 of every tensor's record, and how many have it; None where the archive has no
-        checksums, or where PyTorch will turn the bytes of its numbers round.
-
-    Raises:
-        UserError: a record is damaged, or the archive is a program of TorchScript.
-    """
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    """A zip archive whose end is there."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            records = {record.filename.partition("/")[2]: record for record in archive.infolist()}
-            if "constants.pkl" in records and any(name.startswith("code/") for name in records):
-                raise UserError(
-                    f"{path} is a TorchScript program; save its state dict alone: "
-                    "torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
-                )
-            # Under torch.serialization.set_crc32_options(False) all checksums are 0.
-            if not any(record.CRC for record in records.values()):
-                return None
-            order = sys.byteorder.encode()
-            if "byteorder" in records:
-                order = archive.read(records["byteorder"])
-            turned = order != sys.byteorder.encode()
-            for name, record in records.items():
-                if record.external_attr & _FOLDER and not record.is_dir():
-                    raise zipfile.BadZipFile(f"{record.filename} is marked as a folder")
-                try:
-                    with archive.open(record) as content:
-                        while content.read(_BUFFER):
-                            pass
-                except zipfile.BadZipFile as error:
-                    if turned or not name.startswith("data/") or "CRC" not in str(error):
-                        raise
-    except UserError:
-        raise
-    except Exception as error:  # zipfile raises many kinds for a directory that makes no sense
-        raise UserError(
-            f"{path} cannot be read as a state dict of torch.save ({_reason(error)}): {_DAMAGED}"
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        size = path.stat().st_size
+        raise zipfile.BadZipFile(
+            f"it begins as an archive and has no end after {size:,} bytes, as a download that was "
+            "broken off"
         ) from error
-    if turned:
-        return None
-    return Counter(record.CRC for name, record in records.items() if name.startswith("data/"))
 
 
-def _check_storages(path: Path, tensors: Mapping[str, Any], checksums: Counter[int]) -> None:
-    """Checks that the numbers behind every tensor are a record of the archive of their own.
-
-    Args:
-        path: of the archive, for error messages.
-        tensors: key → tensor, as PyTorch has read them.
-        checksums: the CRC-32 of every record of numbers; those that are found are taken away.
-    """
-    import torch
-
-    whole: dict[int, bool] = {}  # address of a storage, which tensors may share → whether it is
-    for key, value in tensors.items():
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in whole:
-            content = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
-            checksum = zlib.crc32(content)
-            whole[storage.data_ptr()] = checksums[checksum] > 0
-            checksums[checksum] -= 1
-        if not whole[storage.data_ptr()]:
+@contextlib.contextmanager
+def _open_archive(path: Path) -> Iterator[tuple[Any, _Load, str]]:
+    """The content of a file of the zip format, how its storages are read, and its byte order."""
+    with _open_zip(path) as archive:
+        records = archive.infolist()
+        check_records(path, records)
+        # Under torch.serialization.set_crc32_options(False) all checksums are 0.
+        if not any(record.CRC for record in records):
+            for record in records:
+                record.CRC = None
+        pickles = [name for name in archive.namelist() if f"/{name}".endswith("/data.pkl")]
+        if not pickles:
+            raise zipfile.BadZipFile(
+                f"it is an archive of {shorten(', '.join(archive.namelist()) or 'nothing')}"
+            )
+        prefix = min(pickles, key=len).removesuffix("data.pkl")
+        names = {name.removeprefix(prefix) for name in archive.namelist()}
+        if "constants.pkl" in names and any(name.startswith("code/") for name in names):
             raise UserError(
-                f"{path}: the numbers of {shorten(key)} are not those that the archive's checksum "
-                f"(CRC-32) was taken of; {_DAMAGED}"
+                f"{path} is a TorchScript program; save its state dict alone: "
+                "torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
             )
 
+        def read(name: str, most: int, least: int = 0) -> np.ndarray:
+            size = archive.getinfo(prefix + name).file_size
+            if not least <= size <= most:
+                raise zipfile.BadZipFile(f"{name} has {size:,} bytes, expected {most:,} at most")
+            with archive.open(prefix + name) as file:
+                return read_bytes(file, size)
 
-def _find_state_dict(path: Path, content: Any) -> Mapping[str, Any]:
-    """The state dict in a checkpoint: key → tensor of numbers that NumPy knows, or bfloat16.
+        def load(storage: Storage) -> np.ndarray:
+            size = (storage.start + storage.size) * storage.item_size
+            return read(f"data/{storage.key}", size, size)
 
-    Args:
-        path: of the checkpoint, for error messages.
-        content: of the checkpoint: the state dict, or containers around it.
-    """
-    import torch
-
-    seen: list[int] = []  # a container may hold itself
-    while isinstance(content, Mapping) and id(content) not in seen:
-        seen.append(id(content))
-        mappings = (content[k] for k in _STATE_DICT_KEYS if isinstance(content.get(k), Mapping))
-        if not (inner := next(mappings, None)):
-            break
-        content = inner
-    if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{path} holds {_type_text(content)}, not a state dict (key → tensor)")
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise UserError(
-                f"{path} is not a state dict: {describe(key)} holds {_type_text(value)}; "
-                "expected a tensor under every key"
-            )
-        if kind := _kind_without_numbers(value):
-            raise UserError(
-                f"{path}: {shorten(key)} holds {kind}; save it as an ordinary tensor of float32, "
-                "float16 or bfloat16"
-            )
-    return content
+        order = bytes(read("byteorder", 16)).decode() if "byteorder" in names else "little"
+        if order not in ("little", "big"):
+            raise zipfile.BadZipFile(f"its byte order is {order!r}")
+        pickle = io.BytesIO(read("data.pkl", _LONGEST_PICKLE))
+        content = read_pickle(pickle, _NAMES, load_storage)
+        yield content, load, order
 
 
-def _kind_without_numbers(value: Any) -> str | None:
-    """What a tensor is from which NumPy cannot take plain numbers; None for all others."""
-    import torch
+@contextlib.contextmanager
+def _open_older(path: Path) -> Iterator[tuple[Any, _Load, str]]:
+    """Does what `_open_archive` does, for the format before PyTorch 1.6 and for plain pickles."""
+    with (
+        path.open("rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as file,
+    ):
+        content = read_pickle(file, _NAMES)
+        if content != _MAGIC:
+            yield content, _no_storage, "little"
+            return
+        read_pickle(file, _NAMES)  # the version of the format
+        system = read_pickle(file, _NAMES)
+        is_little = not isinstance(system, dict) or system.get("little_endian", True)
+        order = "little" if is_little else "big"
+        storages: dict[str, Storage] = {}
 
-    if value.is_nested or value.layout != torch.strided:
-        return f"a {'nested' if value.is_nested else 'sparse'} tensor"
-    if value.is_quantized:
-        return f"a quantised tensor ({value.dtype})"
-    if value.is_meta:
-        return "a tensor without numbers (on the device meta)"
-    if value.dtype == torch.bfloat16:
-        return None
-    try:
-        torch.empty(0, dtype=value.dtype).numpy()
-    except (TypeError, RuntimeError, KeyError):
-        return f"numbers of {value.dtype}"
-    return None
+        def load_persistent(identity: Any) -> Storage:
+            storage = load_storage(identity)
+            storages.setdefault(storage.key, storage)
+            return storage
+
+        content = read_pickle(file, _NAMES, load_persistent)
+        places = {}  # key → first byte and size of a storage
+        for key in read_pickle(file, _NAMES):
+            count = file.read(8)
+            if key not in storages:
+                raise PickleError(f"the storage {shorten(str(key))} is of no tensor")
+            size = int.from_bytes(count, order) * storages[key].item_size
+            places[key] = (file.tell(), size)
+            if len(count) < 8 or size > len(file) - file.tell():
+                raise PickleError(f"it ends before the numbers of storage {shorten(key)} do")
+            file.seek(size, os.SEEK_CUR)
+
+        def load(storage: Storage) -> np.ndarray:
+            place, size = places[storage.key]
+            opened.seek(place)
+            array = np.empty(size, np.uint8)
+            if opened.readinto(memoryview(array)) != size:
+                raise EOFError("the file ends before")
+            return array
+
+        yield content, load, order
 
 
-def _type_text(value: Any) -> str:
-    if isinstance(value, Mapping) and not value:
-        return "nothing"
-    return f"a value of type {type(value).__name__}"
+def _no_storage(storage: Storage) -> np.ndarray:
+    raise ValueError("a plain pickle holds none")

@@ -15,7 +15,7 @@ from aia_jax.training.methods.supervised import make_train_step
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState
 from aia_jax.weights.files import save_folder
-from aia_jax.weights.init_from import check_init_from, load_start
+from aia_jax.weights.init_from import check_init_from, initial_variables, load_start
 from configs import base
 
 MODEL = create_model(
@@ -60,7 +60,7 @@ def initialise(seed):
 
 def test_half_of_the_classes_helps_the_other_half(tmp_path):
     optim = base.get_config().optim
-    optim.update(lr=0.05, lr_batch_size=BATCH)
+    optim.update(lr=0.05, lr_batch_size=BATCH, groups=MODEL.optim_groups)
     tx, _ = make_optimizer(optim, 1000, BATCH)
     step, test = jax.jit(make_train_step(MODEL, tx)), jax.jit(make_eval_step(MODEL))
 
@@ -136,3 +136,22 @@ def test_a_path_that_the_system_does_not_take_names_the_config_key():
     config.init_from = "x" * 5000
     with pytest.raises(UserError, match=r"config key init_from: .* \(File name too long\)"):
         check_init_from(config, "recipe.py")
+
+
+def test_weights_that_do_not_fit_show_before_anything_is_compiled(tmp_path, monkeypatch):
+    wide = create_model(4, temporal="tsm", stem="small", width=16, stage_sizes=(1,), fold_div=4)
+    shapes = jax.eval_shape(wide.init, jax.random.key(0), jnp.zeros((1, 1, 16, 16, 3)))
+    variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, "f4"), shapes)
+    save_folder(tmp_path / "wide", variables, {"model": {"name": "resnet"}})
+    config = base.get_config()
+    config.init_from, config.data.crop = str(tmp_path / "wide"), 16
+    compiled, jit = [], jax.jit
+
+    def watch(function, **options):
+        compiled.append(getattr(function, "__name__", ""))
+        return jit(function, **options)
+
+    monkeypatch.setattr(jax, "jit", watch)
+    with pytest.raises(UserError, match="do not fit"):
+        initial_variables(config, MODEL, jax.random.key(0), [])
+    assert "init" not in compiled

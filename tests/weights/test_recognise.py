@@ -99,6 +99,8 @@ def test_others():
     assert recognise(as_state_dict({"params/stem/conv/kernel": (1,)})).startswith(
         "variables of this project"
     )
+    blocks = {f"params/stage1_block{k}/conv1/kernel": (1,) for k in (0, 1)}
+    assert recognise(as_state_dict(blocks)) == "variables of this project, ResNet (2 blocks)"
     assert (
         recognise(as_state_dict({"bert.embeddings.weight": (3, 4)}))
         == recognise({})

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import struct
+import tracemalloc
 
 import jax
 import numpy as np
@@ -16,11 +17,12 @@ from aia_jax.errors import UserError
 from aia_jax.weights import load_matching
 from aia_jax.weights.files import write_state_dict
 from aia_jax.weights.recognise import recognise
-from aia_jax.weights.state_dict_files import read_class_names, read_state_dict
+from aia_jax.weights.safetensors_files import read_class_names, write_safetensors
+from aia_jax.weights.state_dict_files import read_state_dict_file
 from tests.helpers import torch_nets
 
 
-def refusal(path, read=read_state_dict) -> str:
+def refusal(path, read=read_state_dict_file) -> str:
     with pytest.raises(UserError) as caught:
         read(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
@@ -132,13 +134,12 @@ def test_a_mutated_file_is_refused_or_gives_finite_numbers(tmp_path, contents, n
 
     def load(content):
         path.write_bytes(content)
-        state_dict = read_state_dict(path)
+        state_dict = read_state_dict_file(path).arrays
         recognise(state_dict)
-        read_class_names(path)
         return jax.tree.leaves(load_matching(state_dict, fresh, MODEL)[0])
 
     saved, rng, refused = load(contents[name]), random.Random(22), 0
-    for _ in range(150):
+    for _ in range(100):
         try:
             leaves = load(mutate(contents[name], rng))
         except UserError:
@@ -147,4 +148,38 @@ def test_a_mutated_file_is_refused_or_gives_finite_numbers(tmp_path, contents, n
         assert all(np.isfinite(leaf).all() for leaf in leaves)
         if name == "zip.pth":
             assert all(map(np.array_equal, leaves, saved))
-    assert refused > 75
+    assert refused > 50
+
+
+def test_what_lies_beside_the_weights_is_not_read(tmp_path):
+    """An optimizer's state, and the other of two state dicts, take no memory."""
+    one, other = torch.ones(1000, 100), torch.ones(1000, 1000)
+    content = {"state_dict": {"a.b": one, "a.c": one[:5]}, "other": {"a.b": other}}
+    content["optimizer"] = {"state": {0: {"exp_avg": torch.zeros(3000, 1000)}}}
+    for older in (False, True):
+        torch.save(content, tmp_path / "net.pth", _use_new_zipfile_serialization=not older)
+        tracemalloc.start()
+        try:
+            arrays = read_state_dict_file(tmp_path / "net.pth").arrays
+            assert tracemalloc.get_traced_memory()[1] < 1.1 * 4 * one.numel() + 2e6
+        finally:
+            tracemalloc.stop()
+        assert arrays["a.b"].shape == (1000, 100) and arrays["a.c"].base is arrays["a.b"].base
+
+
+def test_arrays_are_written_as_the_library_writes_them(tmp_path):
+    arrays = {
+        "b": np.arange(6, dtype="f4").reshape(2, 3).T,
+        "a": np.arange(3, dtype=">f4"),
+        "number": np.zeros((), "i8"),
+        "half": np.ones(3, "f2"),
+        "empty": np.ones((0, 3), "f4"),
+        "é": np.ones(1, "u1"),
+    }
+    with (tmp_path / "net.safetensors").open("wb") as file:
+        write_safetensors(file, arrays, {"format": "pt"})
+    content = (tmp_path / "net.safetensors").read_bytes()
+    contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    assert content == safetensors.numpy.save(
+        contiguous | {"number": arrays["number"]}, {"format": "pt"}
+    )

@@ -37,7 +37,7 @@ def same(arrays):
 
 
 def test_a_flipped_bit_in_the_numbers_names_the_key(path):
-    same(read_torch_file(path))
+    same(read_torch_file(path).arrays)
     good = path.read_bytes()
     for key, value in STATE_DICT.items():
         place = good.index(value.view(torch.uint8).numpy().tobytes())
@@ -67,7 +67,7 @@ def test_an_archive_without_checksums_loads(tmp_path):
         torch.save(STATE_DICT, tmp_path / "net.pth")
     finally:
         torch.serialization.set_crc32_options(True)
-    same(read_torch_file(tmp_path / "net.pth"))
+    same(read_torch_file(tmp_path / "net.pth").arrays)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -80,14 +80,14 @@ def test_an_archive_that_was_unpacked_and_packed_again_loads(path, tmp_path, met
         again.mkdir("net/data")
         for record in source.infolist()[1:]:
             again.writestr(record.filename, source.read(record))
-    same(read_torch_file(tmp_path / "again.pth"))
+    same(read_torch_file(tmp_path / "again.pth").arrays)
 
 
 def test_tensors_may_share_their_numbers_or_be_parts_of_others(tmp_path):
     weight = torch.arange(12.0)
     views = {"a": weight, "b": weight.view(3, 4), "c": weight[2:5], "none": torch.empty(0)}
     torch.save(views | {"no": torch.empty(0)}, tmp_path / "net.pth")
-    arrays = read_torch_file(tmp_path / "net.pth")
+    arrays = read_torch_file(tmp_path / "net.pth").arrays
     np.testing.assert_array_equal(arrays["c"], [2, 3, 4])
     np.testing.assert_array_equal(arrays["b"].ravel(), arrays["a"])
 
@@ -115,7 +115,7 @@ def test_tensors_without_plain_numbers_are_refused_by_key(tmp_path, make, found)
 def test_complex_and_negated_views_become_arrays(tmp_path):
     views = {"a": torch.full((2,), 1 + 2j).conj(), "b": torch._neg_view(torch.ones(2))}
     torch.save(views, tmp_path / "net.pth")
-    arrays = read_torch_file(tmp_path / "net.pth")
+    arrays = read_torch_file(tmp_path / "net.pth").arrays
     assert arrays["a"].tolist() == [1 - 2j, 1 - 2j] and arrays["b"].tolist() == [-1, -1]
 
 
