@@ -1,11 +1,11 @@
-# make setup, demo, test, lint, bench; make clean removes .venv. Needs Python 3.11 or newer, git and make; all else goes into .venv.
+# make setup, demo, demo-family, test, lint, bench; make clean removes .venv. Needs Python 3.11 or newer, git and make; all else goes into .venv.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo demo-family test lint bench clean
 
 setup: $(READY)
 
@@ -18,6 +18,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/python -m aia_jax.demo
+
+demo-family: $(READY)
+	$(BIN)/python -m aia_jax.demo.family
 
 # Two processes, a file at a time, take two thirds of what one takes on two cores. The order of files
 # is that of tests/conftest.py.

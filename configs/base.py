@@ -42,10 +42,14 @@ def get_config() -> ConfigDict:
     data.label = "label"
     data.train_split = "train"
     data.val_split = "validation"
-    data.num_frames = 8  # T, frames of a clip
-    # Which frames of short videos are taken. "reference": as the paper's code does; below 2·T
-    # frames training never sees those after the first T. "uniform": every frame is as likely as any
-    # other, and clips of eval.protocol=dense10 do not wrap round.
+    # T, frames of a clip; or segments of consecutive frames, if the network takes such (H2CN: 5).
+    data.num_frames = 8
+    # Which frames of a video are taken (aia_jax/data/sampling.py has every rule). "reference": as
+    # the paper's code does; below 2·T frames training never sees those after the first T.
+    # "uniform": in short videos too every frame is as likely as any other, and clips of
+    # eval.protocol=dense10 do not wrap round. "mmaction2": as its code does, crops under test too.
+    # "shared": SV-Mix's, one random offset for all segments. "dense32": every 32nd frame of a
+    # window (TokShift, MSCA); any number will do.
     data.sampling = "reference"
     data.crop = 224  # pixels, height and width of the network's input
     # Frames are cropped as if they had been resized to this height and width, pixels. A text such
@@ -53,6 +57,9 @@ def get_config() -> ConfigDict:
     data.resize = FieldReference((240, 320), field_type=object)
     # Multi-scale crop: the sides that a crop may have, as shares of a stored frame's short side.
     data.scales = (1.0, 0.875, 0.75, 0.66)
+    # Instead of the multi-scale crop: the whole frame gets a random short side between these two,
+    # pixels, such as (224, 329), and a crop of data.crop lies anywhere in it. (): multi-scale crop.
+    data.short_side = ()
     data.flip = 0.5  # probability of a mirrored clip; left/right classes swap with it
     data.workers = 4  # decoding processes a host; 0 decodes in the training process
     data.threads = 2  # decoding threads of each of them
@@ -79,12 +86,10 @@ def get_config() -> ConfigDict:
     optim.decay = 0.1
     optim.warmup_epochs = 0.0  # epochs of linear warm-up
     # Factors on learning rate and weight decay of groups of parameters: (regular expression for a
-    # parameter's whole path, factors). The first that matches a path counts, and one must match.
-    optim.groups = (
-        (r".*/kernel", {"lr": 1.0, "decay": 1.0}),
-        (r"head/bias", {"lr": 2.0, "decay": 0.0}),
-        (r".*bn\d?/(scale|bias)", {"lr": 1.0, "decay": 0.0}),
-    )
+    # parameter's whole path, factors), such as ((r"head/bias", {"lr": 2.0, "decay": 0.0}), …). The
+    # first that matches a path counts, and one must match. (): those of the network (its
+    # `optim_groups`); the config of a run holds what they are.
+    optim.groups = ()
 
     config.train = train = ConfigDict()
     train.method = "supervised"  # what a step does: a file in aia_jax/training/methods/

@@ -1,9 +1,9 @@
 """The networks that a recipe's argument names, and the reader of that argument.
 
-    --config configs/ssv2.py:aia_tsm        --config configs/egtea.py:tsm,split=2
+    --config configs/ssv2.py:aia_tsm        --config configs/egtea.py:h2cn,split=2
 
 A recipe is a data set's file; its argument names the network and the data set's options. A network
-is one row of `NETWORKS`, for all data sets.
+is one row of `NETWORKS`, for all data sets, with the recipe that its authors train it by.
 """
 
 import itertools
@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from aia_jax.config_fields import set_field
 from aia_jax.errors import UserError
 from configs import base
-from configs.paper import Reported, paper_text
+from configs.paper import Reported, paper_text, reported_texts
 
 
 class Network(NamedTuple):
@@ -25,19 +26,91 @@ class Network(NamedTuple):
     # What it sets in `config.model`: `name`, the row of `aia_jax.models.NETWORKS` that has its
     # class, and fields of that class; the others keep their defaults.
     fields: Mapping[str, Any]
+    kind: str = "networks"  # the heading under which `--help` lists it
+    # What its authors train it by where that differs from base.py: dotted keys of a config.
+    recipe: Mapping[str, Any] = {}
+
+
+# The reference's train.py. Batch 8 is what its learning rate belongs to.
+_H2CN_RECIPE = {
+    "optim.lr_batch_size": 8,
+    "optim.weight_decay": 5e-4,
+    "optim.milestones": (30, 45, 55),
+    "train.batch_size": 8,
+    "train.epochs": 60,
+}
+# k400_vit_8x32_224.yml and its siblings. 42 clips a pass, gradients averaged over 10 passes.
+_VIT_RECIPE = {
+    "data.resize": "short224",
+    "data.short_side": (224, 329),
+    "optim.lr": 0.1,
+    "optim.lr_batch_size": 420,
+    "optim.weight_decay": 0.0,
+    "optim.clip_norm": 1.0,
+    "optim.milestones": (10, 15),
+    "train.batch_size": 420,
+    "train.accumulate": 10,
+    "train.epochs": 18,
+    "train.label_smoothing": 0.01,
+}
+# The reference's opts.py.
+_GST_RECIPE = {
+    "data.resize": "short256",
+    "optim.lr_batch_size": 24,
+    "optim.weight_decay": 3e-4,
+    "optim.milestones": (50, 60),
+    "train.batch_size": 24,
+    "train.epochs": 70,
+}
+# "To train on Something-Something" of mit-han-lab's README.
+_TSM_NL_RECIPE = {"optim.lr_batch_size": 64, "train.batch_size": 64}
+
+_AIA, _PLUGINS = "TSN, TSM, and attention in attention", "gates of other papers"
+_CONVOLUTIONS, _TRANSFORMERS = "other convolutional networks", "vision transformers"
+_PLUGIN_NAMES = ("SE3D", "GE3D-G", "GE3D-DW133", "GE3D-DW333", "S3D-G", "CBAM3D177", "CBAM3D377")
+_MSCA_SHIFTS = ("KV", "Q", "K", "V", "QK", "QV", "QKV")
+
+
+def _resnet(temporal: str, attention: str, kind: str) -> Network:
+    """TSN or TSM with attention in its bottlenecks; base.py has its recipe."""
+    gates = "" if attention == "none" else f" with {attention}"
+    fields = {"name": "resnet", "temporal": temporal, "attention": attention}
+    return Network(temporal.upper() + gates, fields, kind)
 
 
 NETWORKS: Mapping[str, Network] = {
-    "tsn": Network("TSN", {"name": "resnet", "temporal": "tsn", "attention": "none"}),
-    "tsm": Network("TSM", {"name": "resnet", "temporal": "tsm", "attention": "none"}),
-    "aia_tsn": Network(
-        "TSN with CinST->STinC",
-        {"name": "resnet", "temporal": "tsn", "attention": "CinST->STinC"},
+    "tsn": _resnet("tsn", "none", _AIA),
+    "tsm": _resnet("tsm", "none", _AIA),
+    "aia_tsn": _resnet("tsn", "CinST->STinC", _AIA),
+    "aia_tsm": _resnet("tsm", "CinST->STinC", _AIA),
+    # "se3d" is on TSN, as in the paper's Table I; "se3d_tsm" on TSM.
+    **{
+        name.lower().replace("-", "_") + suffix: _resnet(temporal, name, _PLUGINS)
+        for temporal, suffix in (("tsn", ""), ("tsm", "_tsm"))
+        for name in _PLUGIN_NAMES
+    },
+    "tsm_nl": Network(
+        "TSM with non-local blocks",
+        {"name": "resnet", "temporal": "tsm", "non_local": True},
+        _CONVOLUTIONS,
+        _TSM_NL_RECIPE,
     ),
-    "aia_tsm": Network(
-        "TSM with CinST->STinC",
-        {"name": "resnet", "temporal": "tsm", "attention": "CinST->STinC"},
+    "h2cn": Network("H2CN", {"name": "h2cn"}, _CONVOLUTIONS, _H2CN_RECIPE),
+    "gst": Network("GST", {"name": "gst", "dropout": 0.3}, _CONVOLUTIONS, _GST_RECIPE),
+    "gst_large": Network(
+        "GST-Large", {"name": "gst", "beta": 1, "dropout": 0.3}, _CONVOLUTIONS, _GST_RECIPE
     ),
+    "c3d": Network("C3D", {"name": "c3d"}, _CONVOLUTIONS),
+    "vit": Network("ViT-B/16", {"name": "vit"}, _TRANSFORMERS, _VIT_RECIPE),
+    "tokshift": Network(
+        "TokShift, ViT-B/16", {"name": "vit", "shift": "token"}, _TRANSFORMERS, _VIT_RECIPE
+    ),
+    **{
+        f"msca_{shift.lower()}": Network(
+            f"MSCA-{shift}, ViT-B/16", {"name": "vit", "shift": shift}, _TRANSFORMERS, _VIT_RECIPE
+        )
+        for shift in _MSCA_SHIFTS
+    },
 }
 
 
@@ -60,16 +133,37 @@ class Choice(NamedTuple):
         """The argument in full, "tsm,split=2": the key of a data set's table of paper numbers."""
         return _join(self.name, self.options)
 
-    def start_config(self, paper: Mapping[str, Reported] | None = None) -> ConfigDict:
-        """Returns base.py's defaults with this network's fields.
+    def bare_config(self) -> ConfigDict:
+        """Returns base.py's defaults with this network's fields, without the recipe of its row.
 
-        Args:
-            paper: the data set's table of paper numbers, for `config.paper`; None leaves it empty.
+        It is for networks of other sizes, such as the demo's, which train otherwise.
         """
         config = base.get_config()
         base.use_network(config, **self.network.fields)
+        return config
+
+    def start_config(
+        self,
+        paper: Mapping[str, Reported] | None = None,
+        recipes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> ConfigDict:
+        """Returns base.py's defaults with this network's fields and the recipe of its row.
+
+        What a data set's file sets afterwards is the data set's.
+
+        Args:
+            paper: the data set's table of paper numbers, for `config.paper` and the number of
+                frames; None leaves them alone.
+            recipes: where a network is trained otherwise on this data set: its name → dotted keys
+                and values. They come after those of its row.
+        """
+        config = self.bare_config()
+        for key, value in {**self.network.recipe, **(recipes or {}).get(self.name, {})}.items():
+            set_field(config, key, value)
         if paper is not None:
             config.paper = paper_text(paper, self.argument, self.network.title)
+            if self.argument in paper:
+                config.data.num_frames = paper[self.argument].frames
         return config
 
 
@@ -114,33 +208,34 @@ class Argument:
         chosen = {key: options.get(key, option.values[0]) for key, option in self.options.items()}
         return Choice(name, self.networks[name], chosen)
 
-    def describe(self, paper: Mapping[str, Reported] | None = None) -> dict[str, str]:
-        """The networks and options with a line for each, for a recipe's `CHOICES` and its `--help`.
+    def describe(self, paper: Mapping[str, Reported] | None = None) -> dict[str, dict[str, str]]:
+        """The networks and options, by kind, with a line for each: a recipe's `CHOICES`.
+
+        `--help` beside the recipe prints them.
 
         Args:
             paper: the data set's table of paper numbers, to be named beside each network.
         """
-        lines = {}
+        lines: dict[str, dict[str, str]] = {}
         for name, network in self.networks.items():
             title = network.title + (", the default" if name == self.default else "")
-            lines[name] = title if paper is None else f"{title}; {self._reported(name, paper)}"
+            numbers = [] if paper is None else self._reported(name, paper)
+            lines.setdefault(network.kind, {})[name] = "; ".join([title, *numbers])
         for name, option in self.options.items():
-            lines[_spell(name, option)] = f"{option.title}; {option.values[0]} is the default"
+            line = f"{option.title}; {option.values[0]} is the default"
+            lines.setdefault("options", {})[_spell(name, option)] = line
         return lines
 
-    def _reported(self, network: str, paper: Mapping[str, Reported]) -> str:
-        """The paper's top-1 for a network with every value of the options."""
+    def _reported(self, network: str, paper: Mapping[str, Reported]) -> list[str]:
+        """What is reported for a network with every value of the options, a text a source."""
         found = []
         for values in itertools.product(*(option.values for option in self.options.values())):
             options = dict(zip(self.options, values, strict=True))
             argument = _join(network, options)
             if argument in paper:
                 notes = [f"{name}={value}" for name, value in options.items()]
-                if (clips := paper[argument].clips or 1) > 1:
-                    notes.append(f"{clips} clips")
-                note = f" ({', '.join(notes)})" if notes else ""
-                found.append(f"{paper[argument].top1:.1f}%{note}")
-        return f"the paper's {', '.join(found)} top-1" if found else "no number in the paper"
+                found += [(number, notes) for number in (paper[argument], *paper[argument].others)]
+        return reported_texts(found)
 
     def _usage(self) -> str:
         """The rest of an error's line: what the argument may be."""

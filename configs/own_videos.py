@@ -1,22 +1,25 @@
-"""Your own videos: ResNet-50, 8 frames, 224 pixels.
+"""Your own videos: any network, 8 frames, 224 pixels.
 
     python train.py --config configs/own_videos.py --config.init_from=WEIGHTS \\
         --config.data.dir=DATA
 
-WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50, or the workdir
-of another run. DATA is what `prepare_data.py folders` (or `csv`, or `lists`) wrote; it prints this
-command with DATA filled in, after "next:". For another network, one of those listed below, name it,
-as in configs/own_videos.py:tsm.
+WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50, or for a vision
+transformer from Google's ViT-B_16.npz; or it is the workdir of another run. DATA is what
+`prepare_data.py folders` (or `csv`, or `lists`) wrote; it prints this command with DATA filled in,
+after "next:". For another network, one of those listed below, name it, as in
+configs/own_videos.py:tsm.
 
 Frames keep their proportions: a portrait clip is not stretched. `prepare_data.py` stores own videos
 so (`--size short256`, its default for them).
 
-Schedule and rates are the paper's. Meant for: any mesh whose devices divide the batch of 32; on
-TPUs and recent GPUs add `--config.model.compute_dtype=bfloat16`.
+Schedule and rates are the paper's; H2CN, GST, non-local TSM and vision transformers come with those
+of their authors. Meant for: any mesh whose devices divide the batch; on TPUs and recent GPUs add
+`--config.model.compute_dtype=bfloat16`.
 """
 
 from ml_collections import ConfigDict
 
+from aia_jax.frame_geometry import short_side
 from configs.networks import Argument
 
 ARGUMENT = Argument()
@@ -27,5 +30,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config = ARGUMENT.parse(argument).start_config()
     config.data.name = "own videos"
     config.data.sampling = "uniform"  # own clips are often short
-    config.data.resize = "short256"
+    if not short_side(config.data.resize):
+        config.data.resize = "short256"
     return config

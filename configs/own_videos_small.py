@@ -6,8 +6,9 @@ DATA is what `prepare_data.py folders` (or `csv`, or `lists`) wrote; it prints a
 filled in, after "next:". Network and size follow the colon, as in
 configs/own_videos_small.py:tsm,size=112.
 
-The nets have three blocks and half of ResNet-50's width, and learn from the first number on: no
-ImageNet weights are needed, and there are none for such nets. Meant for: some hundred clips that
+The nets have three blocks and half of ResNet-50's width (a vision transformer: three layers of 128
+channels), and learn from the first number on: no ImageNet weights are needed, and there are none
+for such nets. Meant for: some hundred clips that
 differ by their motion, a laptop, and minutes. Where appearance decides, or an accelerator is at
 hand, configs/own_videos.py with weights from ImageNet learns more.
 
@@ -18,6 +19,7 @@ short120 for 112.
 
 from ml_collections import ConfigDict
 
+from configs.narrow import use_narrow
 from configs.networks import Argument, Option
 
 _FRAMES = {"64": "short72", "96": "short108", "112": "short120"}  # data.resize by crop
@@ -29,7 +31,7 @@ CHOICES = ARGUMENT.describe()
 def get_config(argument: str = "") -> ConfigDict:
     choice = ARGUMENT.parse(argument)
     size = choice.options["size"]
-    config = choice.start_config()
+    config = choice.bare_config()
     config.init_from = "scratch"
 
     config.data.name = "own videos"
@@ -39,9 +41,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.data.scales = (1.0, 0.875, 0.75)
     config.data.workers = 0  # small frames decode faster than processes start
 
-    config.model.width = 32
-    config.model.stage_sizes = (1, 1, 1)
-    config.model.dropout = 0.3
+    use_narrow(config, width=32, dropout=0.3)
 
     config.optim.lr = 0.05
     config.optim.lr_batch_size = 16

@@ -1,8 +1,9 @@
-"""UCF101: ResNet-50, 8 frames, 224 pixels.
+"""UCF101: any network, 8 frames, 224 pixels.
 
     python train.py --config configs/ucf101.py:aia_tsm,split=1 --config.init_from=WEIGHTS
 
-WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50.
+WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50, or for a vision
+transformer from Google's ViT-B_16.npz.
 
 The network follows the colon: one of those listed below. The number of the official split may
 follow it: 1, 2 or 3. Without them aia_tsm and split 1 are taken.
@@ -10,8 +11,9 @@ follow it: 1, 2 or 3. Without them aia_tsm and split 1 are taken.
 The paper has no numbers on this data set. It is small: good for a first run of one's own.
 
 Meant for: the paper's 4 GPUs (2080 Ti or 3090) with 8 clips each; here any mesh whose devices
-divide the batch of 32. For other batches `--config.train.batch_size` scales the learning rate with
-it; on TPUs and recent GPUs add `--config.model.compute_dtype=bfloat16`.
+divide the batch. It is 32; H2CN, GST, non-local TSM and vision transformers come with the batch and
+schedule of their authors. `--config.train.batch_size` scales the learning rate with it; on TPUs and
+recent GPUs add `--config.model.compute_dtype=bfloat16`.
 
 Data: 101 classes; split 1 has 9,537 training and 3,783 test videos. The test videos are the split
 "validation" of data/ucf101_split1 (…2, …3), which this writes:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import base
 from configs.networks import NETWORKS, Argument, Choice, Network, Option
 from configs.paper import Reported
 
@@ -39,7 +40,7 @@ def test_options_that_are_left_out_take_their_first_value():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tsx", "there is no network 'tsx'; networks: tsn, tsm, aia_tsn, aia_tsm; options: "),
+        ("tsx", "there is no network 'tsx'; networks: tsn, tsm, aia_tsn, aia_tsm, se3d, "),
         ("tsm,", "there is no network ''; networks: "),
         (",split=1", "there is no network ''; networks: "),
         ("tsn,tsm", "tsn and tsm are 2 networks; name one"),
@@ -76,12 +77,52 @@ def test_the_papers_number_is_that_of_network_and_options():
     assert TWO_OPTIONS.parse("tsn").start_config({}).paper == "none on this data set"
 
 
-def test_choices_are_described():
-    assert TWO_OPTIONS.describe({"tsn,split=2,label=a": Reported(12.5, None, "IX")}) == {
-        "tsn": "TSN; the paper's 12.5% (split=2, label=a) top-1",
-        "tsm": "TSM, the default; no number in the paper",
-        "aia_tsn": "TSN with CinST->STinC; no number in the paper",
-        "aia_tsm": "TSM with CinST->STinC; no number in the paper",
-        "split=1|2": "official split; 1 is the default",
-        "label=a|b": "label; a is the default",
+def test_what_is_reported_brings_its_number_of_frames():
+    paper = {"tsn": Reported(12.5, None, "IX", frames=16)}
+    assert PLAIN.parse("tsn").start_config(paper).data.num_frames == 16
+    assert PLAIN.parse("tsm").start_config(paper).data.num_frames == 8
+    assert PLAIN.parse("tsn").start_config().data.num_frames == 8
+
+
+def test_a_networks_recipe_is_set_unless_the_bare_network_is_wanted():
+    fields, recipe = {"name": "resnet"}, {"train.epochs": 7, "data.resize": "short256"}
+    argument = Argument(default="mine", networks={"mine": Network("mine", fields, recipe=recipe)})
+    choice = argument.parse("")
+    config = choice.start_config()
+    assert (config.train.epochs, config.data.resize) == (7, "short256") and config.is_locked
+    assert choice.start_config(recipes={"mine": {"train.epochs": 9}}).train.epochs == 9
+    assert choice.start_config(recipes={"other": {"train.epochs": 9}}).train.epochs == 7
+    assert choice.bare_config() == base.get_config()
+    wrong = Network("wrong", fields, recipe={"train.epoch": 7})
+    with pytest.raises(KeyError, match="epoch"):
+        Argument(default="wrong", networks={"wrong": wrong}).parse("").start_config()
+
+
+def test_choices_are_described_by_kind():
+    networks = {
+        "tsn": NETWORKS["tsn"],
+        "tsm": NETWORKS["tsm"],
+        "h2cn": NETWORKS["h2cn"],
+        "vit": NETWORKS["vit"],
+    }
+    argument = Argument(TWO_OPTIONS.options, "tsm", networks)
+    theirs = Reported(1.25, None, source="Their README", crops=3, clips=10)
+    paper = {
+        "tsn,split=2,label=a": Reported(12.5, None, "IX"),
+        "h2cn,split=1,label=a": theirs.beside(theirs._replace(top1=2.0, frames=16, crops=1)),
+    }
+    assert argument.describe(paper) == {
+        "TSN, TSM, and attention in attention": {
+            "tsn": "TSN; the paper's 12.5% (split=2, label=a) top-1",
+            "tsm": "TSM, the default",
+        },
+        "other convolutional networks": {
+            "h2cn": "H2CN; Their README 1.25% (split=1, label=a, 30 views), "
+            "2.0% (split=1, label=a, 16 frames, 10 clips) top-1"
+        },
+        "vision transformers": {"vit": "ViT-B/16"},
+        "options": {
+            "split=1|2": "official split; 1 is the default",
+            "label=a|b": "label; a is the default",
+        },
     }

@@ -35,7 +35,8 @@ def test_demo_makes_videos_runs_and_report(tmp_path, monkeypatch, capfd):
     # The demo's commands inherit this. XLA then compiles in two thirds of the time.
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
     # Two of the four networks; the test below shows that the commands of all are right.
-    networks = [network for network in demo.NETWORKS if network.name in ("TSN", "CinST->STinC")]
+    fields = {"tsn": ("tsn", "none"), "aia": ("tsn", "CinST->STinC")}
+    networks = [network for network in demo.NETWORKS if network.folder in fields]
     monkeypatch.setattr(demo, "NETWORKS", networks)
     status = demo.main(["--seed=3", f"--out={tmp_path}", *SMALL])
     printed, errors = capfd.readouterr()
@@ -47,8 +48,8 @@ def test_demo_makes_videos_runs_and_report(tmp_path, monkeypatch, capfd):
         assert network.name in printed and f"{result['top1']:.1%}" in printed
         starts = json.loads((tmp_path / network.folder / "run.json").read_text())["starts"]
         config = starts[-1]["config"]
-        assert config["model"]["temporal"] == network.temporal
-        assert config["model"]["attention"] == network.attention
+        model = config["model"]
+        assert (model["temporal"], model["attention"]) == fields[network.folder]
         assert config["seed"] == 3
     assert len(demo.NETWORKS) == 2
     # TSN gives a video and its reverse one answer, so it is right about one of them at most.
@@ -68,10 +69,22 @@ def test_demo_makes_videos_runs_and_report(tmp_path, monkeypatch, capfd):
         assert f"$ python {command}" in printed
 
 
-@pytest.mark.parametrize("network", demo.NETWORKS, ids=lambda network: network.folder)
-def test_the_commands_of_every_network_train_and_test_that_network(network, tmp_path):
-    recipe = str(ROOT / "configs" / "demo.py")
-    commands = demo.run_commands(tmp_path, 3, recipe, network, ["--config.model.width=8"])
+@pytest.mark.parametrize(
+    ("network", "temporal", "attention"),
+    zip(
+        demo.NETWORKS,
+        ("tsn", "tsn", "tsn", "tsm"),
+        ("none", "C", "CinST->STinC", "none"),
+        strict=True,
+    ),
+    ids=lambda value: getattr(value, "folder", ""),
+)
+def test_the_commands_of_every_network_train_and_test_that_network(
+    network, temporal, attention, tmp_path
+):
+    recipe = f"{ROOT / 'configs' / 'demo.py'}:{network.argument}"
+    overrides = ["--config.model.width=8"]
+    commands = demo.run_commands(tmp_path, network.folder, 3, recipe, overrides)
     for command, script in zip(commands, ("train.py", "eval.py"), strict=True):
         assert (ROOT / script).samefile(command[1])
         options = configs.parse(command[2:], "", lambda parser: None)
@@ -79,7 +92,7 @@ def test_the_commands_of_every_network_train_and_test_that_network(network, tmp_
         config = options.config
         assert (config.data.dir, config.seed) == (str(tmp_path / "data"), 3)
         model = model_from_config(config)
-        assert (model.temporal, model.attention) == (network.temporal, network.attention)
+        assert (model.temporal, model.attention) == (temporal, attention)
         assert model.width == 8
 
 
