@@ -25,7 +25,7 @@ def prepare_forward(fields, clip, dtype, xla_defaults):
     """A call of the compiled network; the seconds that compiling took, and the device's name."""
     model = create_model(174, dtype=jnp.dtype(dtype), **fields)
     clips = jax.random.normal(jax.random.key(1), (*clip, 3))
-    variables = jax.jit(model.init)(jax.random.key(0), clips[:1, :1, :64, :64])
+    variables = jax.jit(model.init)(jax.random.key(0), clips[:1])
     compiler = {} if xla_defaults else compiler_options()
     start = time.perf_counter()
     forward = (

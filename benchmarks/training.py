@@ -22,19 +22,19 @@ from aia_jax.training.state import TrainState
 from benchmarks import results, turns
 
 NETWORKS = {
-    "TSN": ("tsn", "none"),
-    "TSM": ("tsm", "none"),
-    "TSN + CinST->STinC": ("tsn", "CinST->STinC"),
+    "TSN": {},
+    "TSM": {"temporal": "tsm"},
+    "TSN + CinST->STinC": {"attention": "CinST->STinC"},
 }
 
 
-def prepare_step(temporal, attention, clip, dtype, xla_defaults):
+def prepare_step(fields, clip, dtype, xla_defaults):
     """A call that takes one step; the seconds of compiling, bytes of temporary memory, device."""
-    model = create_model(174, temporal=temporal, attention=attention, dtype=jnp.dtype(dtype))
+    model = create_model(174, dtype=jnp.dtype(dtype), **fields)
     optimizer = optax.sgd(0.01, 0.9)
     clips = jax.random.randint(jax.random.key(2), (*clip, 3), 0, 256, jnp.uint8)
     batch = {"clips": clips, "labels": jnp.arange(clips.shape[0], dtype=jnp.int32)}
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *clip[1:], 3)))
     state = jax.jit(lambda v: TrainState.create(v, optimizer))(variables)
     compiler = {} if xla_defaults else compiler_options()
     step = jax.jit(make_train_step(model, optimizer), donate_argnums=0, compiler_options=compiler)
@@ -77,7 +77,7 @@ def main():
     options = parser.parse_args()
 
     arguments = {
-        name: (*fields, options.clip, options.dtype, options.xla_defaults)
+        name: (fields, options.clip, options.dtype, options.xla_defaults)
         for name, fields in NETWORKS.items()
     }
     seconds, facts = turns.time_in_turns(prepare_step, arguments, options.repeats)
