@@ -14,6 +14,8 @@ from aia_jax.errors import UserError
 DAMAGED = "the file is damaged: download or copy it again"
 _FOLDER = 0x10  # attribute of a zip entry; PyTorch reads nothing for it, and says nothing
 _MOST_BYTES = 1 << 34  # 16 GiB; an archive of a few kB may unpack to any size
+# What an archive of weights may unpack to, in bytes: numbers hardly shrink when they are packed.
+_LEAST_UNPACKED, _UNPACKED_PER_BYTE = 1 << 26, 20
 _BUFFER = 1 << 20  # bytes of a record that are in memory besides the array
 
 
@@ -41,6 +43,27 @@ def check_records(path: Path, records: list[zipfile.ZipInfo]) -> None:
         names.add(record.filename)
         if record.external_attr & _FOLDER and not record.is_dir():
             raise zipfile.BadZipFile(f"{record.filename} is marked as a folder")
+
+
+def check_compression(path: Path, records: list[zipfile.ZipInfo]) -> None:
+    """Checks that a file's records do not unpack to far more than the file has bytes.
+
+    torch.save stores records as they are. An archive that somebody packed again may be compressed.
+
+    Args:
+        path: of the archive.
+        records: all of it.
+
+    Raises:
+        UserError: they would need more than 64 MiB and 20 bytes for each byte of the file.
+    """
+    size = path.stat().st_size
+    total = sum(record.file_size for record in records)
+    if total > _LEAST_UNPACKED + _UNPACKED_PER_BYTE * size:
+        raise UserError(
+            f"{path} is refused: its {size:,} bytes would unpack to {total:,}, and weights do not "
+            "shrink so; where the file is trusted, load it with PyTorch and save it with torch.save"
+        )
 
 
 def read_bytes(file: zipfile.ZipExtFile, size: int) -> np.ndarray:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aia_jax.errors import shorten
+from aia_jax.weights.pickle_limits import LimitExceeded, Limits
 from aia_jax.weights.pickled_types import Builder, Opaque, Stateful
 
 _MOST_STEPS = 5_000_000  # of a pickle's program; an optimizer's state of a ResNet-50 needs 20,000
-_DEEPEST_KEY = 4  # tuples in tuples that may be a dict's key
 # Names that Python 2, an earlier NumPy and protocols before 3 have for the same thing.
 _MOVED = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy._core": "numpy.core"}
 
@@ -47,9 +47,10 @@ def read_pickle(
 
     Raises:
         ForeignName: for a name that is not in the table.
-        PickleError: for everything else that is wrong.
+        PickleError: for everything else that is wrong, and for a pickle that makes far more than
+            its length shows (see `pickle_limits`).
     """
-    machine = _Machine(names, load_persistent)
+    machine = _Machine(names, load_persistent, Limits(_count_rest(file)))
     try:
         for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if step > _MOST_STEPS:
@@ -63,10 +64,21 @@ def read_pickle(
         (value,) = machine.stack
     except (PickleError, MemoryError):
         raise
+    except LimitExceeded as error:
+        raise PickleError(str(error)) from error
     except Exception as error:  # a stack that is empty, a name that was not stored, a wrong type
         reason = shorten(" ".join(str(error).split()))
         raise PickleError(f"its pickle makes no sense: {reason or type(error).__name__}") from error
     return value
+
+
+def _count_rest(file: io.BytesIO | mmap.mmap) -> int:
+    """The bytes from a file's position to its end."""
+    place = file.tell()
+    file.seek(0, io.SEEK_END)
+    end = file.tell()
+    file.seek(place)
+    return end - place
 
 
 class _Machine:
@@ -76,10 +88,16 @@ class _Machine:
         stack: values.
         marks: lengths that the stack had at its marks.
         memo: values that the pickle refers to again, by number.
+        limits: counts what the pickle makes.
     """
 
-    def __init__(self, names: Mapping[str, Any], load_persistent: Callable[[Any], Any] | None):
-        self.names, self.load_persistent = names, load_persistent
+    def __init__(
+        self,
+        names: Mapping[str, Any],
+        load_persistent: Callable[[Any], Any] | None,
+        limits: Limits,
+    ):
+        self.names, self.load_persistent, self.limits = names, load_persistent, limits
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -112,6 +130,10 @@ class _Machine:
         builder, arguments = self.pop(2)
         if not isinstance(builder, Builder) or not isinstance(arguments, tuple):
             raise PickleError(f"its pickle calls {_type_text(builder)}")
+        self.limits.charge(arguments)
+        if builder.find_keys is not None:
+            for items in arguments:
+                self.limits.check_keys(builder.find_keys(items))
         try:
             self.push(builder.build(*arguments))
         except (TypeError, ValueError, KeyError) as error:
@@ -121,6 +143,8 @@ class _Machine:
     def set_state(self, state: Any) -> None:
         value = self.stack[-1]
         if isinstance(value, Stateful):
+            if isinstance(state, tuple):
+                self.limits.charge(state)
             value.set_state(state)
         elif not isinstance(value, dict):  # of a dict the attributes are left: no data
             raise PickleError(f"its pickle sets the state of {_type_text(value)}")
@@ -129,8 +153,8 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
             raise PickleError(f"its pickle sets items of {_type_text(target)}")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_check_key(key)] = value
+        self.limits.check_keys(items[::2])
+        target.update(zip(items[::2], items[1::2], strict=True))
 
     def extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
@@ -142,23 +166,19 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, set):
             raise PickleError(f"its pickle adds to {_type_text(target)}")
-        target.update(map(_check_key, items))
+        self.limits.check_keys(items)
+        target.update(items)
+
+    def push_frozen_set(self) -> None:
+        items = self.pop_mark()
+        self.limits.check_keys(items)
+        self.push(frozenset(items))
 
     def load(self) -> None:
         (identity,) = self.pop(1)
         if self.load_persistent is None:
             raise PickleError("its pickle refers to data outside of it")
         self.push(self.load_persistent(identity))
-
-
-def _check_key(key: Any, depth: int = 0) -> Any:
-    """Lets a value pass that may be a dict's key; Python's own hash of others might never end."""
-    if isinstance(key, tuple) and depth < _DEEPEST_KEY:
-        for item in key:
-            _check_key(item, depth + 1)
-    elif not isinstance(key, str | int | float | complex | bytes | Opaque | None):
-        raise PickleError(f"its pickle has {_type_text(key)} as a key")
-    return key
 
 
 def _type_text(value: Any) -> str:
@@ -208,7 +228,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_mark())),
     "LIST": lambda machine, _: machine.push(machine.pop_mark()),
     "DICT": _make_dict,
-    "FROZENSET": lambda machine, _: machine.push(frozenset(map(_check_key, machine.pop_mark()))),
+    "FROZENSET": lambda machine, _: machine.push_frozen_set(),
     "APPEND": lambda machine, _: machine.extend(machine.pop(1)),
     "APPENDS": lambda machine, _: machine.extend(machine.pop_mark()),
     "ADDITEMS": lambda machine, _: machine.add(machine.pop_mark()),

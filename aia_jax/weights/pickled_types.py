@@ -8,12 +8,14 @@ of it becomes a value that only knows its name.
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 _TYPE = re.compile(r"[<>=|]?([biufc?]\d{0,2}|[SU]\d{1,6}|O8?)")  # NumPy's types of plain values
+
+_MOST_AXES = 64  # of an array of NumPy's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +26,13 @@ class Builder:
         name: its full name.
         build: takes the arguments of the call; raises TypeError, ValueError or KeyError for wrong
             ones.
+        find_keys: the values of an argument that `build` makes keys of a dict or values of a set;
+            None: it makes neither.
     """
 
     name: str
     build: Callable[..., Any]
+    find_keys: Callable[[Any], Iterable[Any]] | None = None
 
 
 class Stateful:
@@ -60,7 +65,8 @@ class NumpyType(Stateful):
 
     def __init__(self, text: Any, align: bool = False, copy: bool = False):
         if not isinstance(text, str) or not _TYPE.fullmatch(text):
-            raise ValueError(f"type {str(text)[:40]!r}")
+            found = repr(text[:40]) if isinstance(text, str) else f"a {type(text).__name__}"
+            raise ValueError(f"type {found}")
         self.value = np.dtype(text)
 
     def set_state(self, state: Any) -> None:
@@ -98,8 +104,12 @@ def _make_array(content: Any, dtype: Any, shape: Any, order: str) -> Any:
             raise ValueError("an array of objects without its values")
         return content
     shape = (shape,) if isinstance(shape, int) else shape
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+    if not isinstance(shape, tuple) or len(shape) > _MOST_AXES:
         raise ValueError("the shape of an array")
+    if not all(type(n) is int and 0 <= n < 1 << 60 for n in shape):
+        raise ValueError("the shape of an array")
+    if not dtype.value.itemsize and math.prod(shape) > 1:  # an empty text alone is one value
+        raise ValueError("an array of values of 0 bytes, which may be any number of them")
     content = _as_bytes(content)
     if len(content) != math.prod(shape) * dtype.value.itemsize:
         raise ValueError(f"{len(content)} bytes for an array {list(shape)} of {dtype.value}")
@@ -139,9 +149,19 @@ def _get_method(owner: Any, name: Any) -> Opaque:
 def _make_dict(items: Any = (), *more: Any) -> dict[Any, Any]:
     """A dict of a dict or of pairs; keys are texts and numbers."""
     pairs = list(items.items()) if isinstance(items, dict) else list(items)
-    if more or not all(isinstance(key, str | int | float) for key, _ in pairs):
+    if more or not all(isinstance(pair, tuple | list) for pair in pairs):
+        raise ValueError("items that are no pairs")
+    if not all(isinstance(key, str | int | float) for key, _ in pairs):
         raise ValueError("keys that are no texts or numbers")
     return dict(pairs)
+
+
+def _find_dict_keys(items: Any) -> Iterable[Any]:
+    """What `_make_dict` makes keys of an argument."""
+    if isinstance(items, dict):
+        return items
+    pairs = items if isinstance(items, list | tuple | set | frozenset) else ()
+    return [pair[0] for pair in pairs if isinstance(pair, tuple | list) and pair]
 
 
 def _make_items(kind: type, items: Any = ()) -> Any:
@@ -151,6 +171,11 @@ def _make_items(kind: type, items: Any = ()) -> Any:
     if kind in (set, frozenset) and not all(isinstance(x, str | int | float) for x in items):
         raise ValueError("values of a set that are no texts or numbers")
     return kind(items)
+
+
+def _find_set_values(items: Any) -> Iterable[Any]:
+    """What `_make_items` makes values of a set of."""
+    return items if isinstance(items, list | tuple) else ()
 
 
 _HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
@@ -202,9 +227,13 @@ _BUILD: dict[str, Callable[..., Any]] = {
         _make_array(content, dtype, shape, order)
     ),
 }
+_FIND_KEYS: dict[str, Callable[[Any], Iterable[Any]]] = {
+    **dict.fromkeys((*_DICTS, "collections.defaultdict"), _find_dict_keys),
+    **dict.fromkeys(("builtins.set", "builtins.frozenset"), _find_set_values),
+}
 
 DATA: dict[str, Any] = {
     **{name: Opaque(name) for name in _CLASSES},
     **{name: Builder(name, lambda *_, name=name: Opaque(name)) for name in _OPAQUE},
-    **{name: Builder(name, build) for name, build in _BUILD.items()},
+    **{name: Builder(name, build, _FIND_KEYS.get(name)) for name, build in _BUILD.items()},
 }

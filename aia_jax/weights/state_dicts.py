@@ -20,6 +20,10 @@ _AVERAGE = re.compile(r"(?:^|[._])(?:ema|averaged?|swa|teacher)(?:$|[._])", re.I
 _NO_WEIGHTS = re.compile(
     r"optim|sched|scaler|rng|random|loss|criterion|meta$|message_hub|args$", re.IGNORECASE
 )
+# What `find_about` reads of a checkpoint beside its weights.
+_READ = frozenset(["meta", "message_hub", "epoch", "cfg", "config", "arch"])
+_READ |= {"CLASSES", "classes", "class_names", "label_names", "id2label", "idx_to_class"}
+_READ |= {"class_to_idx", "pytorch-lightning_version"}
 _PADDLE = "StructuredToParameterName@@"  # a key in PaddlePaddle's pickles
 _DEEPEST = 4  # dicts in dicts
 # The beginnings of an average's keys, where it is a part of the network.
@@ -185,7 +189,7 @@ def _unwrap(entries: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _describe_rest(content: Any, found: Mapping[str, Any]) -> list[str]:
     """A note on the optimizer's state and the like, which lie beside the weights."""
-    roots = {name.partition(".")[0] for name in found}
+    roots = _READ | {name.partition(".")[0] for name in found}
     rest = [
         key
         for key, value in content.items()

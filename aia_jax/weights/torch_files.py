@@ -18,7 +18,7 @@ import numpy as np
 
 from aia_jax.errors import UserError, shorten
 from aia_jax.weights.about import StateDictFile, find_about
-from aia_jax.weights.archive import DAMAGED, check_records, read_bytes
+from aia_jax.weights.archive import DAMAGED, check_compression, check_records, read_bytes
 from aia_jax.weights.pickled_data import ForeignName, PickleError, read_pickle
 from aia_jax.weights.pickled_types import DATA
 from aia_jax.weights.state_dicts import take_state_dict
@@ -27,6 +27,7 @@ from aia_jax.weights.torch_tensors import TORCH, Storage, Tensor, Unreadable, lo
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first value of PyTorch's format before version 1.6
 _NAMES = DATA | TORCH
 _LONGEST_PICKLE = 1 << 28  # bytes; a log of a million steps has 16 MB
+_LEAST_COPIED = 1 << 26  # bytes of conjugate and negated views; above it the file's size counts
 
 # Reads the bytes of a storage.
 _Load = Callable[[Storage], np.ndarray]
@@ -62,8 +63,11 @@ def _named_errors(path: Path) -> Iterator[None]:
     """Turns what is wrong with a file into an error that names it."""
     try:
         yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError as error:
+        reason = " ".join(str(error).split())
+        raise MemoryError(f"reading {path}" + (f": {reason}" if reason else "")) from error
     except ForeignName as error:
         name = error.args[0] if error.args[0].isprintable() else ascii(error.args[0])
         raise UserError(
@@ -87,8 +91,9 @@ def _read_arrays(
     path: Path, entries: Mapping[str, Any], load: _Load, byte_order: str
 ) -> dict[str, np.ndarray]:
     """Key → array of the entries of a state dict; a storage is read once for all its tensors."""
-    uses = Counter(entry.storage for entry in entries.values() if isinstance(entry, Tensor))
-    contents: dict[Storage, np.ndarray] = {}  # of those that another tensor needs again
+    uses = Counter(entry.storage.key for entry in entries.values() if isinstance(entry, Tensor))
+    contents: dict[str, np.ndarray] = {}  # of storages that another tensor needs again, by key
+    left = _LEAST_COPIED + path.stat().st_size  # bytes of arrays that are computed
     arrays = {}
     for key, entry in entries.items():
         if not isinstance(entry, Tensor | Unreadable):
@@ -101,8 +106,11 @@ def _read_arrays(
             )
         storage = entry.storage
         try:
-            content = contents[storage] if storage in contents else load(storage)
+            content = contents[storage.key] if storage.key in contents else load(storage)
             arrays[key] = entry.as_array(content, byte_order)
+            left -= arrays[key].nbytes if entry.changes else 0
+            if left < 0:
+                raise ValueError("conjugates of the same numbers again and again")
         except MemoryError:
             raise
         except Exception as error:
@@ -115,10 +123,10 @@ def _read_arrays(
             raise UserError(
                 f"{path}: the numbers of {shorten(key)} are not there ({reason}): {DAMAGED}"
             ) from error
-        uses[storage] -= 1
-        contents[storage] = content
-        if not uses[storage]:
-            del contents[storage]
+        uses[storage.key] -= 1
+        contents[storage.key] = content
+        if not uses[storage.key]:
+            del contents[storage.key]
     return arrays
 
 
@@ -140,6 +148,7 @@ def _open_archive(path: Path) -> Iterator[tuple[Any, _Load, str]]:
     with _open_zip(path) as archive:
         records = archive.infolist()
         check_records(path, records)
+        check_compression(path, records)
         # Under torch.serialization.set_crc32_options(False) all checksums are 0.
         if not any(record.CRC for record in records):
             for record in records:
@@ -202,8 +211,9 @@ def _open_older(path: Path) -> Iterator[tuple[Any, _Load, str]]:
         places = {}  # key → first byte and size of a storage
         for key in read_pickle(file, _NAMES):
             count = file.read(8)
-            if key not in storages:
-                raise PickleError(f"the storage {shorten(str(key))} is of no tensor")
+            if not isinstance(key, str) or key not in storages:
+                name = shorten(key) if isinstance(key, str) else f"a {type(key).__name__}"
+                raise PickleError(f"the storage {name} is of no tensor")
             size = int.from_bytes(count, order) * storages[key].item_size
             places[key] = (file.tell(), size)
             if len(count) < 8 or size > len(file) - file.tell():

@@ -126,6 +126,8 @@ def load_storage(identity: Any) -> Storage:
     Raises:
         ValueError: the id is of no storage.
     """
+    if not isinstance(identity, tuple) or len(identity) > 6:
+        raise ValueError("a reference to something else than numbers")
     kind, storage_class, key, _, size, *view = identity
     start = 0
     if view and view[0] is not None:  # before PyTorch 0.4, a part of another storage
@@ -141,7 +143,11 @@ def load_storage(identity: Any) -> Storage:
 
 
 def _are_counts(values: Any) -> bool:
-    return isinstance(values, tuple) and all(type(n) is int and 0 <= n < 1 << 60 for n in values)
+    return (
+        isinstance(values, tuple)
+        and len(values) <= 32
+        and all(type(n) is int and 0 <= n < 1 << 60 for n in values)
+    )
 
 
 def _make_tensor(
@@ -149,10 +155,10 @@ def _make_tensor(
 ) -> Tensor:
     if not isinstance(storage, Storage) or not _are_counts((offset,)):
         raise ValueError("a tensor without numbers")
+    if not isinstance(shape, tuple) or len(shape) > 32:
+        raise ValueError("the shape of a tensor")
     if not _are_counts(shape) or not _are_counts(strides) or len(shape) != len(strides):
         raise ValueError("the shape of a tensor")
-    if len(shape) > 32:
-        raise ValueError(f"{len(shape)} axes")
     changes = changes if isinstance(changes, dict) else {}
     names = tuple(name for name in ("conj", "neg") if changes.get(name))
     return Tensor(storage, dtype, offset, shape, strides, names)
@@ -167,6 +173,12 @@ def _rebuild_of_type(storage, offset, shape, strides, gradient, hooks, dtype, ch
         raise ValueError("a tensor without a type")
     name = dtype.name.removeprefix("torch.")
     return _make_tensor(storage, offset, shape, strides, name, changes)
+
+
+def _make_size(sizes: Any = ()) -> tuple[Any, ...]:
+    if not isinstance(sizes, list | tuple):
+        raise ValueError("sizes that are no list")
+    return tuple(sizes)
 
 
 def _rebuild_quantised(storage, *_) -> Unreadable:
@@ -211,7 +223,7 @@ TORCH: dict[str, Any] = {
     **{name: Opaque(name) for name in _OPAQUE},
     **{name: Builder(name, lambda *_, name=name: Opaque(name)) for name in _OPAQUE_CALLS},
     **{name: Builder(name, build) for name, build in _BUILD.items()},
-    "torch.Size": Builder("torch.Size", lambda sizes=(): tuple(sizes)),
+    "torch.Size": Builder("torch.Size", _make_size),
     "torch._tensor._rebuild_from_type_v2": Builder(
         "torch._tensor._rebuild_from_type_v2", _rebuild_of_class
     ),

@@ -12,6 +12,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from aia_jax.weights import pickle_limits
 from aia_jax.weights.pickled_data import ForeignName, PickleError, read_pickle
 from aia_jax.weights.pickled_types import DATA, Opaque, as_plain
 
@@ -183,6 +184,86 @@ def test_a_program_takes_no_more_memory_than_its_length_allows():
         assert tracemalloc.get_traced_memory()[1] < 5e6
     finally:
         tracemalloc.stop()
+
+
+PUT, GET = b"q", b"h"
+_LARGE = 1 << 20
+
+
+def long(number: int) -> bytes:
+    return b"\x8a\x09" + number.to_bytes(9, "little", signed=True)
+
+
+def refused(program: bytes) -> str:
+    with pytest.raises(PickleError) as caught:
+        read(program)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_key_of_tuples_that_share_their_values_is_refused_before_its_hash_is_taken():
+    levels = b"K\x01q\x000"
+    for level in range(4):
+        levels += b"(" + bytes([*GET, level]) * 1000 + b"t" + bytes([*PUT, level + 1]) + b"0"
+    for program in (b"}" + levels + b"h\x04K\x01s.", levels + b"\x8f(h\x04\x90."):
+        assert "a key of more than 64 values" in refused(b"\x80\x04" + program)
+    assert read(pickle.dumps({tuple(range(64)): 1})) == {tuple(range(64)): 1}
+
+
+@pytest.mark.parametrize("name", ["list", "tuple", "set", "frozenset", "dict"])
+def test_calls_that_copy_one_container_again_and_again_are_refused(name, monkeypatch):
+    monkeypatch.setattr(pickle_limits, "_MOST_ITEMS", 100_000)
+    item = b"U\x01aK\x01\x86" if name == "dict" else b"U\x01a"
+    program = b"cbuiltins\n" + name.encode() + b"\nq\x000(](" + item * 8_000 + b"etq\x010]("
+    text = refused(b"\x80\x02" + program + b"h\x00h\x01R" * 100 + b"e.")
+    assert text == "its pickle copies its own values again and again"
+
+
+def test_calls_that_copy_one_text_again_and_again_are_refused():
+    content = b"X" + _LARGE.to_bytes(4, "little") + b"a" * _LARGE
+    program = b"\x80\x02c_codecs\nencode\nq\x000(" + content + b"tq\x010]("
+    assert len(read(program + b"h\x00h\x01R" * 60 + b"e.")) == 60
+    tracemalloc.start()
+    try:
+        text = refused(program + b"h\x00h\x01R" * 2_000 + b"e.")
+        assert tracemalloc.get_traced_memory()[1] < 90 * _LARGE
+    finally:
+        tracemalloc.stop()
+    assert text == "its pickle copies its own values again and again"
+
+
+def test_keys_that_could_share_their_hashes_are_refused(monkeypatch):
+    assert read(pickle.dumps({1 << 53: 1, -(1 << 53): 2})) == {1 << 53: 1, -(1 << 53): 2}
+    key = long((1 << 61) - 1)
+    pairs = b"](" + key + b"N\x86et"
+    for program in (
+        b"}" + key + b"Ns.",
+        b"}" + key + b"\x85Ns.",
+        b"(" + key + b"\x91.",
+        b"cbuiltins\ndict\n(" + pairs + b"R.",
+        b"ccollections\ndefaultdict\n(N" + pairs + b"R.",
+        b"cbuiltins\nset\n(](" + key + b"etR.",
+    ):
+        assert "a number beyond 2**53 as a key" in refused(b"\x80\x04" + program)
+    monkeypatch.setattr(pickle_limits, "_MOST_NUMBER_KEYS", 1_000)
+    numbers = dict.fromkeys(range(1_001))
+    for value in (
+        numbers,
+        set(numbers),
+        collections.OrderedDict(numbers),
+        [{0: 1}] * 2 + [numbers],
+    ):
+        assert "more than 1,000 keys that are no texts" in refused(pickle.dumps(value))
+    assert len(read(pickle.dumps(dict.fromkeys(map(str, numbers))))) == 1_001
+
+
+def test_arrays_of_values_of_no_bytes_are_refused():
+    """They may say any number of values; one empty text of NumPy's is data."""
+    assert read(pickle.dumps(np.str_(""))) == ""
+    program = b"cnumpy.core.numeric\n_frombuffer\n(C\0cnumpy\ndtype\n(U\x02S0tR("
+    for kind in (b"S0", b"U0"):
+        made = program.replace(b"S0", kind) + long(1 << 38) + b"tU\x01CtR."
+        assert "values of 0 bytes" in refused(b"\x80\x04" + made)
 
 
 def test_every_mutilation_is_one_line_or_data():

@@ -46,7 +46,7 @@ def test_a_checkpoint_of_mmengine(tmp_path, older):
         config_text="model = dict(type='Recognizer2D')\n",
         source="mmengine 0.10.1",
     )
-    assert file.notes == ("beside it, not read: meta, message_hub, optimizer, param_schedulers",)
+    assert file.notes == ("beside it, not read: optimizer, param_schedulers",)
 
 
 def test_mmengine_stores_the_average_as_its_state_dict(tmp_path):

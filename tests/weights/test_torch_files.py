@@ -1,6 +1,8 @@
 """Files of torch.save: damage that a checksum shows, tensors without numbers, other contents."""
 
 import io
+import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -90,6 +92,67 @@ def test_tensors_may_share_their_numbers_or_be_parts_of_others(tmp_path):
     arrays = read_torch_file(tmp_path / "net.pth").arrays
     np.testing.assert_array_equal(arrays["c"], [2, 3, 4])
     np.testing.assert_array_equal(arrays["b"].ravel(), arrays["a"])
+
+
+@pytest.mark.parametrize("record", ["net/data.pkl", "net/data/0"])
+def test_an_archive_that_unpacks_to_far_more_than_it_has_is_refused(path, tmp_path, record):
+    with (
+        zipfile.ZipFile(path) as source,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for info in source.infolist():
+            size = 66 << 20 if info.filename == record else 0
+            bomb.writestr(info.filename, source.read(info).ljust(size, b"\0"))
+    assert "would unpack to 69," in refusal(tmp_path / "bomb.pth")
+
+
+class Tensor:
+    """Pickles as a tensor of one number, number `start` of a storage, as before PyTorch 0.4."""
+
+    def __init__(self, start: int, numbers: int):
+        self.start, self.numbers = start, numbers
+
+    def __reduce__(self):
+        size = self.numbers - self.start
+        storage = Reference(
+            "storage", torch.FloatStorage, "0", "cpu", size, ("v", self.start, size)
+        )
+        return torch._utils._rebuild_tensor, (storage, 0, (1,), (1,))
+
+
+class Reference(tuple):
+    def __new__(cls, *identity):
+        return super().__new__(cls, identity)
+
+
+class Pickler(pickle.Pickler):
+    def persistent_id(self, value):
+        return tuple(value) if isinstance(value, Reference) else None
+
+
+def test_a_record_is_in_memory_once_for_all_parts_of_it(tmp_path):
+    numbers, content = np.arange(1 << 18, dtype="<f4"), io.BytesIO()
+    parts = {f"layer{start}.weight": Tensor(start, numbers.size) for start in range(40)}
+    Pickler(content, 2).dump(parts)
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
+        archive.writestr("net/data.pkl", content.getvalue())
+        archive.writestr("net/data/0", numbers.tobytes())
+    tracemalloc.start()
+    try:
+        arrays = read_torch_file(tmp_path / "net.pth").arrays
+        assert tracemalloc.get_traced_memory()[1] < 4 * numbers.nbytes
+    finally:
+        tracemalloc.stop()
+    assert [array.item() for array in arrays.values()] == list(range(40))
+
+
+def test_memory_that_runs_out_names_the_file(path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("aia_jax.weights.torch_files.read_bytes", fail)
+    with pytest.raises(MemoryError, match=f"reading {path}"):
+        read_torch_file(path)
 
 
 def quantised() -> torch.Tensor:
