@@ -5,25 +5,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aia_jax.checkpoints.trained_run import TrainedRun
-
 RESULT_FILE = "eval.json"  # in a run's folder: what eval.py measured last
 SCORES = "scores"  # folder in it: of each test a score file, and its result with `.json`
 
 
-def last_result(run: TrainedRun) -> dict[str, Any] | None:
-    """The last result of eval.py, if it is of this checkpoint; else None."""
-    report = _read(run.workdir / RESULT_FILE)
-    return report if report and report.get("step") == run.step else None
+def last_result(workdir: Path, step: int | None) -> dict[str, Any] | None:
+    """The last result of eval.py in a run's folder, if it is of this step; else None."""
+    report = _read(workdir / RESULT_FILE)
+    return report if report and report.get("step") == step else None
 
 
-def all_results(run: TrainedRun) -> Iterator[dict[str, Any]]:
-    """Every result in the run's folder that is of these very weights, by the name of its file.
+def all_results(workdir: Path, weights: str) -> Iterator[dict[str, Any]]:
+    """Every result in a run's folder that is of these very weights, by the name of its file.
 
     The last one comes first, and may be there twice.
+
+    Args:
+        workdir: the run's folder.
+        weights: the fingerprint of the weights (`TrainedRun.weights_fingerprint`).
     """
-    weights = run.weights_fingerprint()
-    for path in (run.workdir / RESULT_FILE, *sorted((run.workdir / SCORES).glob("*.json"))):
+    for path in (workdir / RESULT_FILE, *sorted((workdir / SCORES).glob("*.json"))):
         report = _read(path)
         if report and report.get("weights") == weights and "top1" in report:
             yield report

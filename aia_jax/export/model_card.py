@@ -78,7 +78,7 @@ def card_facts(
                 split: facts.get("found") for split, facts in manifest.get("splits", {}).items()
             },
         },
-        "metrics": {"validation": dict(run.metrics), "test": last_result(run)},
+        "metrics": {"validation": dict(run.metrics), "test": last_result(run.workdir, run.step)},
         "versions": library_versions(),
     }
 

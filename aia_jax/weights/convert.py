@@ -142,10 +142,8 @@ def _other_network(model: nn.Module) -> Iterator[None]:
         yield
     except UserError as error:
         problems = str(error).splitlines()
-        raise WeightsError(
-            f"the weights do not fit this net ({describe_net(model)}); problems: {len(problems)}",
-            problems,
-        ) from error
+        summary = f"the weights do not fit this net ({describe_net(model)})"
+        raise _problems_error(summary, problems) from error
 
 
 def abstract_variables(model: nn.Module, clip_shape: Shape | None) -> Any:
@@ -266,8 +264,17 @@ def _convert(
         if consume:
             source[key] = Entry(source[key].key, np.empty(0, np.float32))
     if problems:
-        raise WeightsError(f"{summary}; problems: {len(problems)}", problems)
+        raise _problems_error(summary, problems)
     return values
+
+
+def _problems_error(summary: str, problems: Sequence[str]) -> WeightsError:
+    """One line for a single problem, a list for several."""
+    if len(problems) != 1:
+        return WeightsError(f"{summary}; problems: {len(problems)}", problems)
+    error = WeightsError(f"{summary}: {problems[0]}")
+    error.problems = tuple(problems)
+    return error
 
 
 def describe_net(model: nn.Module) -> str:

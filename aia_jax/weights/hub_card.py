@@ -39,7 +39,7 @@ def measured(run: TrainedRun) -> list[Measured]:
         test = f"validation while training, step {run.step}{_missing(run.metrics)}"
         top = run.metrics["top1"], run.metrics.get("top5")
         found.append(Measured(test, data.name, data.val_split, *top))
-    for report in all_results(run):
+    for report in all_results(run.workdir, run.weights_fingerprint()):
         test = (
             f"eval.py, {report.get('clips')}x{report.get('crops')} views of "
             f"{report.get('num_frames')} frames, crop {report.get('crop')}, "

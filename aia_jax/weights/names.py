@@ -178,7 +178,10 @@ class Target:
             dtype = value.dtype if keep_half and value.dtype.itemsize == 2 else np.float32
             value = np.array(value, dtype, order="C")
         if not np.isfinite(value).all():
-            raise WeightsError(f"values: {entry.key} holds NaN or infinity, in float32")
+            raise WeightsError(
+                f"values: {entry.key} holds NaN or infinity, in float32: the file is damaged, "
+                "take another"
+            )
         if self.is_variance and value.min(initial=0) < 0:
             raise WeightsError(
                 f"values: {entry.key} holds {float(value.min()):g}; a variance is never below zero"

@@ -47,13 +47,24 @@ def join_entries(
                 f"{shape_text(np.shape(other.value))}"
             )
         else:
-            problems.append(f"twice: {first.key} and {key} mean the same variable")
+            line = f"twice: {first.key} and {key} mean the same variable"
+            problems.append(line + _how_to_choose(first, entry, target))
     return source, problems, notes
 
 
 def _are_same(one: np.ndarray, other: np.ndarray) -> bool:
     fits = np.shape(one) == np.shape(other) and np.size(one) < _MOST
     return fits and bool(np.array_equal(one, other))
+
+
+def _how_to_choose(one: Entry, other: Entry, target: Target | None) -> str:
+    """What to do about two heads; "" for other arrays."""
+    if target is None or not target.variable.startswith(HEAD):
+        return ""
+    classes = [np.shape(entry.value)[:1] for entry in (one, other)]
+    if classes[0] == classes[1] or () in classes:
+        return "; delete one of them from the file"
+    return f"; data.num_classes={classes[0][0]} or {classes[1][0]} takes one of them"
 
 
 def _one_fits(one: Entry, other: Entry, target: Target) -> bool:

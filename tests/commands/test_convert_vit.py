@@ -112,7 +112,7 @@ def test_the_config_decides_what_siblings_keys_do_not_say(convert, tmp_path, cap
     assert convert(source, out, "--config.model.shift=token") == 0
     printed = capsys.readouterr().out
     assert "its keys do not say which: model.shift decides" in printed
-    assert "nothing in the file shows model.shift=token, model.shift_div=0: the config" in printed
+    assert "model.shift=token, model.shift_div=0: the config" in printed
 
     _, report = load_start(out, fresh(network(shift="KV")), network(shift="KV"), NAMES)
     assert "trained with model.shift=token; this run's is KV, which counts" in str(report)
@@ -154,7 +154,7 @@ WRONG = {
     "a ResNet's recipe": (
         lambda arrays: arrays,
         ["--config", "configs/demo.py"],
-        "names a variable of this net's backbone",
+        "of the network 'vit', and the recipe's network is 'resnet' (config key model.name)",
     ),
 }
 
