@@ -29,7 +29,7 @@ from aia_jax.weights.names import WeightsError
 from aia_jax.weights.open import GEOMETRY
 from aia_jax.weights.recognise import configured_fields, is_own, other_network, recognise
 from aia_jax.weights.source_cards import CARDS
-from aia_jax.weights.source_choice import apply_card, check_shown, choose_card
+from aia_jax.weights.source_choice import apply_card, choose_card, file_fields
 from aia_jax.weights.state_dict_files import ENDINGS, read_state_dict_file
 
 
@@ -67,8 +67,11 @@ def main(argv: list[str] | None = None) -> None:
     # ---- What the file does not say: the card of its source --------------------------------------
 
     described = describe_file(options.torch)  # the file may be of a folder of weights
-    source = options.source or (described.get("card") or {}).get("name")
-    card, notes = choose_card(source, file, options.torch)
+    source = options.source
+    if source is None:
+        source = (described.get("card") or {}).get("name")
+    found = file_fields(file, described, options.torch)
+    card, notes = choose_card(source, file, found, options.torch)
     recipe_model = config.model.to_dict()
     if card is not None:
         print(f"source: {card.name}, {card.publisher}")
@@ -87,12 +90,10 @@ def main(argv: list[str] | None = None) -> None:
         shown = names.shown_fields(state_dict)
         shown |= configured_fields(names, state_dict, file.about.config_text)
         undecided = getattr(names, "undecided_fields", lambda keys: ())(state_dict)
-    if card is not None:
-        check_shown(card, shown, options.torch)
     changed = {field: v for field, v in shown.items() if config.model[field] != v}
     if changed:  # no shape shows these fields: the file decides
-        found = ", ".join(f"model.{field}={value}" for field, value in changed.items())
-        print(f"note: the file shows {found}, unlike the config; the file is right")
+        values = ", ".join(f"model.{field}={value}" for field, value in changed.items())
+        print(f"note: the file shows {values}, unlike the config; the file is right")
         config.model.update(changed)
         model = model_from_config(config)
     if undecided:  # the folder keeps what the config decided, and a start from it is compared
@@ -144,10 +145,11 @@ def main(argv: list[str] | None = None) -> None:
     save_folder(options.out, unflatten_dict(loaded, sep="/"), description)
 
     print(f"-> {options.out}\n{report}")
-    if not data.num_classes and "params/head/kernel" in report.fresh:
+    classes = found.get("num_classes")
+    if classes and classes != data.num_classes and "params/head/kernel" in report.fresh:
         print(
-            "note: data.num_classes is 0, so the head starts fresh; where the file has a head of N "
-            "classes, --config.data.num_classes=N keeps it"
+            f"note: the head starts fresh, as data.num_classes is {data.num_classes} and the "
+            f"file's head has {classes} classes; --config.data.num_classes={classes} keeps it"
         )
     decided = {**(card.model if card else {}), **shown}
     flags = [

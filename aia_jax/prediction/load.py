@@ -12,7 +12,7 @@ import jax
 from aia_jax.checkpoints.trained_run import CHECKPOINTS, TrainedRun, open_run
 from aia_jax.compile_cache import use_compile_cache
 from aia_jax.data.views import Views
-from aia_jax.errors import UserError, shorten
+from aia_jax.errors import UserError, describe, shorten
 from aia_jax.prediction.frame_format import frame_format_note
 from aia_jax.prediction.loaded import LoadedNetwork
 from aia_jax.weights.class_file import check_names, read_class_file
@@ -57,6 +57,8 @@ def load(
         UserError: (a ValueError) nothing of this kind is there, it is damaged, or its network is
             not known or not decided. The line says what to do.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UserError(f"load: found {describe(path)}, expected the path of a folder or a file")
     path = Path(path).expanduser()
     if "dtype" in fields:
         fields["compute_dtype"] = jax.numpy.dtype(fields.pop("dtype")).name

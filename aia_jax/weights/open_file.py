@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +15,13 @@ from aia_jax.models import clip_shape, model_fields, model_from_config, network_
 from aia_jax.models.torch_keys import Choice
 from aia_jax.weights.about import About
 from aia_jax.weights.convert import load_matching
-from aia_jax.weights.names import WeightsError
 from aia_jax.weights.open import GEOMETRY, make_config, make_run
-from aia_jax.weights.recognise import is_own, propose_fields
-from aia_jax.weights.source_cards import SourceCard, guess_card, recognise_card
-from aia_jax.weights.source_choice import find_card
+from aia_jax.weights.recognise import is_own
+from aia_jax.weights.source_cards import SourceCard
+from aia_jax.weights.source_choice import choose_card, file_fields
 from aia_jax.weights.state_dict_files import read_state_dict_file
 
 _AIA_FRAMES = (240, 320)  # height and width of the AIA authors' frames, pixels
-
-
-class _Card(NamedTuple):
-    """A source's card, or none, and a note on how it was found."""
-
-    card: SourceCard | None
-    note: str = ""
 
 
 def open_file(
@@ -67,18 +59,18 @@ def open_file(
             f"{path} holds variables of this project without the weights.json that says whose they "
             "are; give the folder that convert_torch_weights.py wrote"
         )
-    try:
-        proposed = propose_fields(file.arrays, file.about.config_text)
-    except WeightsError as error:
-        raise UserError(f"{path}: {error}") from error
-    count = proposed.pop("num_classes", None)
+    proposed = file_fields(file, {}, path)
+    count = proposed.get("num_classes")
     if count is None:
         raise UserError(
             f"{path} holds a backbone without a head, which knows no classes: convert it "
             "(convert_torch_weights.py) and train from it"
         )
     _check_names(proposed["name"], given)
-    card, card_note = _find_card(path, file.about, proposed, count, source)
+    card, card_notes = choose_card(source, file, proposed, path, "source={!r}")
+    if card is not None and source is not None:
+        card_notes = [f"source: {card.name}, of {card.publisher}"]
+    del proposed["num_classes"]
 
     fields, data, assumed = _decide(path, proposed, card, given)
     config, _ = make_config(path, {"model": fields, "data": data, "shown": {}}, count)
@@ -98,7 +90,7 @@ def open_file(
     _check_dropped(path, dropped, model)
     left = f"not used: {shorten(', '.join(dropped))}" if dropped else ""
     names, names_note = _class_names(path, file.about, count)
-    notes = (*file.notes, *report.notes, left, card_note, names_note, assumed)
+    notes = (*file.notes, *report.notes, left, *card_notes, names_note, assumed)
     return make_run(
         path,
         config,
@@ -119,45 +111,6 @@ def _check_names(network: str, given: Mapping[str, Any]) -> None:
             raise UserError(f"the file's network, {network}, has no field {field!r}; {hint}")
 
 
-def _find_card(
-    path: Path, about: About, proposed: Mapping[str, Any], count: int, source: str | None
-) -> _Card:
-    """The card of the file's source: the one that the user names, or that its own config shows.
-
-    Raises:
-        UserError: `source` is no card's name, or its network is not the file's.
-    """
-    card = find_card(source) if source else recognise_card(about.config_text)
-    if card is None:
-        guess = guess_card(path)  # a name proves nothing
-        if guess is None or _differences(guess, proposed, count):
-            return _Card(None)
-        return _Card(
-            None,
-            f"the file is called as {guess.publisher} call that of {guess.name}; if it is, "
-            f"source={guess.name!r} says how clips are made",
-        )
-    if different := _differences(card, proposed, count):
-        if source is None:  # somebody else's training by a config of that name
-            return _Card(None)
-        raise UserError(
-            f"{path} is not of the source {card.name}: its arrays show {', '.join(different)}; "
-            "leave source out, or give the right one"
-        )
-    found = "" if source else "; the file's config says so"
-    return _Card(card, f"source: {card.name}, of {card.publisher}{found}")
-
-
-def _differences(card: SourceCard, proposed: Mapping[str, Any], count: int) -> list[str]:
-    """What a file's arrays show otherwise than a card."""
-    shown = {**proposed, "num_classes": count}
-    return [
-        f"{field} {shown[field]}, not {value}"
-        for field, value in {**card.model, "num_classes": card.num_classes}.items()
-        if not isinstance(shown.get(field, value), Choice) and shown.get(field, value) != value
-    ]
-
-
 def _decide(
     path: Path, proposed: Mapping[str, Any], card: SourceCard | None, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
@@ -171,6 +124,8 @@ def _decide(
 
     size = fields.get("image_size", 224)
     crop = clips.get("crop", size[0] if isinstance(size, (tuple, list)) else size)
+    if type(crop) is not int or crop < 1:
+        raise UserError(f"crop={crop!r}: expected a side in pixels, a whole number from 1")
     if card is None:
         data = {"num_frames": 8, "crop": crop, "resize": f"short{max(256, crop)}"}
         data["sampling"] = "reference"

@@ -12,6 +12,8 @@ from aia_jax.errors import UserError, shorten
 from aia_jax.models import NETWORKS, name_of, network_of
 from aia_jax.weights.names import WeightsError
 
+UNKNOWN = "no network that is known here"
+
 
 def recognise(state_dict: Mapping[str, np.ndarray], config_text: str | None = None) -> str:
     """Says in a line what a state dict is; asks the networks in the order of their table.
@@ -30,7 +32,7 @@ def recognise(state_dict: Mapping[str, np.ndarray], config_text: str | None = No
         # Several networks have stages of the same names.
         return ", ".join(["variables of this project", *dict.fromkeys(sizes)])
     found = _find_network(state_dict, config_text)
-    return found[1] if found else "no network that is known here"
+    return found[1] if found else UNKNOWN
 
 
 def propose_fields(
@@ -50,7 +52,7 @@ def propose_fields(
     found = _find_network(state_dict, config_text)
     if found is None:
         keys = ", ".join(map(shorten, list(state_dict)[:3]))
-        raise WeightsError(f"it is of no network that is known here; its first keys are {keys}")
+        raise WeightsError(f"it is of {UNKNOWN}; its first keys are {keys}")
     name, description = found
     propose = getattr(NETWORKS[name].torch_names, "propose_fields", None)
     if propose is None:
@@ -60,6 +62,12 @@ def propose_fields(
         )
     configured = configured_fields(NETWORKS[name].torch_names, state_dict, config_text)
     return {"name": name, **propose(state_dict), **configured}
+
+
+def can_propose(state_dict: Mapping[str, np.ndarray], config_text: str | None = None) -> bool:
+    """Whether `propose_fields` knows the fields of the network that a state dict is of."""
+    found = _find_network(state_dict, config_text)
+    return found is not None and hasattr(NETWORKS[found[0]].torch_names, "propose_fields")
 
 
 def other_network(

@@ -55,6 +55,7 @@ class SourceCard:
             set's own order is another one.
         file: how the publisher calls the file, without ending; the date after it does not count.
         note: how the publisher's test differs from the one here, in words.
+        program: whose names the keys of its files have, where no other source's files have them.
     """
 
     name: str
@@ -71,6 +72,12 @@ class SourceCard:
     sorted_classes: bool = False
     file: str = ""
     note: str = ""
+    program: str = ""
+
+    @property
+    def shows_shift(self) -> bool:
+        """Whether the keys of its files show TSM's shift; those of AIA's authors never do."""
+        return self.model.get("temporal") == "tsm" and self.model.get("shift_blocks") == "tsm"
 
     def as_json(self) -> dict[str, Any]:
         """What weights.json keeps, for people; programs take the card of this name."""
@@ -111,6 +118,7 @@ def _mmaction2(name: str, file: str, depth: int, frames: int, test: PublishedTes
         num_frames=frames,
         file=file,
         note=_MMACTION2_NOTE,
+        program="mmaction2",
     )
 
 

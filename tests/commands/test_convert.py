@@ -286,7 +286,7 @@ WRONG = {
     ),
     "other.safetensors": (
         lambda path, _: safetensors.numpy.save_file({"bert.embeddings": np.ones(3, "f4")}, path),
-        "none of the 1 keys names a variable",
+        "it is of no network that is known here; its first keys are bert",
     ),
     "deeper.safetensors": (
         lambda path, _: write_shapes(path, torch_nets.key_shapes(1000, dropout=0, width=1)),

@@ -31,7 +31,8 @@ from tests.helpers.tiny_variables import drawn
 ZOO = SourceCard(
     name="zoo_tsm_tiny",
     publisher="the tiny zoo",
-    model={"name": "resnet", "temporal": "tsm", "shift_blocks": "tsm", "attention": "none"},
+    model={"name": "resnet", "temporal": "tsm", "shift_blocks": "tsm", "attention": "none"}
+    | {"stem": "small", "width": 8, "stage_sizes": (1,)},
     dataset="tiny",
     num_classes=3,
     resize="short16",
@@ -205,8 +206,10 @@ def test_the_config_in_a_file_says_its_source_and_its_name_only_offers_one(made,
     assert json.loads((folder / "said" / "weights.json").read_text())["card"] == ZOO.as_json()
 
     done = convert(folder, "tsm_tiny_rgb.safetensors", "named", "--config.model.temporal=tsm")
-    assert f"if it is, --source {ZOO.name} adds" in done.stdout, done.stderr
+    assert f"if it is, --source {ZOO.name} says how clips are made" in done.stdout, done.stderr
     assert json.loads((folder / "named" / "weights.json").read_text())["card"] is None
+    done = convert(folder, "tsm_tiny_rgb.safetensors", "other", "--config.data.num_classes=5")
+    assert "--config.data.num_classes=3 keeps it" in done.stdout, done.stderr
     # The weights of a converted folder keep its card.
     done = convert(folder, "weights/weights.safetensors", "again")
     assert f"source: {ZOO.name}" in done.stdout, done.stderr
@@ -215,13 +218,28 @@ def test_the_config_in_a_file_says_its_source_and_its_name_only_offers_one(made,
 def test_a_source_that_the_file_contradicts_is_refused(made, monkeypatch):
     folder, file = made.parent, "tsm_tiny_rgb.safetensors"
     refused(convert(folder, file, "x", "--source", "zoo_tsm_tin"), "did you mean zoo_tsm_tiny?")
-    refused(convert(folder, file, "x", "--source", "h2cn_8f_k400"), "400 classes", file)
-    refused(convert(folder, file, "x", "--source", "aia_8f_ssv1"), "174 classes", file)
+    refused(
+        convert(folder, file, "x", "--source", "h2cn_8f_k400"), "the network resnet, not h2cn", file
+    )
+    refused(convert(folder, file, "x", "--source", "aia_8f_ssv1"), "num_classes 3, not 174", file)
     for name, model in (("tsn", {"temporal": "tsn"}), ("vit", {"name": "vit"})):
         card = dataclasses.replace(ZOO, name=name, model={**ZOO.model, **model})
         monkeypatch.setitem(CARDS, name, card)
-    refused(convert(folder, file, "x", "--source", "tsn"), "by its keys model.temporal is tsm")
-    refused(convert(folder, file, "x", "--source", "vit"), "of the network vit", "model.name")
+    refused(convert(folder, file, "x", "--source", "tsn"), "temporal tsm, not tsn")
+    refused(convert(folder, file, "x", "--source", "vit"), "the network resnet, not vit")
+    refused(convert(folder, file, "x", "--source", ""), "there is no source ''")
+    wide = dataclasses.replace(ZOO, name="wide", model={**ZOO.model, "width": 64})
+    monkeypatch.setitem(CARDS, "wide", wide)
+    refused(convert(folder, file, "x", "--source", "wide"), "width 8, not 64")
+    # Its names are of TSM's authors, and the file's own config says another card.
+    program = dataclasses.replace(ZOO, name="other", program="mmaction2")
+    monkeypatch.setitem(CARDS, "other", program)
+    arrays = safetensors.numpy.load_file(folder / file)
+    tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    meta = {"cfg": "work_dir = './work_dirs/tsm_tiny_rgb'\n"}
+    torch.save({"meta": meta, "state_dict": tensors}, folder / "says.pth")
+    done = convert(folder, "says.pth", "x", "--source", "other")
+    refused(done, f"the config in it is that of the source {ZOO.name}", f"--source {ZOO.name}")
     assert not (folder / "x").exists()
 
 

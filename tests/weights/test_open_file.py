@@ -1,5 +1,6 @@
 """A downloaded file says of which network it is, or what has to be said."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -156,7 +157,7 @@ def test_a_vision_transformer_takes_other_pictures(tmp_path):
 
 
 def test_a_card_says_what_the_file_does_not(tmp_path, plain, monkeypatch):
-    fields = {"name": "resnet", "temporal": "tsm"}
+    fields = {"name": "resnet", "temporal": "tsm", **NARROW}
     card = SourceCard(
         "tiny-tsm", "somebody", fields, "ssv2", 3, "short20", "uniform", (), 4, 16, file="tiny"
     )
@@ -174,6 +175,12 @@ def test_a_card_says_what_the_file_does_not(tmp_path, plain, monkeypatch):
         open_file(path, source=other)
     with pytest.raises(UserError, match="there is no source 'tiny'"):
         open_file(path, source="tiny")
+    wide = dataclasses.replace(card, model={**fields, "width": 64})
+    monkeypatch.setitem(CARDS, "wide", wide)
+    with pytest.raises(UserError, match="width 8, not 64; leave source='tiny-tsm' out"):
+        open_file(path, source="wide")
+    with pytest.raises(UserError, match="crop='a': expected a side in pixels"):
+        open_file(path, {"crop": "a", "temporal": "tsn"})
 
 
 def test_class_names_of_another_head_are_left_out(tmp_path, plain):

@@ -13,13 +13,13 @@ from aia_jax.data.view_crops import CROPS
 from aia_jax.errors import UserError
 from aia_jax.frame_geometry import smallest_side
 from aia_jax.models import model_from_config
+from aia_jax.models.torch_keys import Choice
 from aia_jax.weights.about import About, StateDictFile
 from aia_jax.weights.files import save_folder
 from aia_jax.weights.source_cards import CARDS, guess_card, recognise_card
 from aia_jax.weights.source_choice import (
     apply_card,
     card_of_folder,
-    check_shown,
     choose_card,
     find_card,
 )
@@ -27,6 +27,7 @@ from tests.helpers.paths import ROOT
 
 TSM = CARDS["mmaction2_tsm_r50_8f_k400"]
 HEAD = {"fc.bias": np.zeros(400, np.float32)}
+CLASSES = {"num_classes": 400}  # what an array shows of the network
 RECIPES = {"resnet": "tsm", "h2cn": "h2cn", "vit": "tokshift"}
 
 
@@ -94,13 +95,15 @@ def test_the_folder_that_a_config_trains_into_says_which_config_it_is(text, name
 
 def test_a_file_is_given_the_card_that_it_names_itself():
     text = f"work_dir = './work_dirs/{TSM.file}'\n"
-    card, notes = choose_card(None, file(HEAD, text), Path("any.pth"))
+    card, notes = choose_card(None, file(HEAD, text), CLASSES, Path("any.pth"))
     assert card is TSM and TSM.name in notes[0]
-    # Somebody may have trained a head of other classes by the same config.
-    other = {"fc.bias": np.zeros(51, np.float32)}
-    assert choose_card(None, file(other, text), Path("any.pth")) == (None, [])
-    named, notes = choose_card("mit_tsm_r50_8f_k400", file(HEAD, text), Path("any.pth"))
-    assert named is CARDS["mit_tsm_r50_8f_k400"] and not notes
+    # Somebody may have trained a head of other classes, or a narrow network, by the same config.
+    for other in ({"num_classes": 51}, CLASSES | {"width": 8}, CLASSES | {"temporal": "tsn"}):
+        assert choose_card(None, file(HEAD, text), other, Path("any.pth")) == (None, [])
+    named, notes = choose_card(TSM.name, file(HEAD, text), CLASSES, Path("any.pth"))
+    assert named is TSM and not notes
+    with pytest.raises(UserError, match=f"config in it is that of the source {TSM.name}"):
+        choose_card("mit_tsm_r50_8f_k400", file(HEAD, text), CLASSES, Path("any.pth"))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_a_file_is_given_the_card_that_it_names_itself():
 def test_a_files_name_is_offered_and_not_believed(path, name):
     card = guess_card(Path("folder") / path)
     assert (card and card.name) == name
-    chosen, notes = choose_card(None, file(HEAD), Path(path))
+    chosen, notes = choose_card(None, file(HEAD), CLASSES, Path(path))
     assert chosen is None and (bool(notes), name is not None) in ((True, True), (False, False))
     assert all(f"--source {name}" in note for note in notes)
 
@@ -126,11 +129,15 @@ def test_a_files_name_is_offered_and_not_believed(path, name):
 def test_a_source_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"did you mean mmaction2_tsm_r50_8f_k400.*aia_8f_ssv1"):
         find_card("mmaction2_tsm_r50_8_k400")
-    with pytest.raises(UserError, match=r"a network of 174 classes, and x\.pth has no head"):
-        choose_card("mit_tsm_r50_8f_ssv2", file(HEAD), Path("x.pth"))
-    with pytest.raises(UserError, match=r"model\.temporal is tsn, and of the source .* it is tsm"):
-        check_shown(TSM, {"temporal": "tsn"}, Path("x.pth"))
-    check_shown(TSM, {"temporal": "tsm", "alpha": 4}, Path("x.pth"))
+    for name, fields, words in (
+        ("mit_tsm_r50_8f_ssv2", CLASSES, "num_classes 400, not 174"),
+        (TSM.name, CLASSES | {"temporal": "tsn"}, "temporal tsn, not tsm"),
+        (TSM.name, CLASSES | {"temporal": Choice(("tsn", "tsm"))}, "no shift in its keys"),
+        (TSM.name, CLASSES | {"width": 8}, "width 8, not 64"),
+        ("h2cn_8f_k400", CLASSES | {"name": "resnet"}, "the network resnet, not h2cn"),
+    ):
+        with pytest.raises(UserError, match=rf"x\.pth is not of the source {name}.*{words}"):
+            choose_card(name, file(HEAD), fields, Path("x.pth"))
 
     variables = {"params": {"head": {"bias": HEAD["fc.bias"]}}}
     for content, name in (({}, None), ({"card": None}, None), ({"card": TSM.as_json()}, TSM.name)):
