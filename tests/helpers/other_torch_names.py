@@ -56,4 +56,4 @@ def compare_start(fields, model):
 
 
 def recognise(state_dict):
-    return None
+    return "a network that nobody has" if "frames" in state_dict else None
