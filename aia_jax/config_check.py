@@ -30,6 +30,11 @@ def _between(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
     return lambda value: low <= value <= high, f"from {low} to {high:,}"
 
 
+def _one_of(*texts: str) -> tuple[Callable[[Any], bool], str]:
+    named = [text or '""' for text in texts]
+    return lambda value: value in texts, f"{', '.join(named[:-1])} or {named[-1]}"
+
+
 _POSITIVE = (lambda value: value > 0, "more than 0")
 _SHARE = (lambda value: 0 <= value <= 1, "from 0 to 1")
 _BELOW_ONE = (lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
@@ -52,7 +57,23 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda sides: not sides or (len(sides) == 2 and 1 <= sides[0] <= sides[1]),
         "none, or two whole numbers from 1: the least and the greatest",
     ),
+    "data.resized_crop": (
+        lambda shares: not shares or (len(shares) == 2 and 0 < shares[0] <= shares[1] <= 1),
+        "none, or two shares above 0 and up to 1: the least and the greatest",
+    ),
     "data.flip": _SHARE,
+    "data.color_jitter": (
+        lambda changes: (
+            len(changes) == 4 and min(changes) >= 0 and max(changes[:3]) <= 1 and changes[3] <= 0.5
+        ),
+        "four numbers: brightness, contrast, saturation from 0 to 1, hue from 0 to 0.5",
+    ),
+    "data.color_jitter_prob": _SHARE,
+    "data.randaugment": _between(0, 20),
+    "data.randaugment_magnitude": _between(0, 10),
+    "data.erase": _SHARE,
+    "data.balance": _SHARE,
+    "data.label_kind": _one_of("", "single", "multi"),
     "data.workers": _between(0, _MOST_HELPERS),
     "data.threads": _between(1, _MOST_HELPERS),
     "data.prefetch": _between(1, _MOST_HELPERS),
@@ -62,6 +83,13 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optim.lr": _POSITIVE,
     "optim.lr_batch_size": _at_least(1),
     "optim.momentum": _BELOW_ONE,
+    "optim.betas": (
+        lambda betas: not betas or (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)),
+        "none, or two numbers from 0 up to, not including, 1",
+    ),
+    "optim.schedule": _one_of("steps", "cosine"),
+    "optim.final_lr": _SHARE,
+    "optim.layer_decay": (lambda factor: 0 < factor <= 1, "above 0 and up to 1"),
     "optim.weight_decay": _at_least(0),
     "optim.clip_norm": _at_least(0),
     "optim.milestones": (
@@ -74,7 +102,23 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "train.epochs": _at_least(1),
     "train.accumulate": _at_least(1),
     "train.label_smoothing": _BELOW_ONE,
+    "train.class_weights": (
+        lambda weights: isinstance(weights, str) or (weights and min(weights) >= 0 < max(weights)),
+        "numbers from 0, not all 0",
+    ),
+    "train.mixup": _at_least(0),
+    "train.cutmix": _at_least(0),
+    "train.videomix": _at_least(0),
+    "train.mix_prob": _SHARE,
+    "train.best_by": _one_of("", "top1", "top5", "loss", "mean_class_accuracy", "map"),
+    "train.patience": _at_least(0),
     "train.ema_decay": _BELOW_ONE,
+    "svmix.mode": _one_of("both", "spatial", "temporal"),
+    "svmix.prob": _SHARE,
+    "svmix.ema_decay": _BELOW_ONE,
+    "svmix.lr": _POSITIVE,
+    "svmix.momentum": _BELOW_ONE,
+    "svmix.weight_decay": _at_least(0),
     "train.bn_group_size": _at_least(0),
     "train.log_every": _at_least(1),
     "train.checkpoint_every": _at_least(0),
@@ -136,6 +180,12 @@ def _check_training(config: ConfigDict, segment_frames: int) -> None:
     """Checks what only a recipe has, and no network that was opened without one."""
     data, train = config.data, config.train
     _check_groups(config.optim.groups)
+    if data.short_side and data.resized_crop:
+        raise UserError(
+            f"config key data.resized_crop: found {value_text(data.resized_crop)} beside "
+            f"data.short_side={value_text(data.short_side)}; a clip is cropped in one way: empty "
+            "one of them"
+        )
     if data.short_side and data.crop > data.short_side[0]:
         raise UserError(
             f"config key data.short_side: found {value_text(data.short_side)}, expected no side "

@@ -18,9 +18,8 @@ _LARGEST_FLOAT = 3.4e38
 # byte of a file name that is no text are usable.
 _UNUSABLE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 _ALSO_SIMILAR = 0.1  # others this close to the best are offered too
-# Fields whose value need not show their type, and a value that does. The first also takes a text
-# such as "short256"; the second may be empty.
-_EXAMPLES = {"data.resize": (240, 320), "optim.groups": ((".*", {"lr": 1.0, "decay": 1.0}),)}
+# The β of "effective0.999" is below 1.
+_WEIGHTING = re.compile(r"none|inverse|effective0\.\d{1,9}")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -67,6 +66,26 @@ def no_such_key(key: str, config: ConfigDict) -> str:
     if section in sections:
         return f"no config key {key!r}; {section} has {', '.join(config[section])}"
     return f"no config key {key!r}; configs/base.py has them all"
+
+
+def is_weighting(value: Any) -> bool:
+    """Whether a value of `train.class_weights` names a rule instead of giving numbers."""
+    return isinstance(value, str) and _WEIGHTING.fullmatch(value) is not None
+
+
+# Fields whose value need not show their type, since it may be empty or a text, and one that does.
+_EXAMPLES = {
+    "data.resize": (240, 320),
+    "data.resized_crop": (0.08, 1.0),
+    "optim.betas": (0.9, 0.999),
+    "optim.groups": ((".*", {"lr": 1.0, "decay": 1.0}),),
+    "train.class_weights": (0.5, 2.0),
+}
+# Those of them that may be a text: whether it is one, and the texts in words.
+_TEXTS = {
+    "data.resize": (short_side, "a text such as short256"),
+    "train.class_weights": (is_weighting, "none, inverse, or effectiveN such as effective0.999"),
+}
 
 
 def use_network(config: ConfigDict, name: str, **fields: Any) -> None:
@@ -198,7 +217,7 @@ def as_type(value: Any, like: Any, key: str) -> Any:
     """Returns `value` as the type of `like`, where nothing is lost by it; lists become tuples.
 
     A tuple of whole numbers takes whole numbers only, and so does an empty one; a tuple with
-    fractions takes both. `data.resize` takes a text such as "short256" too.
+    fractions takes both. Some fields take a text too (`_TEXTS`).
 
     Args:
         value: to be used.
@@ -210,11 +229,10 @@ def as_type(value: Any, like: Any, key: str) -> Any:
     """
     field = key.partition(" ")[0]
     like = _EXAMPLES.get(field, like)
-    if field != "data.resize":
+    if field not in _TEXTS:
         return _as_type(value, like, key)
-    return (
-        value if short_side(value) else _as_type(value, like, key, ", or a text such as short256")
-    )
+    is_text, texts = _TEXTS[field]
+    return value if is_text(value) else _as_type(value, like, key, f", or {texts}")
 
 
 def _as_type(value: Any, like: Any, key: str, more: str = "") -> Any:

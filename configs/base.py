@@ -40,6 +40,9 @@ def get_config() -> ConfigDict:
     # The records' feature that holds the label; a data set with several (verb, noun) needs a run
     # for each.
     data.label = "label"
+    # "single", or "multi" for data with several labels a video: sigmoid instead of softmax. It must
+    # agree with the folder's metadata; "": as they say.
+    data.label_kind = ""
     data.train_split = "train"
     data.val_split = "validation"
     # T, frames of a clip; or segments of consecutive frames, if the network takes such (H2CN: 5).
@@ -60,7 +63,22 @@ def get_config() -> ConfigDict:
     # Instead of the multi-scale crop: the whole frame gets a random short side between these two,
     # pixels, such as (224, 329), and a crop of data.crop lies anywhere in it. (): multi-scale crop.
     data.short_side = ()
+    # Instead of the multi-scale crop: Inception's random resized crop, whose area is a share of the
+    # frame's between these two, such as (0.08, 1.0), at an aspect from 3:4 to 4:3. (): not.
+    data.resized_crop = ()
     data.flip = 0.5  # probability of a mirrored clip; left/right classes swap with it
+    # What follows is drawn once for all frames of a clip (aia_jax/data/photometric.py).
+    # Largest changes of brightness, contrast, saturation (shares) and hue (of its circle), such as
+    # (0.4, 0.4, 0.4, 0.1), and the probability that a clip is changed at all.
+    data.color_jitter = (0.0, 0.0, 0.0, 0.0)
+    data.color_jitter_prob = 1.0
+    # RandAugment: operations a clip, 2 as a rule, and their strength, from 0 to 10. 0: none.
+    data.randaugment = 0
+    data.randaugment_magnitude = 9.0
+    data.erase = 0.0  # probability of a box of noise in a clip (random erasing)
+    # How far training evens out the classes: they are drawn in proportion to videos^(1 − balance).
+    # 0: as often as they have videos; 1: all equally often. An epoch keeps its length.
+    data.balance = 0.0
     data.workers = 4  # decoding processes a host; 0 decodes in the training process
     data.threads = 2  # decoding threads of each of them
     # Batches ready in advance: this many wait on the devices, and this many more in each decoding
@@ -76,20 +94,31 @@ def get_config() -> ConfigDict:
     use_network(config, "resnet")
 
     config.optim = optim = ConfigDict()
+    optim.name = "sgd"  # a row of `OPTIMISERS` in aia_jax/training/optimizer.py
     # Learning rate at `lr_batch_size` clips a step; it is scaled linearly with train.batch_size.
     optim.lr = 0.01
     optim.lr_batch_size = 32  # clips; the paper's 8 on each of 4 GPUs
-    optim.momentum = 0.9
-    optim.weight_decay = 1e-4  # added to the gradient before momentum, as torch.optim.SGD does
+    optim.momentum = 0.9  # of sgd
+    optim.betas = ()  # of adamw, lion and their kind, such as (0.9, 0.999); (): the usual ones
+    # sgd adds it to the gradient before momentum, as torch.optim.SGD does; the others take it off
+    # the parameters, × learning rate.
+    optim.weight_decay = 1e-4
     optim.clip_norm = 20.0  # largest global norm of the raw gradient; 0: no clipping
+    # "steps": the milestones count. "cosine": down to `final_lr` × lr at the end of the last epoch,
+    # without milestones.
+    optim.schedule = "steps"
     optim.milestones = (20, 40)  # epochs after which the learning rate is multiplied by `decay`
     optim.decay = 0.1
+    optim.final_lr = 0.0
     optim.warmup_epochs = 0.0  # epochs of linear warm-up
     # Factors on learning rate and weight decay of groups of parameters: (regular expression for a
     # parameter's whole path, factors), such as ((r"head/bias", {"lr": 2.0, "decay": 0.0}), …). The
     # first that matches a path counts, and one must match. (): those of the network (its
     # `optim_groups`); the config of a run holds what they are.
     optim.groups = ()
+    # Factor on the learning rate from each layer to the one below it (layer-wise decay): the head
+    # has all of it, the stem the least. 1: none.
+    optim.layer_decay = 1.0
 
     config.train = train = ConfigDict()
     train.method = "supervised"  # what a step does: a file in aia_jax/training/methods/
@@ -97,6 +126,16 @@ def get_config() -> ConfigDict:
     train.epochs = 50
     train.accumulate = 1  # parts into which a step's batch is cut, to save memory
     train.label_smoothing = 0.0  # share of the target that is spread over all classes
+    # Weights of the classes in the loss, on average 1 a training video: "inverse" of their videos,
+    # "effective0.999" (Cui et al. 2019, β after the word), one number a class, or "none".
+    train.class_weights = FieldReference("none", field_type=object)
+    # Mixed clips and labels, on the devices: α of Beta(α, α), 0 for none, such as mixup 0.8, cutmix
+    # 1.0. CutMix has one box for all frames, VideoMix a cuboid. Of several one is drawn a step, and
+    # `mix_prob` is the share of steps that mix.
+    train.mixup = 0.0
+    train.cutmix = 0.0
+    train.videomix = 0.0
+    train.mix_prob = 1.0
     train.ema_decay = 0.0  # moving average of the weights, used for evaluation; 0: none
     # Regular expressions, with spaces between them, for whole paths of parameters that get no
     # updates: "stem/.* stage[12]_.*".
@@ -115,8 +154,24 @@ def get_config() -> ConfigDict:
     # Epochs between validations. Every epoch has a checkpoint; the best one is chosen among those
     # that are validated. The last epoch always is.
     train.val_every = 1
+    # The metric by which a checkpoint is the best: top1, top5, loss, mean_class_accuracy, or map
+    # (mean average precision, of data with several labels a video). "": map there, else top1.
+    train.best_by = ""
+    train.patience = 0  # validations in a row without a better one that end the run; 0: any number
     # Steps between checkpoints inside an epoch; 0: checkpoints at the ends of epochs only.
     train.checkpoint_every = 0
+
+    # Of train.method=svmix (SV-Mix, arXiv 2309.09534): what the authors train it by on
+    # Something-Something.
+    config.svmix = svmix = ConfigDict()
+    svmix.mode = "both"  # "spatial", "temporal", or "both": a step draws one
+    svmix.prob = 1.0  # share of steps that mix
+    svmix.ema_decay = 0.999  # of the teacher, which is the network that is evaluated
+    # The selective module's own SGD; its learning rate is constant, and for `optim.lr_batch_size`
+    # clips a step as the network's is.
+    svmix.lr = 0.05
+    svmix.momentum = 0.9
+    svmix.weight_decay = 1e-4
 
     config.eval = ConfigDict()
     # Clips over all devices and hosts. Of a video with several views as many videos are taken as
