@@ -163,17 +163,17 @@ def load_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     is_hub = described.name == HUB_CONFIG
     path = folder / (HUB_WEIGHTS if is_hub else WEIGHTS)
     try:
-        content = path.read_bytes()
+        found = digest(path)
     except OSError as error:
         raise _no_folder(folder, error) from error
-    if hashlib.sha256(content).hexdigest() != description.get("sha256"):
+    if found != description.get("sha256"):
         remedy = "download it again" if is_hub else "convert the weights again"
         raise UserError(
             f"{path} is damaged: its digest is not the one in {described.name}; {remedy}"
         )
     try:
-        arrays = safetensors.numpy.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        arrays = safetensors.numpy.load_file(path)  # maps the file: memory holds it once
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read as safetensors ({shorten(str(error))}); {_ADVICE}"
         ) from error
