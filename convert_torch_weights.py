@@ -137,7 +137,10 @@ def main(argv: list[str] | None = None) -> None:
         "config": options.config_name,
         "model": {**config.model.to_dict(), "num_classes": model.num_classes},
         "shown": shown,
-        "data": {field: data[field] for field in GEOMETRY},
+        "data": {
+            **{field: data[field] for field in GEOMETRY},
+            "label_kind": data.label_kind or "single",
+        },
         "class_names": class_names,
         "card": None if card is None else card.as_json(),
         "report": report.as_json(),

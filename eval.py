@@ -5,7 +5,7 @@
     python eval.py --weights weights/ssv2_tsm --data data/ssv2 --views 10x3 --average probabilities
     python eval.py --weights weights/tsm_k400 --data data/kinetics400 --protocol published
 
-Network, classes, geometry and data come from the run's checkpoint, the best by validation top-1.
+Network, classes, geometry and data come from the run's checkpoint, the best by validation.
 `--config.key=value` tests otherwise, which the printed line and the result say; it cannot make
 another network of the weights. A recipe (`--config FILE`) gives what belongs to the machine, such
 as eval.batch_size, and its name stands for `--workdir runs/NAME`.
@@ -63,7 +63,12 @@ from aia_jax.evaluation.scoring import (
     shared_with_all_hosts,
 )
 from aia_jax.evaluation.step import make_view_step
-from aia_jax.evaluation.tested_data import known_labels, match_classes, video_names
+from aia_jax.evaluation.tested_data import (
+    check_label_kind,
+    match_classes,
+    true_labels,
+    video_names,
+)
 from aia_jax.lock import FolderLock
 from aia_jax.memory import evaluation_advice, memory_advice
 from aia_jax.shards.dataset_info import check_against_config, open_dataset
@@ -179,6 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("no data are named: name a folder of prepare_data.py with --data DIR")
     info, reader = open_dataset(run.data_dir, data.label), open_split(run.data_dir, split)
     run, order_notes = name_in_sources_order(run, card, info)
+    check_label_kind(run, info, str(run.data_dir))
     run, label_of, class_notes = match_classes(run, info.class_names, str(run.data_dir))
     check_against_config(info, len(run.class_names), {split: reader.index})
     description = describe_data(info, {split: reader.index})
@@ -280,14 +286,14 @@ def main(argv: list[str] | None = None) -> int:
                 damage,
                 reader.index.video_id,
             )
-            done = keep_scores(scored, averaging, done, journal)
+            done = keep_scores(scored, averaging, done, journal, info.multilabel)
 
         # ---- Result: one line, the score file and its numbers, eval.json -------------------------
 
         if first_process:
-            labels = known_labels(reader.index.labels[data.label], label_of)
+            labels = true_labels(reader.index, data.label, label_of, info.multilabel)
             scores = journal.to_scores(about, video_names(reader.index), labels, run.class_names)
-            result = report | dataclasses.asdict(summarize(scores))
+            result = report | summarize(scores).numbers()
             # First: the disk may be full. Then the journal still has what it could write.
             print(describe_result(result, (out / RESULT_FILE, path)), flush=True)
             write_last(out, write_result(path, scores, report))

@@ -5,11 +5,14 @@
     python predict.py clip.mp4 --workdir runs/ssv2_aia_tsm --overlay out.mp4
     python predict.py clip.mp4 --weights weights/tsm_ssv2 --classes labels.json
     python predict.py day.mp4 --workdir runs/kitchen --window 2 --stride 1 --csv > day.csv
+    python predict.py clip.mp4 --workdir runs/charades --threshold 0.5
 
 A video is a file that FFmpeg reads, a folder of numbered .jpg or .png frames, or a quoted pattern
 of such names. The run's checkpoint says all about the network: no recipe is needed. Of weights,
 the folder that convert_torch_weights.py wrote says it; --config.data.num_frames=16 and the like
-replace it. --window slides over long videos and says what is seen when.
+replace it. --window slides over long videos and says what is seen when. Of a network for several
+classes a video (data.label_kind=multi) each class has a probability of its own, and --threshold
+shows those that are likely enough.
 
 --json prints one object a line, in the order of the videos: {"video", "classes": [{"name", "label",
 "probability"}, ...], "frames", "seen", "fps", "step", "views"}, or {"video", "error"}. With
@@ -19,6 +22,7 @@ Exit status: 0 every video was classified, 1 some could not be read (the error l
 why) and the rest was, 2 the input is wrong, or no video could be read.
 """
 
+import dataclasses
 import json
 import sys
 import time
@@ -40,6 +44,7 @@ from aia_jax.prediction.predict import (
     Classifier,
     Prediction,
     Unreadable,
+    above,
     choose_batch_size,
     find_sources,
     predict,
@@ -90,21 +95,22 @@ def main(argv: list[str] | None = None) -> int:
     for result in predict(run, sources, views, frame_format, classifier):
         results.append(result)
         if options.json:
-            print(_to_json(_as_json(result, run, views, options.top)), flush=True)
+            print(_to_json(_as_json(result, run, views, options)), flush=True)
 
     # ---- Results: table or JSON, timing, overlay -------------------------------------------------
 
     good = [result for result in results if isinstance(result, Prediction)]
     bad = [result for result in results if isinstance(result, Unreadable)]
     if good and not options.json:
-        Console(highlight=False, markup=False).print(_make_table(good, run, options.top))
+        Console(highlight=False, markup=False).print(_make_table(good, run, options))
     if options.timing and good:
         _print_timing(opened, good, classifier)
     if not good:
         raise UserError("no video could be read: " + "; ".join(map(_describe, bad)))
     if overlay:
         classes = [
-            (run.class_names[label], probability) for label, probability in good[0].top(options.top)
+            (run.class_names[label], probability)
+            for label, probability in good[0].top(options.bars)
         ]
         try:
             without_font = write_overlay(overlay, good[0], classes)
@@ -154,6 +160,7 @@ def _slide(
                 count += 1
                 if keep:
                     found[-1][1].append(window)
+                window = _only_likely(window, options)
                 if options.csv:
                     _print_line(csv_lines(source, window, run.class_names))
                 if options.json:
@@ -171,7 +178,8 @@ def _slide(
     if not count:
         raise UserError("no video could be read: " + "; ".join(map(_describe, bad)))
     if not (options.json or options.csv):
-        Console(highlight=False, markup=False).print(window_table(found, run.class_names))
+        shown = [(source, [_only_likely(one, options) for one in few]) for source, few in found]
+        Console(highlight=False, markup=False).print(window_table(shown, run.class_names))
     if options.timing:
         seconds = time.perf_counter() - started
         print(
@@ -183,6 +191,7 @@ def _slide(
         )
     if overlay and not bad:
         (source, windows), clock = found[0], clocks[sources[0]]
+        windows = [dataclasses.replace(one, classes=one.classes[: options.bars]) for one in windows]
         try:
             without_font = write_window_overlay(
                 overlay, source, windows, run.class_names, frame_format, clock
@@ -192,6 +201,11 @@ def _slide(
         else:
             _print_overlay(overlay, without_font)
     return _print_bad(bad, len(sources))
+
+
+def _only_likely(window: WindowPrediction, options: Namespace) -> WindowPrediction:
+    """The window with the classes that --threshold leaves."""
+    return dataclasses.replace(window, classes=tuple(above(window.classes, options.threshold)))
 
 
 def _open(options: Namespace) -> TrainedRun:
@@ -247,14 +261,16 @@ def _to_json(fields: dict) -> str:
     return line
 
 
-def _as_json(result: Prediction | Unreadable, run: TrainedRun, views: Views, top: int) -> dict:
+def _as_json(
+    result: Prediction | Unreadable, run: TrainedRun, views: Views, options: Namespace
+) -> dict:
     if isinstance(result, Unreadable):
         return {"video": str(result.source), "error": result.reason}
     return {
         "video": str(result.source),
         "classes": [
             {"name": run.class_names[label], "label": label, "probability": probability}
-            for label, probability in result.top(top)
+            for label, probability in above(result.top(options.top), options.threshold)
         ],
         "frames": result.count,
         "seen": list(result.seen),
@@ -264,18 +280,16 @@ def _as_json(result: Prediction | Unreadable, run: TrainedRun, views: Views, top
     }
 
 
-def _make_table(results: list[Prediction], run: TrainedRun, top: int) -> Table:
+def _make_table(results: list[Prediction], run: TrainedRun, options: Namespace) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("video", overflow="fold")
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("class", overflow="fold")
     for result in results:
-        for rank, (label, probability) in enumerate(result.top(top)):
-            table.add_row(
-                "" if rank else printable(str(result.source)),
-                f"{probability:.1%}",
-                run.class_names[label],
-            )
+        classes = above(result.top(options.top), options.threshold)
+        cells = [(f"{probability:.1%}", run.class_names[label]) for label, probability in classes]
+        for rank, texts in enumerate(cells or [("—", "—")]):
+            table.add_row("" if rank else printable(str(result.source)), *texts)
     return table
 
 

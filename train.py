@@ -4,13 +4,12 @@
     python train.py --config configs/demo.py --workdir runs/mine --config.optim.lr=0.05
 
 The same command on the same workdir goes on exactly from the last checkpoint. Exit status:
-0 finished, 2 the input is wrong (one line says what to change; checkpoints that were saved before
-stay), 75 stopped by SIGTERM or Ctrl-C and saved, 1 anything else. SIGTERM and Ctrl-C save once
-steps are being taken; on several hosts SIGTERM alone does.
+0 finished (early too, by train.patience), 2 the input is wrong (one line says what to change;
+checkpoints that were saved before stay), 75 stopped by SIGTERM or Ctrl-C and saved, 1 anything
+else. SIGTERM and Ctrl-C save once steps are being taken; on several hosts SIGTERM alone does.
 """
 
 import argparse
-import dataclasses
 import sys
 
 import jax
@@ -18,31 +17,28 @@ import jax
 from aia_jax import complexity, hosts, models, sharding
 from aia_jax import config as configs
 from aia_jax.checkpoints.manager import Checkpoints
+from aia_jax.checkpoints.ranking import choose_metric
 from aia_jax.compile_cache import compiler_options, use_compile_cache
-from aia_jax.data.augment import TrainTransform, flip_pairs
 from aia_jax.data.pipeline import eval_batches, train_batches
-from aia_jax.data.plan import BatchPlan, training_records
 from aia_jax.data.prefetch import WaitStopped, prefetch_to_mesh
 from aia_jax.errors import RunFailed, Stopped, exit_status
 from aia_jax.evaluation.evaluate import evaluate, try_eval_batch
 from aia_jax.evaluation.step import make_eval_step
 from aia_jax.memory import evaluation_advice, memory_advice, training_advice
 from aia_jax.processes.silence import WorkerLost
-from aia_jax.shards.class_names import notes_on_labels
-from aia_jax.shards.dataset_info import check_against_config, open_dataset
-from aia_jax.shards.fingerprint import describe_data
-from aia_jax.shards.manifest import compare_manifest
-from aia_jax.shards.reader import open_split
 from aia_jax.training import startup
 from aia_jax.training.curves import CURVES_FILE, draw_curves
 from aia_jax.training.freezing import frozen_rule
 from aia_jax.training.log import NonFiniteLoss, RunLog
 from aia_jax.training.methods import make_method
 from aia_jax.training.metrics_file import METRICS_FILE
+from aia_jax.training.objective import make_objective
 from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.profile import PROFILE_DIR, Profile, StepClock
 from aia_jax.training.resume import choose_checkpoint, with_shardings
+from aia_jax.training.run_data import open_run_data
 from aia_jax.training.stop import StopRequest
+from aia_jax.training.validations import Validations, describe_end
 from aia_jax.training.workdir import WorkdirLock, make_workdir, open_damage_log
 from aia_jax.weights.init_from import check_init_from, initial_variables
 
@@ -72,61 +68,39 @@ def main(argv: list[str] | None = None) -> None:
 
     # ---- Data: two splits, the plan of all batches, what a row goes through ----------------------
 
-    data = config.data
-    info = open_dataset(data.dir, data.label)
-    train_reader = open_split(data.dir, data.train_split)
-    val_reader = open_split(data.dir, data.val_split)
-    indices = {data.train_split: train_reader.index, data.val_split: val_reader.index}
-    data.num_classes = check_against_config(info, data.num_classes, indices)
-    data_description = describe_data(info, indices)  # a run goes on with its own videos only
-    notes = compare_manifest(info, (data.train_split, data.val_split), data.resize)
-    labels = {split: index.labels[data.label] for split, index in indices.items()}
-    notes += notes_on_labels(info.class_names, labels, data.train_split)
-    segment_frames = models.NETWORKS[config.model.name].module.segment_frames
-    records, too_short = training_records(train_reader, segment_frames)
-    plan = BatchPlan(records, config.train.batch_size, config.seed)
-    steps_per_epoch, total_steps = plan.steps_per_epoch, plan.steps_per_epoch * config.train.epochs
-    frames = {"resize": data.resize, "sampling": data.sampling, "segment_frames": segment_frames}
-    transform = TrainTransform(
-        data.num_frames,
-        data.crop,
-        flip_pairs(info.class_names).partner,
-        scales=data.scales,
-        short_side=data.short_side,
-        flip=data.flip,
-        **frames,
-    )
-    host_index, host_count = sharding.host_block(mesh)
-    loading = {
-        "label": data.label,
-        "host_index": host_index,
-        "host_count": host_count,
-        "workers": data.workers,
-        "threads": data.threads,
-        "prefetch": data.prefetch,
-    }
+    data = open_run_data(config, mesh)
+    notes, class_names = list(data.notes), data.info.class_names
+    steps_per_epoch = data.plan.steps_per_epoch
+    total_steps = steps_per_epoch * config.train.epochs
+    best_by = choose_metric(config.train.best_by, config.data.label_kind)
 
     # ---- Network, optimiser, and the method that brings them together ----------------------------
 
     model = models.training_model(config)
-    clip_shape = models.clip_shape(model, data.crop)
+    clip_shape = models.clip_shape(model, config.data.crop)
     partial_bn = model.partial_bn_frozen if config.train.partial_bn else ""
     frozen = frozen_rule(config.train.freeze, partial_bn)
     tx, learning_rate = make_optimizer(
-        config.optim, steps_per_epoch, config.train.batch_size, frozen
+        config.optim,
+        steps_per_epoch,
+        config.train.batch_size,
+        frozen,
+        epochs=config.train.epochs,
+        layers=getattr(model, "layer_paths", ()),
     )
-    method = make_method(config, model, tx, frozen)
+    objective = make_objective(config, data.training_labels, len(class_names))
+    method = make_method(config, model, tx, frozen, objective)
 
     # ---- State: created on the mesh, or restored to it -------------------------------------------
 
     make_workdir(workdir)
     lock = WorkdirLock(workdir)
     notes += lock.notes
-    train_damage = open_damage_log(workdir, train_reader, data.damaged_share)
-    val_damage = open_damage_log(workdir, val_reader, data.damaged_share)
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    train_damage = open_damage_log(workdir, data.train, config.data.damaged_share)
+    val_damage = open_damage_log(workdir, data.validation, config.data.damaged_share)
+    checkpoints = Checkpoints(workdir / "checkpoints", best_by=best_by)
     meta, resume_notes = choose_checkpoint(
-        checkpoints, options.resume_from, config, info.class_names, data_description, total_steps
+        checkpoints, options.resume_from, config, class_names, data.description, total_steps
     )
     notes += resume_notes
     weights_report = None
@@ -136,13 +110,14 @@ def main(argv: list[str] | None = None) -> None:
         state_shardings = sharding.state_shardings(mesh, shapes)
         state, meta = checkpoints.restore_latest(with_shardings(shapes, state_shardings))
     else:
-        variables, weights_report = initial_variables(config, model, key, info.class_names)
+        variables, weights_report = initial_variables(config, model, key, class_names)
         state_shardings = sharding.state_shardings(
             mesh, jax.eval_shape(method.create, variables, key)
         )
         state = jax.jit(method.create, out_shardings=state_shardings)(variables, key)
 
     start_step = int(state.step)
+    validations = Validations(best_by, config.train.patience, meta)
 
     # ---- Steps: two jitted functions over the mesh -----------------------------------------------
 
@@ -158,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         compiler_options=compiler_options(),
     )
     eval_step = jax.jit(
-        sharding.on_mesh(mesh, make_eval_step(model)),
+        sharding.on_mesh(mesh, make_eval_step(model, objective.multilabel)),
         out_shardings=on_every_device,
         compiler_options=compiler_options(),
     )
@@ -171,8 +146,11 @@ def main(argv: list[str] | None = None) -> None:
         config,
         network=model.describe(),
         clip_shape=clip_shape,
-        found={data.train_split: len(train_reader), data.val_split: len(val_reader)},
-        classes=len(info.class_names),
+        found={
+            config.data.train_split: len(data.train),
+            config.data.val_split: len(data.validation),
+        },
+        classes=len(class_names),
         params=counts.params,
         macs=counts.macs,
         mesh=mesh,
@@ -181,12 +159,13 @@ def main(argv: list[str] | None = None) -> None:
         compile_cache=compile_cache,
     )
     startup.print_table(table)
-    notes += transform.short_video_notes(train_reader.index.num_frames[records], data.train_split)
-    notes += startup.notes_on_plan(config, len(too_short), segment_frames, total_steps)
+    notes += startup.notes_on_plan(config, data.too_short, model.segment_frames, total_steps)
 
-    # ---- Loop: until the last step, a request to stop, or a loss that is not finite --------------
+    # ---- Loop: to the last step or an early end, a request to stop, a loss that is not finite ----
 
-    batches = train_batches(train_reader, plan, transform, start_step=start_step, **loading)
+    batches = train_batches(
+        data.train, data.plan, data.transform, start_step=start_step, **data.loading
+    )
     with (
         memory_advice(lambda: training_advice(config)),
         StopRequest() as stop,
@@ -200,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
             log_every=config.train.log_every,
             tensorboard=config.log.tensorboard,
         ) as log,
-        prefetch_to_mesh(batches, mesh, data.prefetch, lambda: stop.now) as batches,
+        prefetch_to_mesh(batches, mesh, config.data.prefetch, lambda: stop.now) as batches,
         Profile(workdir / PROFILE_DIR, config.profile.start, config.profile.stop) as profile,
     ):
 
@@ -211,10 +190,12 @@ def main(argv: list[str] | None = None) -> None:
             meta = {
                 "config": configs.to_json(config),
                 "recipe": {"config": options.config_name, "overrides": options.overrides},
-                "class_names": info.class_names,
-                "data": data_description,
+                "class_names": class_names,
+                "data": data.description,
                 "position": step,
                 "metrics": None,  # `finish_epoch` adds them
+                "best_by": best_by,
+                "validations": validations.rows,  # those before this step's
             }
             checkpoints.save(step, state, meta)
 
@@ -247,17 +228,22 @@ def main(argv: list[str] | None = None) -> None:
                 return None
             log.status("validating")
             split = eval_batches(
-                val_reader, config.eval.batch_size, data.num_frames, data.crop, **frames, **loading
+                data.validation,
+                config.eval.batch_size,
+                config.data.num_frames,
+                config.data.crop,
+                **data.frames,
+                **data.loading,
             )
             result = evaluate(
                 eval_step,
                 state.eval_variables(),
                 prefetch_to_mesh(split, mesh, stopped=lambda: stop.now),
-                len(val_reader),
+                len(data.validation),
                 val_damage,
                 lambda: stop.now,
             )
-            return result and dataclasses.asdict(result)
+            return result and result.to_json()
 
         def finish_epoch(step):
             """Validates the step, which has been saved, and writes the metrics beside its state."""
@@ -267,6 +253,7 @@ def main(argv: list[str] | None = None) -> None:
             if metrics is None:
                 stop_after(step)
             checkpoints.add_metrics(step, metrics)
+            validations.add(step, metrics)
             show_validation(step, metrics)
 
         def show_validation(step, metrics):
@@ -279,11 +266,16 @@ def main(argv: list[str] | None = None) -> None:
         for note in notes:
             log.message(f"note: {note}")
         try:
-            if start_step < total_steps:
+            if start_step < total_steps and not validations.end_run(start_step):
                 # A batch that memory cannot hold shows before the first step, not after an epoch.
                 with memory_advice(lambda: evaluation_advice(config)):
                     try_eval_batch(
-                        eval_step, state.eval_variables(), mesh, config.eval.batch_size, clip_shape
+                        eval_step,
+                        state.eval_variables(),
+                        mesh,
+                        config.eval.batch_size,
+                        clip_shape,
+                        objective.label_shape,
                     )
 
             # The run was stopped between the last step of an epoch and the end of its validation.
@@ -294,8 +286,9 @@ def main(argv: list[str] | None = None) -> None:
                 elif validated is None or validated["step"] != start_step:
                     show_validation(start_step, meta["metrics"])
 
-            waited, clock = 0.0, StepClock()
-            for step in range(start_step + 1, total_steps + 1):
+            step, waited, clock = start_step, 0.0, StepClock()
+            while step < total_steps and not validations.end_run(step):
+                step += 1
                 profile.before(step)
                 batch = next_batch(step)
                 train_damage.add(batch["damaged"].ravel())
@@ -327,7 +320,7 @@ def main(argv: list[str] | None = None) -> None:
                     finish_epoch(step)
             checkpoints.wait()
         except NonFiniteLoss as bad:
-            videos = map(train_reader.index.video_id, plan.records(bad.step - 1))
+            videos = map(data.train.index.video_id, data.plan.records(bad.step - 1))
             good = checkpoints.steps()
             last = "there is no checkpoint yet"
             if good:
@@ -336,10 +329,8 @@ def main(argv: list[str] | None = None) -> None:
                 f"{bad}: its batch held {', '.join(videos)}; {last} in {checkpoints.directory}; "
                 "try a lower --config.optim.lr, or look at these videos"
             ) from bad
-        log.message(
-            f"finished; checkpoints in {checkpoints.directory}, the best is step "
-            f"{checkpoints.best_step()}; curves in {workdir / CURVES_FILE}"
-        )
+        best_step = checkpoints.best_step()
+        log.message(describe_end(validations, best_step, step, total_steps, workdir))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "data.color_jitter_prob": _SHARE,
     "data.randaugment": _between(0, 20),
     "data.randaugment_magnitude": _between(0, 10),
+    "data.randaugment_prob": _SHARE,
     "data.erase": _SHARE,
     "data.balance": _SHARE,
     "data.label_kind": _one_of("", "single", "multi"),
@@ -180,6 +181,7 @@ def _check_training(config: ConfigDict, segment_frames: int) -> None:
     """Checks what only a recipe has, and no network that was opened without one."""
     data, train = config.data, config.train
     _check_groups(config.optim.groups)
+    _check_schedule(config.optim)
     if data.short_side and data.resized_crop:
         raise UserError(
             f"config key data.resized_crop: found {value_text(data.resized_crop)} beside "
@@ -209,6 +211,22 @@ def _check_training(config: ConfigDict, segment_frames: int) -> None:
             "expected a first step from 1 and a last step not before it, or 0 and 0"
         )
     check_time_parts(data.num_frames, config.mesh.time, segment_frames)
+
+
+def _check_schedule(optim: ConfigDict) -> None:
+    """Checks that no field of the other schedule is set, which would do nothing."""
+    if optim.schedule == "cosine" and optim.milestones:
+        raise UserError(
+            f"config key optim.milestones: found {value_text(optim.milestones)} beside "
+            "optim.schedule=cosine, which falls at every step; set none "
+            "(--config.optim.milestones=), or optim.schedule=steps"
+        )
+    if optim.schedule == "steps" and optim.final_lr:
+        raise UserError(
+            f"config key optim.final_lr: found {value_text(optim.final_lr)} beside "
+            "optim.schedule=steps, which ends behind its last milestone; set 0, or "
+            "optim.schedule=cosine"
+        )
 
 
 def _check_groups(groups: tuple[Any, ...]) -> None:

@@ -24,7 +24,7 @@ PROGRAMS = (  # together they take about ten minutes
     ("forward", "--repeats", "15"),
     ("training", "--repeats", "3"),
     ("against_torch", "--repeats", "8"),
-    ("loader", "--rounds", "3", "--batches", "12", "--videos", "32"),
+    ("loader", "--rounds", "3", "--batches", "12", "--videos", "32", "--augment", "randaugment"),
     ("prepare", "--rounds", "3", "--videos", "2", "--frames", "32"),
 )
 PACKAGES = ("jax", "flax", "torch", "simplejpeg", "opencv-python-headless", "pillow", "av")

@@ -7,6 +7,9 @@ crops to 224 and flip half of them. The plain loader reads one JPEG file a frame
 does, and normalises to float on the CPU, where this project sends uint8 and normalises on the
 device. CPU time is that of this process and its workers, between two moments when all of them are
 busy. Needs torch and pillow (the dev extra).
+
+`--augment randaugment …` measures this loader with augmentations too, each in turn with the loader
+without them: how many times as long a clip takes.
 """
 
 import argparse
@@ -25,9 +28,12 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from aia_jax.data.augment import TrainTransform, crop_offsets, crop_sizes
+from aia_jax.data.augment import TrainTransform
+from aia_jax.data.clip_changes import ColorJitter, RandomErasing
+from aia_jax.data.crops import crop_offsets, crop_sizes
 from aia_jax.data.pipeline import train_batches
 from aia_jax.data.plan import BatchPlan
+from aia_jax.data.rand_augment import RandAugment
 from aia_jax.data.sampling import frame_indices
 from aia_jax.shards.example import encode_example
 from aia_jax.shards.index import Index
@@ -40,6 +46,15 @@ from benchmarks import results
 FRAMES, SIZE, HEIGHT, WIDTH = 8, 224, 240, 320
 CLASSES = 2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# Fields of `TrainTransform` beside those of the plain work, by the name in --augment.
+AUGMENTATIONS = {
+    # Its usual two operations, and both are always carried out.
+    "randaugment": {"changes": (RandAugment(2, 9.0, prob=1.0),)},
+    "color_jitter": {"changes": (ColorJitter(0.4, 0.4, 0.4, 0.1),)},
+    "resized_crop": {"resized_crop": (0.08, 1.0)},
+    "erase": {"changes": (RandomErasing(1.0),)},
+}
 
 
 def make_videos(folder: Path, videos: int, frames: int, quality: int) -> float:
@@ -94,10 +109,16 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.clip(sum(layers) + 120, 0, 255).astype(np.uint8)
 
 
-def this_loader(folder: Path, batch: int, workers: int) -> Iterator[int]:
+def this_loader(folder: Path, batch: int, workers: int, augmentation: str = "") -> Iterator[int]:
     """Yields the number of clips in each batch, without end."""
     reader = open_split(folder, "train")
-    transform = TrainTransform(FRAMES, SIZE, partner=np.arange(CLASSES), resize=(HEIGHT, WIDTH))
+    transform = TrainTransform(
+        FRAMES,
+        SIZE,
+        partner=np.arange(CLASSES),
+        resize=(HEIGHT, WIDTH),
+        **AUGMENTATIONS.get(augmentation, {}),
+    )
     plan = BatchPlan(len(reader), batch, seed=0)
     batches = train_batches(reader, plan, transform, start_step=0, workers=workers, threads=1)
     try:
@@ -174,6 +195,9 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, nargs="+", default=[0, 2], help="worker processes to try"
     )
+    parser.add_argument(
+        "--augment", nargs="+", default=[], choices=AUGMENTATIONS, help="to measure too"
+    )
     parser.add_argument("--videos", type=int, default=64)
     parser.add_argument("--video-frames", type=int, default=40)
     parser.add_argument("--quality", type=int, default=90, help="of the JPEG pictures")
@@ -188,21 +212,29 @@ def main() -> None:
             f"{args.quality}, {size / 1e3:.1f} kB a frame"
         )
         for workers in args.workers:
-            found = []
+            warm_up = 2 * workers + 2
+            found: list[tuple[float, tuple[float, float], tuple[float, float]]] = []
+            augmented: dict[str, list[tuple[float, float]]] = {name: [] for name in args.augment}
             for _ in range(args.rounds):
-                ours = rate(this_loader(folder, args.batch, workers), 2 * workers + 2, args.batches)
+                ours = rate(this_loader(folder, args.batch, workers), warm_up, args.batches)
                 plain = rate(
                     plain_loader(folder, args.videos, args.batch, workers),
-                    2 * workers + 2,
+                    warm_up,
                     max(2, args.batches // 3),
                 )
                 found.append((ours[0] / plain[0], ours, plain))
+                for name, ratios in augmented.items():
+                    loader = this_loader(folder, args.batch, workers, name)
+                    with_it, _ = rate(loader, warm_up, args.batches)
+                    without, _ = rate(
+                        this_loader(folder, args.batch, workers), warm_up, args.batches
+                    )
+                    ratios.append((without / with_it, with_it))
             ratio, ours, plain = sorted(found)[len(found) // 2]
-            ratios = ", ".join(f"{one[0]:.2f}" for one in sorted(found))
             print(
                 f"{workers} workers: {ours[0]:.0f} clips per CPU-second ({ours[1]:.0f}/s "
                 f"wall-clock), plain {plain[0]:.0f} ({plain[1]:.0f}/s): ratio {ratio:.2f} "
-                f"(median of {ratios})"
+                f"(median of {', '.join(f'{one[0]:.2f}' for one in sorted(found))})"
             )
             results.write(
                 args.json,
@@ -211,6 +243,20 @@ def main() -> None:
                 "Pillow + torch loader",
                 ratio,
             )
+            for name, ratios in augmented.items():
+                ratio, with_it = sorted(ratios)[len(ratios) // 2]
+                print(
+                    f"{workers} workers, {name}: {with_it:.0f} clips per CPU-second, {ratio:.2f} × "
+                    f"the time without (median of "
+                    f"{', '.join(f'{one[0]:.2f}' for one in sorted(ratios))})"
+                )
+                results.write(
+                    args.json,
+                    f"loader, {workers} workers, {name}",
+                    f"{with_it:.0f} clips a CPU-second",
+                    "without it (time)",
+                    ratio,
+                )
 
 
 if __name__ == "__main__":

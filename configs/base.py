@@ -67,14 +67,17 @@ def get_config() -> ConfigDict:
     # frame's between these two, such as (0.08, 1.0), at an aspect from 3:4 to 4:3. (): not.
     data.resized_crop = ()
     data.flip = 0.5  # probability of a mirrored clip; left/right classes swap with it
-    # What follows is drawn once for all frames of a clip (aia_jax/data/photometric.py).
+    # What follows is drawn once for all frames of a clip (aia_jax/data/clip_changes.py).
     # Largest changes of brightness, contrast, saturation (shares) and hue (of its circle), such as
     # (0.4, 0.4, 0.4, 0.1), and the probability that a clip is changed at all.
     data.color_jitter = (0.0, 0.0, 0.0, 0.0)
     data.color_jitter_prob = 1.0
-    # RandAugment: operations a clip, 2 as a rule, and their strength, from 0 to 10. 0: none.
+    # RandAugment: operations that are drawn for a clip, 2 as a rule, and their strength, from 0 to
+    # 10. 0: none. Each is carried out with `randaugment_prob`: timm's and pytorchvideo's 0.5, the
+    # paper's and mmaction2's 1.
     data.randaugment = 0
     data.randaugment_magnitude = 9.0
+    data.randaugment_prob = 0.5
     data.erase = 0.0  # probability of a box of noise in a clip (random erasing)
     # How far training evens out the classes: they are drawn in proportion to videos^(1 − balance).
     # 0: as often as they have videos; 1: all equally often. An epoch keeps its length.
@@ -100,8 +103,8 @@ def get_config() -> ConfigDict:
     optim.lr_batch_size = 32  # clips; the paper's 8 on each of 4 GPUs
     optim.momentum = 0.9  # of sgd
     optim.betas = ()  # of adamw, lion and their kind, such as (0.9, 0.999); (): the usual ones
-    # sgd adds it to the gradient before momentum, as torch.optim.SGD does; the others take it off
-    # the parameters, × learning rate.
+    # sgd and adam add it to the gradient, as torch.optim's do; the others take it off the
+    # parameters, × learning rate.
     optim.weight_decay = 1e-4
     optim.clip_norm = 20.0  # largest global norm of the raw gradient; 0: no clipping
     # "steps": the milestones count. "cosine": down to `final_lr` × lr at the end of the last epoch,

@@ -7,7 +7,9 @@ once the videos are drawn and prepared:
 
     python train.py --config configs/demo.py:msca_kv --workdir runs/demo/msca_kv
 
-The network follows the colon: one of those listed below. Without it a plain TSN is taken.
+The network follows the colon: one of those listed below. Without it a plain TSN is taken. Beside it
+may stand a way to train, as in configs/demo.py:tsm,svmix: svmix or modern.
+
 The classes come in pairs that are each other's time reversal, so a plain TSN, which averages over
 frames, cannot tell the two apart. The papers have no such experiment. Meant for: 2 CPU cores and a
 minute or two a run.
@@ -19,7 +21,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from aia_jax.config_fields import set_field
-from configs.narrow import use_narrow
+from configs.narrow import NARROW_METHODS, use_narrow
 from configs.networks import NETWORKS, Argument, Network
 
 _CHANNEL_UNIT = {"name": "resnet", "temporal": "tsn", "attention": "C"}
@@ -67,4 +69,5 @@ def get_config(argument: str = "") -> ConfigDict:
 
     for key, value in _TRAINING.get(choice.name, {}).items():
         set_field(config, key, value)
+    choice.set_method(config, NARROW_METHODS)
     return config

@@ -6,7 +6,8 @@ WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-
 transformer from Google's ViT-B_16.npz.
 
 The network follows the colon: one of those listed below. What is classified may follow it: verbs or
-nouns. Without them aia_tsm and verbs are taken.
+nouns. Without them aia_tsm and verbs are taken. A way to train may stand beside them, as in
+configs/epic55.py:tsm,modern,label=verb: svmix or modern.
 
 The numbers below are what the paper reports, on a split of its own that is not published; they are
 not measurements of this code. The paper trained C3D and GST itself.

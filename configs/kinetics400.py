@@ -5,7 +5,8 @@
 WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50, or for a vision
 transformer from Google's ViT-B_16.npz.
 
-The network follows the colon: one of those listed below. Without it aia_tsm is taken.
+The network follows the colon: one of those listed below. Without it aia_tsm is taken. Beside it may
+stand a way to train, as in configs/kinetics400.py:vit,modern: svmix or modern.
 
 The paper has no numbers on this data set; those below are of the sources that are named, and not
 measurements of this code. They are of 10 clips with 3 crops each. MSCA's paper compares itself with

@@ -1,6 +1,35 @@
 """Narrow networks for small frames, which learn from the first number on within minutes on CPUs."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
+
+from configs.methods import Settings
+
+# What the methods of configs/methods.py set for such networks. Schedule and rates of convolutional
+# ones stay the recipe's.
+NARROW_METHODS: Mapping[str, Settings] = {
+    "svmix": Settings(
+        every={
+            "train.method": "svmix",
+            "train.label_smoothing": 0.1,
+            # A run of some hundred steps: a slower teacher would still be the first weights.
+            "svmix.ema_decay": 0.98,
+        }
+    ),
+    "modern": Settings(
+        every={"data.randaugment": 2, "optim.schedule": "cosine", "optim.milestones": ()},
+        transformers={
+            "optim.name": "adamw",
+            "optim.lr": 2e-3,
+            "optim.weight_decay": 0.05,
+            "train.label_smoothing": 0.1,
+            "train.mixup": 0.8,
+            "train.cutmix": 1.0,
+            "train.mix_prob": 0.5,
+        },
+    ),
+}
 
 
 def use_narrow(config: ConfigDict, width: int, dropout: float) -> None:

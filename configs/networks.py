@@ -1,9 +1,10 @@
 """The networks that a recipe's argument names, and the reader of that argument.
 
-    --config configs/ssv2.py:aia_tsm        --config configs/egtea.py:h2cn,split=2
+    --config configs/ssv2.py:aia_tsm        --config configs/egtea.py:tsm,svmix,split=2
 
-A recipe is a data set's file; its argument names the network and the data set's options. A network
-is one row of `NETWORKS`, for all data sets, with the recipe that its authors train it by.
+A recipe is a data set's file; its argument names the network, a way to train it other than its
+authors' (configs/methods.py), and the data set's options. A network is one row of `NETWORKS`, for
+all data sets, with the recipe that its authors train it by.
 """
 
 import itertools
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 from aia_jax.config_fields import set_field
 from aia_jax.errors import UserError
 from configs import base
+from configs.methods import METHODS, Settings
 from configs.paper import Reported, paper_text, reported_texts
 
 
@@ -67,6 +69,7 @@ _TSM_NL_RECIPE = {"optim.lr_batch_size": 64, "train.batch_size": 64}
 
 _AIA, _PLUGINS = "TSN, TSM, and attention in attention", "gates of other papers"
 _CONVOLUTIONS, _TRANSFORMERS = "other convolutional networks", "vision transformers"
+_METHODS_KIND = "ways to train, beside a network"
 _PLUGIN_NAMES = ("SE3D", "GE3D-G", "GE3D-DW133", "GE3D-DW333", "S3D-G", "CBAM3D177", "CBAM3D377")
 _MSCA_SHIFTS = ("KV", "Q", "K", "V", "QK", "QV", "QKV")
 
@@ -127,14 +130,15 @@ class Choice(NamedTuple):
     name: str  # of the network
     network: Network
     options: Mapping[str, str]  # the value of every option of the data set
+    method: str = ""  # a row of `METHODS`; "": the network is trained by its authors' recipe
 
     @property
     def argument(self) -> str:
         """The argument in full, "tsm,split=2": the key of a data set's table of paper numbers."""
-        return _join(self.name, self.options)
+        return _join(self.name, self.method, self.options)
 
     def bare_config(self) -> ConfigDict:
-        """Returns base.py's defaults with this network's fields, without the recipe of its row.
+        """Returns base.py's defaults with this network's fields, without its recipe and method.
 
         It is for networks of other sizes, such as the demo's, which train otherwise.
         """
@@ -146,8 +150,9 @@ class Choice(NamedTuple):
         self,
         paper: Mapping[str, Reported] | None = None,
         recipes: Mapping[str, Mapping[str, Any]] | None = None,
+        methods: Mapping[str, Settings] | None = None,
     ) -> ConfigDict:
-        """Returns base.py's defaults with this network's fields and the recipe of its row.
+        """Returns base.py's defaults with this network's fields, its recipe and the method's.
 
         What a data set's file sets afterwards is the data set's.
 
@@ -156,15 +161,28 @@ class Choice(NamedTuple):
                 frames; None leaves them alone.
             recipes: where a network is trained otherwise on this data set: its name → dotted keys
                 and values. They come after those of its row.
+            methods: where a method is another on this data set: its name → what it sets. It comes
+                last.
         """
         config = self.bare_config()
-        for key, value in {**self.network.recipe, **(recipes or {}).get(self.name, {})}.items():
+        changes = {**self.network.recipe, **(recipes or {}).get(self.name, {})}
+        for key, value in changes.items():
             set_field(config, key, value)
+        self.set_method(config, {name: method.settings for name, method in METHODS.items()})
+        self.set_method(config, methods or {})
         if paper is not None:
-            config.paper = paper_text(paper, self.argument, self.network.title)
-            if self.argument in paper:
-                config.data.num_frames = paper[self.argument].frames
+            config.paper = paper_text(paper, self.argument, self.network.title, self.method)
+            reported = paper.get(self.argument, paper.get(self._replace(method="").argument))
+            if reported is not None:
+                config.data.num_frames = reported.frames
         return config
+
+    def set_method(self, config: ConfigDict, methods: Mapping[str, Settings]) -> None:
+        """Sets what `methods` have for the method and the network of this choice."""
+        settings = methods.get(self.method, Settings())
+        network, recipe = self.network.fields["name"], self.network.recipe
+        for key, value in settings.of(network, bool(recipe)).items():
+            set_field(config, key, value)
 
 
 @dataclass(frozen=True)
@@ -179,21 +197,22 @@ class Argument:
         """Reads an argument.
 
         Args:
-            text: a network and options in any order, with commas between them. Each that is left
-                out takes its default; "" leaves out all.
+            text: a network, a method and options in any order, with commas between them. Each that
+                is left out takes its default; "" leaves out all.
 
         Raises:
-            UserError: (a ValueError) for an unknown network, option or value, and for one that
-                comes twice. It lists the right ones.
+            UserError: (a ValueError) for an unknown network, method, option or value, and for one
+                that comes twice. It lists the right ones.
         """
         named: list[str] = []
+        methods: list[str] = []
         options: dict[str, str] = {}
         for word in map(str.strip, text.split(",") if text.strip() else ()):
             name, separator, value = map(str.strip, word.partition("="))
             if not separator:
-                if word not in self.networks:
+                if word not in (*self.networks, *METHODS):
                     raise UserError(f"there is no network {word!r}; {self._usage()}")
-                named.append(word)
+                (methods if word in METHODS else named).append(word)
             elif name not in self.options:
                 raise UserError(f"there is no option {name!r}; {self._usage()}")
             elif name in options:
@@ -202,14 +221,15 @@ class Argument:
                 raise UserError(f"there is no {name} {value!r}; {self._usage()}")
             else:
                 options[name] = value
-        if len(named) > 1:
-            raise UserError(f"{' and '.join(named)} are {len(named)} networks; name one")
+        for words, noun in ((named, "networks"), (methods, "methods")):
+            if len(words) > 1:
+                raise UserError(f"{' and '.join(words)} are {len(words)} {noun}; name one")
         name = named[0] if named else self.default
         chosen = {key: options.get(key, option.values[0]) for key, option in self.options.items()}
-        return Choice(name, self.networks[name], chosen)
+        return Choice(name, self.networks[name], chosen, "".join(methods))
 
     def describe(self, paper: Mapping[str, Reported] | None = None) -> dict[str, dict[str, str]]:
-        """The networks and options, by kind, with a line for each: a recipe's `CHOICES`.
+        """The networks, methods and options, by kind, a line for each: a recipe's `CHOICES`.
 
         `--help` beside the recipe prints them.
 
@@ -219,19 +239,26 @@ class Argument:
         lines: dict[str, dict[str, str]] = {}
         for name, network in self.networks.items():
             title = network.title + (", the default" if name == self.default else "")
-            numbers = [] if paper is None else self._reported(name, paper)
+            numbers = self._reported(name, "", paper or {})
             lines.setdefault(network.kind, {})[name] = "; ".join([title, *numbers])
+        for word, method in METHODS.items():
+            numbers = [
+                f"{name}: {text}"
+                for name in self.networks
+                for text in self._reported(name, word, paper or {})
+            ]
+            lines.setdefault(_METHODS_KIND, {})[word] = "; ".join([method.title, *numbers])
         for name, option in self.options.items():
             line = f"{option.title}; {option.values[0]} is the default"
             lines.setdefault("options", {})[_spell(name, option)] = line
         return lines
 
-    def _reported(self, network: str, paper: Mapping[str, Reported]) -> list[str]:
+    def _reported(self, network: str, method: str, paper: Mapping[str, Reported]) -> list[str]:
         """What is reported for a network with every value of the options, a text a source."""
         found = []
         for values in itertools.product(*(option.values for option in self.options.values())):
             options = dict(zip(self.options, values, strict=True))
-            argument = _join(network, options)
+            argument = _join(network, method, options)
             if argument in paper:
                 notes = [f"{name}={value}" for name, value in options.items()]
                 found += [(number, notes) for number in (paper[argument], *paper[argument].others)]
@@ -240,13 +267,15 @@ class Argument:
     def _usage(self) -> str:
         """The rest of an error's line: what the argument may be."""
         networks = f"networks: {', '.join(self.networks)}"
+        methods = f"methods: {', '.join(METHODS)}"
         options = ", ".join(_spell(name, option) for name, option in self.options.items())
-        return f"{networks}; options: {options or 'none'}"
+        return f"{networks}; {methods}; options: {options or 'none'}"
 
 
 def _spell(name: str, option: Option) -> str:
     return f"{name}={'|'.join(option.values)}"
 
 
-def _join(network: str, options: Mapping[str, str]) -> str:
-    return ",".join([network, *(f"{name}={value}" for name, value in options.items())])
+def _join(network: str, method: str, options: Mapping[str, str]) -> str:
+    words = [network, method, *(f"{name}={value}" for name, value in options.items())]
+    return ",".join(filter(None, words))

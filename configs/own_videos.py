@@ -7,7 +7,8 @@ WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-
 transformer from Google's ViT-B_16.npz; or it is the workdir of another run. DATA is what
 `prepare_data.py folders` (or `csv`, or `lists`) wrote; it prints this command with DATA filled in,
 after "next:". For another network, one of those listed below, name it, as in
-configs/own_videos.py:tsm.
+configs/own_videos.py:tsm. Beside it may stand a way to train, svmix or modern, as in
+configs/own_videos.py:tsm,svmix; docs/training.md says which is for which size of data.
 
 Frames keep their proportions: a portrait clip is not stretched. `prepare_data.py` stores own videos
 so (`--size short256`, its default for them).

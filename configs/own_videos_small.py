@@ -3,8 +3,8 @@
     python train.py --config configs/own_videos_small.py --config.data.dir=DATA
 
 DATA is what `prepare_data.py folders` (or `csv`, or `lists`) wrote; it prints a command with DATA
-filled in, after "next:". Network and size follow the colon, as in
-configs/own_videos_small.py:tsm,size=112.
+filled in, after "next:". Network and size follow the colon, and a way to train may, svmix or
+modern, as in configs/own_videos_small.py:tsm,size=112 and configs/own_videos_small.py:tsm,modern.
 
 The nets have three blocks and half of ResNet-50's width (a vision transformer: three layers of 128
 channels), and learn from the first number on: no ImageNet weights are needed, and there are none
@@ -19,7 +19,7 @@ short120 for 112.
 
 from ml_collections import ConfigDict
 
-from configs.narrow import use_narrow
+from configs.narrow import NARROW_METHODS, use_narrow
 from configs.networks import Argument, Option
 
 _FRAMES = {"64": "short72", "96": "short108", "112": "short120"}  # data.resize by crop
@@ -54,4 +54,5 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.log_every = 10
     config.train.val_every = 2
     config.eval.batch_size = 16
+    choice.set_method(config, NARROW_METHODS)
     return config

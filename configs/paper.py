@@ -2,7 +2,8 @@
 
 Most numbers are those of the paper (Hao et al. 2022, https://arxiv.org/abs/2204.09303); others name
 their source. None is a measurement of this code. Every data set's file has them as `PAPER`, from
-the argument that names network and options ("aia_tsm", "h2cn,split=2") to what is reported.
+the argument that names network, method and options ("aia_tsm", "tsm,svmix,split=2") to what is
+reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ class Reported(NamedTuple):
         return f"{accuracy} ({'; '.join(filter(None, (self.source, table, self.split, setting)))})"
 
 
-def paper_text(paper: Mapping[str, Reported], argument: str, network: str) -> str:
+def paper_text(paper: Mapping[str, Reported], argument: str, network: str, method: str = "") -> str:
     """The text for `config.paper`: what is reported for this argument, or that nothing is.
 
     It names the network, because `--config.model.…` can change the one that is trained.
@@ -52,10 +53,12 @@ def paper_text(paper: Mapping[str, Reported], argument: str, network: str) -> st
         paper: the data set's table.
         argument: its key.
         network: the network in words.
+        method: the method that the argument names; "" for none.
     """
     if argument in paper:
         return f"{paper[argument]} for {network}"
-    return f"none for {network}" if paper else NO_NUMBER
+    trained = f"{network} with {method}" if method else network
+    return f"none for {trained}" if paper else NO_NUMBER
 
 
 def reported_texts(numbers: Sequence[tuple[Reported, Sequence[str]]]) -> list[str]:

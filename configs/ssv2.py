@@ -5,11 +5,12 @@
 WEIGHTS is a folder that convert_torch_weights.py wrote from an ImageNet ResNet-50, or for a vision
 transformer from Google's ViT-B_16.npz.
 
-The network follows the colon: one of those listed below. Without it aia_tsm is taken.
+The network follows the colon: one of those listed below. Without it aia_tsm is taken. Beside it may
+stand a way to train, as in configs/ssv2.py:tsm,svmix: svmix or modern.
 
 The numbers below are what the paper, or the source that is named, reports on the validation videos;
 they are not measurements of this code. For TSM the paper has no number with 1 clip, as `eval.py`
-tests; `--config.eval.protocol=twice` tests with 2.
+tests; `--config.eval.protocol=twice` tests with 2. SV-Mix's README has TSM without it at 59.3%.
 
 Meant for: the paper's 4 GPUs (2080 Ti or 3090) with 8 clips each; here any mesh whose devices
 divide the batch. It is 32; H2CN, GST, non-local TSM and vision transformers come with the batch and
@@ -28,6 +29,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from configs.methods import SVMIX_SOMETHING
 from configs.networks import Argument
 from configs.paper import Reported
 
@@ -44,13 +46,15 @@ PAPER: Mapping[str, Reported] = {
         Reported(62.6, None, source=_GST, frames=16, crops=1, clips=1)
     ),
     "gst_large": Reported(62.0, None, source=_GST, crops=1, clips=1),
+    "tsm,svmix": Reported(60.3, None, source="SV-Mix's README", crops=1, clips=1),
 }
+_METHODS = {"svmix": SVMIX_SOMETHING}
 ARGUMENT = Argument()
 CHOICES = ARGUMENT.describe(PAPER)
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    config = ARGUMENT.parse(argument).start_config(PAPER)
+    config = ARGUMENT.parse(argument).start_config(PAPER, methods=_METHODS)
     config.data.name = "ssv2"
     config.data.dir = "data/ssv2"
     config.data.num_classes = 174

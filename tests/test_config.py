@@ -12,7 +12,7 @@ from aia_jax import config as configs
 from aia_jax.data.sampling import is_sampling
 from aia_jax.errors import exit_status
 from aia_jax.models.resnet.modeling import ResNet
-from aia_jax.training.optimizer import assign_groups, parse_groups
+from aia_jax.training.parameter_groups import assign_groups, parse_groups
 from tests.helpers.config_errors import message
 from tests.helpers.paths import ROOT
 
@@ -133,8 +133,20 @@ def test_the_last_override_wins():
         ("data.short_side=224", "data.short_side 224 two whole numbers"),
         ("data.short_side=329,224", "data.short_side 329,224 the least and the greatest"),
         ("data.short_side=200,329", "data.short_side 200,329 below 224 data.crop"),
+        ("data.resized_crop=0,1", "data.resized_crop 0.0,1.0 two shares above 0"),
+        ("data.color_jitter=0.4", "data.color_jitter 0.4 four numbers hue from 0 to 0.5"),
+        ("data.color_jitter=0.4,0.4,0.4,0.6", "data.color_jitter hue from 0 to 0.5"),
+        ("data.randaugment=-1", "data.randaugment -1 from 0 to 20"),
+        ("data.randaugment_magnitude=11", "data.randaugment_magnitude 11.0 from 0 to 10"),
+        ("data.randaugment_prob=1.5", "data.randaugment_prob 1.5 from 0 to 1"),
+        ("data.erase=25", "data.erase 25.0 from 0 to 1"),
         ("train.val_every=0", "train.val_every 0 at least 1"),
         ("train.epochs=3000000000", "train.epochs 3000000000 at most 2,147,483,647"),
+        ("optim.schedule=linear", "optim.schedule 'linear' steps or cosine"),
+        ("optim.schedule=cosine", "optim.milestones 20,40 --config.optim.milestones="),
+        ("optim.final_lr=0.1", "optim.final_lr 0.1 optim.schedule=steps set 0"),
+        ("optim.layer_decay=0", "optim.layer_decay 0.0 above 0 up to 1"),
+        ("optim.betas=0.9", "optim.betas 0.9 two numbers"),
         ("optim.milestones=1,3000000000", "optim.milestones 1,3000000000 at most"),
         ("optim.warmup_epochs=1e300", "optim.warmup_epochs 1e+300 3.4e38"),
         ("optim.lr=1e39", "optim.lr 1e+39 3.4e38"),

@@ -51,6 +51,8 @@ FOUR_DEVICES = """
     from aia_jax.sharding import (
         batch_shardings, check_batch, host_block, make_mesh, replicated, row_shards, state_shardings
     )
+    from aia_jax.training.optimizer import make_optimizer
+    from configs import base
 
     rng = np.random.default_rng(0)
     state = {
@@ -101,6 +103,19 @@ FOUR_DEVICES = """
     specs = [sharding.spec for sharding in state_shardings(mesh, leaves, min_size=768)]
     last = P(None, None, "fsdp")
     assert specs == [last, last, P(None, "fsdp"), P("fsdp"), last, P()]
+
+    # Both moments of LAMB are split as their parameters, and norms are taken over all parts.
+    optim = base.get_config().optim
+    optim.update(name="lamb", lr=1.0, groups=((".*", {}),))
+    tx, _ = make_optimizer(optim, 10, 32)
+    moments = tx.init(state)
+    split = state_shardings(mesh, (state, moments), min_size=128)
+    specs = [leaf.spec for leaf in jax.tree.leaves(split) if leaf.spec != P()]
+    assert specs == [P(None, "fsdp")] * 3
+    arguments = jax.device_put((state, moments), split)
+    found = jax.jit(lambda p, s: tx.update(p, s, p)[0])(*arguments)
+    expected = tx.update(state, moments, state)[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), found, expected)
     print("same")
 
     mesh = make_mesh({"data": 2, "fsdp": 2, "time": 1})

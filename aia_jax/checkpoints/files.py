@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from aia_jax.checkpoints import digest
+from aia_jax.checkpoints.ranking import ranked_by, score_of, step_of_highest
 from aia_jax.errors import RunFailed, UserError
 
 _MAX_NAMED = 3  # an error names this many differing leaves, then says how many more there are
@@ -48,7 +49,9 @@ def read_meta(directory: Path | str, step: int) -> dict[str, Any]:
 
 
 def best_step(directory: Path | str) -> int | None:
-    """The step with the highest validation top-1, the earliest of equals; None if none has one.
+    """The step with the best validation, the earliest of equals; None if none was validated.
+
+    What counts is the metric by which the run ranks its checkpoints (`train.best_by`).
 
     Raises:
         CheckpointError: a step is damaged, which may be the best one.
@@ -66,7 +69,7 @@ def load_weights(
 
     Args:
         directory: a run's checkpoint folder.
-        step: a number, "best" (by validation top-1) or None for the latest.
+        step: a number, "best" (see `best_step`) or None for the latest.
         ema: take the moving average where there is one, instead of the raw weights.
 
     Returns:
@@ -80,8 +83,8 @@ def load_weights(
         step = best_step(directory)
         if step is None:
             raise CheckpointError(
-                f"no checkpoint in {directory} has a validation top-1 to be the best by; name a "
-                "step or take the latest"
+                f"no checkpoint in {directory} has a validation to be the best by; name a step or "
+                "take the latest"
             )
     elif step is None:
         steps = committed_steps(directory)
@@ -147,34 +150,29 @@ def restore_state(directory: Path | str, step: int, abstract_state: Any) -> Any:
     )
 
 
-def read_score(meta: Mapping[str, Any]) -> float | None:
-    """The validation top-1 in a step's `meta`; None if the step was not validated."""
-    return (meta.get("metrics") or {}).get("top1")
-
-
-def read_scores(directory: Path) -> tuple[dict[int, float], dict[int, CheckpointError]]:
+def read_scores(
+    directory: Path, best_by: str | None = None
+) -> tuple[dict[int, float], dict[int, CheckpointError]]:
     """Reads how good each step is.
 
+    Args:
+        directory: a run's checkpoint folder.
+        best_by: the metric that counts; None for the one that the newest step says.
+
     Returns:
-        Step → validation top-1, for every step that was validated; and step → error, for every step
-        whose score cannot be read. Nobody knows whether such a step is the best one.
+        Step → score (`ranking.score_of`), for every step that was validated; and step → error, for
+        every step whose score cannot be read. Nobody knows whether such a step is the best one.
     """
-    scores, unreadable = {}, {}
+    metas, unreadable = {}, {}
     for step in committed_steps(directory):
         try:
-            score = read_score(read_meta(directory, step))
+            metas[step] = read_meta(directory, step)
         except CheckpointError as error:
             if step in committed_steps(directory):  # a run has not removed it meanwhile
                 unreadable[step] = error
-            continue
-        if score is not None:
-            scores[step] = score
-    return scores, unreadable
-
-
-def step_of_highest(scores: Mapping[int, float]) -> int | None:
-    """The step with the highest score, the earliest of equals; None if there are no scores."""
-    return max(sorted(scores), key=scores.__getitem__, default=None)
+    best_by = best_by or ranked_by(metas[max(metas)] if metas else {})
+    scores = {step: score_of(meta.get("metrics"), best_by) for step, meta in metas.items()}
+    return {step: score for step, score in scores.items() if score is not None}, unreadable
 
 
 def step_folder(directory: Path, step: int) -> Path:

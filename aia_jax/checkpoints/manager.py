@@ -17,7 +17,7 @@ called `1200.orbax-checkpoint-tmp`; while it is deleted, it is in `deleted/`.
 import json
 import logging
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ import jax
 import orbax.checkpoint as ocp
 from flax import traverse_util
 from jax.experimental import multihost_utils
-from orbax.checkpoint import checkpoint_managers
 
 from aia_jax.checkpoints import digest
 from aia_jax.checkpoints.files import (
@@ -34,12 +33,11 @@ from aia_jax.checkpoints.files import (
     find_damage,
     named_leaves,
     read_meta,
-    read_score,
     read_scores,
     restore_state,
     step_folder,
-    step_of_highest,
 )
+from aia_jax.checkpoints.ranking import TOP1, LatestAndBest, score_of, step_of_highest
 from aia_jax.errors import RunFailed
 
 _TEMPORARY = ".orbax-checkpoint-tmp"  # suffix of a folder that Orbax is writing
@@ -51,31 +49,33 @@ class SaveFailed(RunFailed):
 
 
 class Checkpoints:
-    """A run's checkpoints: the latest few and the best by validation top-1.
+    """A run's checkpoints: the latest few and the best one of those that are validated.
 
     All processes of a run make one and call the same methods with the same arguments. Only one run
     may use a folder at a time (`aia_jax.lock`). Half-written steps of an earlier run are removed. A
     step whose score cannot be read stays, because it may be the best one.
 
     Attributes:
+        best_by: the metric of a validation that says which step is the best.
         unreadable: the steps that were damaged when this object was made, with what is wrong.
 
     Args:
         directory: made if needed.
         keep_latest: how many of the newest steps stay beside the best one. With 2 or more, a run
             can go on from an earlier step if the newest turns out damaged.
+        best_by: from `ranking.choose_metric`.
 
     Raises:
         CheckpointError: the folder cannot be made or read.
     """
 
-    def __init__(self, directory: Path | str, *, keep_latest: int = 2):
-        self.directory = Path(directory).absolute()
+    def __init__(self, directory: Path | str, *, keep_latest: int = 2, best_by: str = TOP1):
+        self.directory, self.best_by = Path(directory).absolute(), best_by
         self._saving: int | None = None
         logging.getLogger("absl").addFilter(_is_no_traceback_of_orbax)
         self._scores: dict[int, float] = {}
         self.unreadable: dict[int, CheckpointError] = {}
-        self._preservation = _LatestAndBest(keep_latest, self._scores, self.unreadable)
+        self._preservation = LatestAndBest(keep_latest, self._scores, self.unreadable)
         try:
             self._manager = ocp.CheckpointManager(
                 self.directory,
@@ -95,7 +95,7 @@ class Checkpoints:
                 f"checkpoints cannot be kept in {self.directory} ({error.strerror}); choose "
                 "another --workdir"
             ) from error
-        scores, unreadable = read_scores(self.directory)
+        scores, unreadable = read_scores(self.directory, best_by)
         self._scores.update(scores)
         self.unreadable.update(unreadable)
         self._empty_deleted()
@@ -111,7 +111,7 @@ class Checkpoints:
         return committed_steps(self.directory)
 
     def best_step(self) -> int | None:
-        """The step on the disk with the highest validation top-1; None if no step has one.
+        """The step on the disk with the best validation; None if no step has one.
 
         Of equal steps it is the earliest.
         """
@@ -128,7 +128,7 @@ class Checkpoints:
         Args:
             step: its number.
             state: a pytree of jax arrays.
-            meta: JSON; `meta["metrics"]["top1"]`, if there, ranks the step for `best_step`.
+            meta: JSON; `meta["metrics"][best_by]`, if there, ranks the step for `best_step`.
 
         Returns:
             False, with nothing done, if the step exists.
@@ -148,7 +148,7 @@ class Checkpoints:
             for path, leaf in leaves.items()
         }
         self._saving = step
-        if (score := read_score(meta)) is not None:
+        if (score := score_of(meta.get("metrics"), self.best_by)) is not None:
             self._scores[step] = score
         try:
             self._manager.save(
@@ -172,7 +172,7 @@ class Checkpoints:
 
         Args:
             step: its number.
-            metrics: JSON; `metrics["top1"]` ranks the step for `best_step`.
+            metrics: JSON; `metrics[best_by]` ranks the step for `best_step`.
 
         Raises:
             SaveFailed: the save under way failed, or the metrics cannot be written.
@@ -192,7 +192,7 @@ class Checkpoints:
                     "again"
                 ) from error
         multihost_utils.sync_global_devices("metrics added")
-        if (score := read_score(meta)) is not None:
+        if (score := score_of(meta.get("metrics"), self.best_by)) is not None:
             self._scores[step] = score
         steps = sorted(self._manager.all_steps())
         preserved = self._preservation.preserved(steps)
@@ -322,25 +322,3 @@ def _is_no_traceback_of_orbax(record: logging.LogRecord) -> bool:
     return not (
         "orbax" in record.pathname and (record.exc_info or "Traceback" in record.getMessage())
     )
-
-
-class _LatestAndBest(checkpoint_managers.PreservationPolicy):
-    """Preserves the latest steps, the best one, and those whose score cannot be read.
-
-    Orbax's `BestN` would read its scores from a file that no digest covers.
-    """
-
-    def __init__(self, latest: int, scores: Mapping[int, float], unreadable: Container[int]):
-        self.latest, self.scores, self.unreadable = latest, scores, unreadable
-
-    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        preserved = self.preserved(steps)
-        return [step in preserved for step in steps]
-
-    def preserved(self, steps: Sequence[int]) -> set[int]:
-        """Those of `steps` (ascending) that stay."""
-        scores = {step: score for step, score in self.scores.items() if step in steps}
-        unreadable = {step for step in steps if step in self.unreadable}
-        best = step_of_highest(scores)
-        return {*steps[-self.latest :], *(() if best is None else (best,))} | unreadable

@@ -13,7 +13,10 @@ from aia_jax.models.fields import value_text
 
 # A checkpoint's step counts batches. Another value of these fields gives other batches, so the same
 # step would be another position in the data.
-_POSITION = ("seed", "train.batch_size", "data.train_split", "data.label")
+_POSITION = ("seed", "train.batch_size", "data.train_split", "data.label", "data.balance")
+
+# Another value of these fields makes another state, which a checkpoint does not hold.
+_STATE = ("optim.name",)
 
 # These fields say where and how fast the run computes. They do not change what it computes, so the
 # run may go on with other values, and no note says so.
@@ -40,13 +43,21 @@ _SAME_NETWORK = ("model.compute_dtype", "model.dropout")
 
 # Fields of `data` and `eval` that do not decide the numbers of a test; all others do.
 _NOT_TESTED = (
+    "data.balance",
     "data.changed_on_purpose",
+    "data.color_jitter",
+    "data.color_jitter_prob",
     "data.damaged_share",
+    "data.erase",
     "data.expected",
     "data.flip",
     "data.name",
     "data.num_classes",  # the class names are compared
     "data.prefetch",
+    "data.randaugment",
+    "data.randaugment_magnitude",
+    "data.randaugment_prob",
+    "data.resized_crop",
     "data.scales",
     "data.short_side",
     "data.threads",
@@ -109,6 +120,12 @@ def compare_with_checkpoint(
             raise UserError(
                 f"config key {key}: the run in this workdir has {before!r}, now it is {now!r}, and "
                 "its position in the data would be lost; set it back, or start in another "
+                "--workdir with --config.init_from"
+            )
+        if key in _STATE:
+            raise UserError(
+                f"config key {key}: the run in this workdir has {before!r}, now it is {now!r}, "
+                "whose state no checkpoint of the run holds; set it back, or start in another "
                 "--workdir with --config.init_from"
             )
         if not _is_one_of(key, (*_FREE, *same)):
@@ -223,6 +240,9 @@ def _describe_recipe(saved: ConfigDict, recipe: ConfigDict, keys: set[str]) -> l
 def _differences(before: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Dotted key → both values, None where a config lacks the field; `model.name` first."""
     old, new = leaves(before), leaves(now)
+    for values in (old, new):
+        # Runs of older versions do not say it; a recipe does not, before the data are opened.
+        values["data.label_kind"] = values.get("data.label_kind") or "single"
     keys = sorted(old.keys() | new.keys(), key=lambda key: (key != "model.name", key))
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 

@@ -72,6 +72,11 @@ class TrainedRun:
         return clip_shape(self.model, self.config.data.crop)
 
     @property
+    def multilabel(self) -> bool:
+        """Whether the network was trained on data with several labels a video."""
+        return self.config.data.get("label_kind") == "multi"
+
+    @property
     def data_dir(self) -> Path:
         """The folder of the run's data.
 
@@ -94,7 +99,7 @@ def choose_step(folder: Path, step: str) -> int:
 
     Args:
         folder: the run's checkpoints.
-        step: "best" (by validation top-1; the latest where no step has one), "latest", or a number.
+        step: "best" (see `files.best_step`; the latest where no step is), "latest", or a number.
 
     Raises:
         UserError: there is none; names those that there are. For "best": a step is damaged, which

@@ -32,6 +32,7 @@ def train_batches(
     *,
     start_step: int,
     label: str = "label",
+    multi_hot: int = 0,
     host_index: int = 0,
     host_count: int = 1,
     workers: int = 0,
@@ -49,6 +50,8 @@ def train_batches(
         transform: draws frames, crop and flip of a video.
         start_step: the global step of the first batch.
         label: the label feature.
+        multi_hot: the number of classes K, of data whose videos have sets of labels; 0: each video
+            has one label.
         host_index: which contiguous block of every global batch is made here.
         host_count: how many hosts share a global batch.
         workers: processes that make batches; 0 makes them in this process.
@@ -57,7 +60,8 @@ def train_batches(
             batch when it is asked for.
 
     Yields:
-        "clips" uint8 [b, T·S, size, size, 3], "labels" int32 [b], "records" int64 [b] (those that
+        "clips" uint8 [b, T·S, size, size, 3], "labels" int32 [b], or with `multi_hot` uint8 [b, K],
+        1 at each label of the video; "records" int64 [b] (those that
         the clips show) and "damaged" int64 [b, 8] (those that were drawn for a row before and are
         damaged; the rest -1), with b = batch_size / host_count. Close the iterator to end the
         worker processes.
@@ -68,7 +72,7 @@ def train_batches(
             succession; from the iterator.
     """
     _check_label(reader, label)
-    row_maker = _TrainRows(reader, plan, transform, label)
+    row_maker = _TrainRows(reader, plan, transform, label, multi_hot)
     block = _host_block(plan.batch_size, host_index, host_count)
     return iterate_blocks(
         row_maker,
@@ -92,6 +96,7 @@ def eval_batches(
     segment_frames: int = 1,
     records: np.ndarray | None = None,
     label: str = "label",
+    multi_hot: int = 0,
     host_index: int = 0,
     host_count: int = 1,
     workers: int = 0,
@@ -116,14 +121,16 @@ def eval_batches(
         segment_frames: consecutive frames of a segment (S).
         records: int64 [n], the record of each row of the batches, one batch after another; -1 for a
             row without one. None: all records in their order.
-        label, host_index, host_count, workers, threads, prefetch: as in `train_batches`.
+        label, multi_hot, host_index, host_count, workers, threads, prefetch: as in
+            `train_batches`.
 
     Yields:
         "clips" uint8 [b, T·S, size, size, 3], or [b, views, T·S, size, size, 3] if there are
-        several views, the crops of a clip one after another; "labels" int32 [b]; "weights" float32
-        [b], 0 for rows without a record and for damaged records, else 1; "records" int64 [b], -1
-        for rows without one; "damaged" int64 [b, 1], the record if it is damaged, else -1. Rows of
-        weight 0 are black, their label is 0.
+        several views, the crops of a clip one after another; "labels" int32 [b], or with
+        `multi_hot` uint8 [b, K]; "weights" float32 [b], 0 for rows without a record and for damaged
+        records, else 1; "records" int64 [b], -1 for rows without one; "damaged" int64 [b, 1], the
+        record if it is damaged, else -1. Rows of weight 0 are black, their label is 0 (multi-hot:
+        they have none).
 
     Raises:
         UserError: if hosts, workers or batch size do not fit; at once.
@@ -145,6 +152,7 @@ def eval_batches(
         label,
         sampling,
         segment_frames,
+        multi_hot,
     )
     block = _host_block(batch_size, host_index, host_count)
     return iterate_blocks(
@@ -165,6 +173,7 @@ class _TrainRows:
     plan: BatchPlan
     transform: TrainTransform
     label: str
+    multi_hot: int
 
     @property
     def clip_shape(self) -> tuple[int, ...]:
@@ -172,7 +181,7 @@ class _TrainRows:
 
     def new_fields(self, count: int) -> Batch:
         return {
-            "labels": np.empty(count, np.int32),
+            "labels": _no_labels(count, self.multi_hot),
             "records": np.empty(count, np.int64),
             "damaged": np.full((count, MAX_DAMAGED_IN_ROW), _NO_RECORD, np.int64),
         }
@@ -194,12 +203,13 @@ class _TrainRows:
             f"{last_damage}; check the disk and data.dir"
         )
 
-    def _fill_clip(self, record: int, rng: np.random.Generator, clip: np.ndarray) -> int:
+    def _fill_clip(
+        self, record: int, rng: np.random.Generator, clip: np.ndarray
+    ) -> int | np.ndarray:
         indices = self.transform.draw_frames(_num_frames(self.reader, record), rng)
         pictures, inverse = _read_distinct(self.reader, record, indices)
-        label = self.transform(
-            pictures, int(self.reader.index.labels[self.label][record]), rng, clip[: len(pictures)]
-        )
+        label = _label(self.reader, self.label, record, self.multi_hot)
+        label = self.transform(pictures, label, rng, clip[: len(pictures)])
         _repeat_frames(clip, inverse)
         return label
 
@@ -218,6 +228,7 @@ class _EvalRows:
     label: str
     sampling: str
     segment_frames: int
+    multi_hot: int
 
     @property
     def clip_shape(self) -> tuple[int, ...]:
@@ -226,7 +237,7 @@ class _EvalRows:
 
     def new_fields(self, count: int) -> Batch:
         return {
-            "labels": np.zeros(count, np.int32),
+            "labels": _no_labels(count, self.multi_hot),
             "weights": np.zeros(count, np.float32),
             "records": np.full(count, _NO_RECORD, np.int64),
             "damaged": np.full((count, 1), _NO_RECORD, np.int64),
@@ -245,7 +256,7 @@ class _EvalRows:
             clip[:] = 0
             fields["damaged"][slot] = record
             return
-        fields["labels"][slot] = self.reader.index.labels[self.label][record]
+        fields["labels"][slot] = _label(self.reader, self.label, record, self.multi_hot)
         fields["weights"][slot] = 1
 
     def _fill_clip(self, record: int, clip: np.ndarray) -> None:
@@ -254,6 +265,18 @@ class _EvalRows:
         pictures, inverse = _read_distinct(self.reader, record, frames.ravel())
         inverse = inverse.reshape(frames.shape)
         self.views.crop_frames(pictures, inverse, self.size, self.resize, self.sampling, out=clip)
+
+
+def _no_labels(count: int, multi_hot: int) -> np.ndarray:
+    """The labels of `count` rows, to be filled."""
+    return np.zeros((count, multi_hot), np.uint8) if multi_hot else np.zeros(count, np.int32)
+
+
+def _label(reader: ShardReader, label: str, record: int, multi_hot: int) -> int | np.ndarray:
+    """The label of a video, or with `multi_hot` its labels: uint8 [multi_hot]."""
+    if multi_hot:
+        return reader.index.multi_hot(label, [record], multi_hot)[0]
+    return int(reader.index.labels[label][record])
 
 
 def _read_distinct(

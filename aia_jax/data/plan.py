@@ -1,9 +1,9 @@
 """Which video is in which row of which batch: a function of seed, step and row alone."""
 
-from functools import lru_cache
-
 import numpy as np
 
+from aia_jax.data.class_balance import ClassBalance
+from aia_jax.data.random_streams import generator, permutation
 from aia_jax.errors import UserError
 from aia_jax.shards.reader import ShardReader
 
@@ -12,28 +12,38 @@ from aia_jax.shards.reader import ShardReader
 MIN_TRAIN_FRAMES = 3
 MIN_SEGMENTED_FRAMES = 8
 
-_EPOCH_STREAM = 1 << 63  # + epoch: the random streams of permutations; no row has such a number
-
 
 class BatchPlan:
     """All global batches of a training run, in order; every host and worker holds the same plan.
 
     An epoch is a new permutation of the records, split into whole batches; the records left over at
-    its end are not used. So the position of a run is one integer, the step.
+    its end are not used. So the position of a run is one integer, the step. With `balance` small
+    classes come more often (`class_balance`); an epoch stays as long.
 
     Attributes:
         record_ids: int64 [N], the records that are used.
         batch_size: rows of a global batch (B).
         seed: of permutations and rows.
+        balance: draws small classes more often; None: every video comes once.
     """
 
-    def __init__(self, records: int | np.ndarray, batch_size: int, seed: int):
+    def __init__(
+        self,
+        records: int | np.ndarray,
+        batch_size: int,
+        seed: int,
+        *,
+        labels: np.ndarray | None = None,
+        balance: float = 0.0,
+    ):
         """Makes a plan.
 
         Args:
             records: ids of the records to use, or their number for all from 0.
             batch_size: rows of a global batch.
             seed: a whole number, at least 0.
+            labels: int64, of all records of the split by id; for `balance` only.
+            balance: classes are drawn in proportion to videos^(1 − balance), 0 to 1.
 
         Raises:
             UserError: if there are fewer records than a batch has rows, or a number is out of
@@ -52,6 +62,9 @@ class BatchPlan:
                 f"{len(ids)} usable videos make no batch of {batch_size}; set train.batch_size to "
                 f"{len(ids)} or less"
             )
+        self.balance = None
+        if balance and (labels[self.record_ids] >= 0).any():
+            self.balance = ClassBalance(self.record_ids, labels[self.record_ids], balance, seed)
 
     @property
     def num_records(self) -> int:
@@ -66,29 +79,20 @@ class BatchPlan:
     def records(self, step: int) -> np.ndarray:
         """int64 [B]: the record of each row of a global batch."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        order = _permutation(self.num_records, self.seed, epoch)
-        return self.record_ids[order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+        rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        if self.balance:
+            return self.balance.epoch(epoch)[rows]
+        return self.record_ids[permutation(self.num_records, self.seed, epoch)[rows]]
 
     def rng(self, step: int, row: int) -> np.random.Generator:
         """The generator of a row's frames, crop and flip, and of a damaged record's replacement."""
-        return _generator(self.seed, step * self.batch_size + row)
+        return generator(self.seed, step * self.batch_size + row)
 
     def draw_record(self, rng: np.random.Generator) -> int:
         """Draws another record for a row whose own record is damaged."""
+        if self.balance:
+            return self.balance.draw_record(rng)
         return int(self.record_ids[rng.integers(self.num_records)])
-
-
-@lru_cache(maxsize=4)  # batches are made ahead, so two epochs may be in use at once
-def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    return _generator(seed, _EPOCH_STREAM + epoch).permutation(count)
-
-
-def _generator(seed: int, stream: int) -> np.random.Generator:
-    """A generator whose numbers depend on `seed` and `stream` alone.
-
-    Philox is keyed by both, so any stream of any step is reached without drawing those before it.
-    """
-    return np.random.Generator(np.random.Philox(key=seed % 2**64 + (stream << 64)))
 
 
 def min_train_frames(segment_frames: int) -> int:

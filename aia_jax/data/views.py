@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aia_jax.data.augment import crop_frames, crop_geometry, flip_pairs
+from aia_jax.data.crops import crop_frames, crop_geometry
+from aia_jax.data.flips import flip_pairs
 from aia_jax.data.sampling import frame_indices
 from aia_jax.data.view_crops import CROPS, view_boxes
 from aia_jax.errors import UserError

@@ -50,7 +50,7 @@ def combine(files: Mapping[str, Scores], *, common: bool = False) -> Actions:
 
     Raises:
         UserError: the scores do not belong together, see `align`; they are the wrong way round, or
-            of one label; no segment counts.
+            of one label; segments have several verbs or nouns; no segment counts.
     """
     _check_labels(files)
     aligned = align(files, common=common, classes=False)
@@ -98,6 +98,11 @@ def action_ranks(verb: Scores, noun: Scores) -> np.ndarray:
 def _check_labels(files: Mapping[str, Scores]) -> None:
     """Checks that two files hold two labels of one data set, the verb's first."""
     (verb, noun), (first, second) = files, (scores.about.label for scores in files.values())
+    if several := [name for name, scores in files.items() if scores.multilabel]:
+        raise UserError(
+            f"{several[0]} has several labels a video, and an action is one verb and one noun; "
+            "`metrics` gives the numbers of such scores"
+        )
     if first == second:
         raise UserError(
             f"{verb} and {noun} both have scores of the label {first!r}; give the verbs' file "

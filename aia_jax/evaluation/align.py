@@ -40,6 +40,13 @@ def align(files: Mapping[str, Scores], *, common: bool = False, classes: bool = 
     """
     (first, reference), *others = files.items()
     notes: list[str] = []
+    for name, one in others:
+        if one.multilabel != reference.multilabel:
+            several, single = (name, first) if one.multilabel else (first, name)
+            raise UserError(
+                f"{several} has several labels a video, {single} has one; give scores of one data "
+                "set and label"
+            )
     if classes:
         files = {name: _align_classes(first, reference, name, one) for name, one in files.items()}
     ids = reference.ids
@@ -92,7 +99,7 @@ def _align_classes(first: str, reference: Scores, name: str, scores: Scores) -> 
     views = None if scores.view_logits is None else scores.view_logits[..., order]
     return dataclasses.replace(
         scores,
-        labels=new_label[scores.labels],
+        labels=scores.labels[:, order] if scores.multilabel else new_label[scores.labels],
         class_names=reference.class_names,
         logits=scores.logits[:, order],
         view_logits=views,
@@ -108,11 +115,12 @@ def _align_videos(ids: np.ndarray, scores: Scores) -> Scores:
 
 
 def _check_labels(first: str, reference: Scores, name: str, scores: Scores) -> None:
-    wrong = np.flatnonzero(scores.labels != reference.labels)
+    differs = scores.labels != reference.labels
+    wrong = np.flatnonzero(differs.any(1) if scores.multilabel else differs)
     if not len(wrong):
         return
     row = wrong[0]
-    ours, theirs = (one.class_names[one.labels[row]] for one in (reference, scores))
+    ours, theirs = reference.label_text(row), scores.label_text(row)
     raise UserError(
         f"{first} and {name} disagree on the class of {len(wrong):,} of {len(scores):,} videos: "
         f"{scores.ids[row]} is {ours!r} in {first}, {theirs!r} in {name}; one of them was tested "

@@ -8,8 +8,9 @@ import numpy as np
 
 from aia_jax.errors import UserError
 from aia_jax.evaluation.align import align
-from aia_jax.evaluation.intervals import mean_interval
-from aia_jax.evaluation.metrics import per_class
+from aia_jax.evaluation.intervals import map_difference_interval, mean_interval
+from aia_jax.evaluation.metrics import per_class, per_label, ranks
+from aia_jax.evaluation.multilabel import mean_average_precision
 from aia_jax.evaluation.scores import Scores
 
 
@@ -30,7 +31,7 @@ class Flip(NamedTuple):
 
 
 class ClassDifference(NamedTuple):
-    """The top-1 of both models in a class that occurs."""
+    """The top-1 of both models in a class that occurs; of several labels a video the AP."""
 
     label: int
     name: str
@@ -47,6 +48,8 @@ class ClassDifference(NamedTuple):
 class Comparison:
     """Two models on the videos that both could evaluate; A is the first, B the second.
 
+    Where videos have several labels, one is right whose largest logit is of its labels.
+
     Attributes:
         videos: that count.
         top1: of A and of B.
@@ -62,6 +65,8 @@ class Comparison:
         gained: the videos of `only_second`, in order.
         classes: that occur, the largest difference first.
         notes: from `align`.
+        map: mean average precision of A and of B, for several labels a video; else None.
+        map_interval: of the difference of these; None likewise.
     """
 
     videos: int
@@ -77,6 +82,8 @@ class Comparison:
     gained: tuple[Flip, ...]
     classes: tuple[ClassDifference, ...]
     notes: tuple[str, ...]
+    map: tuple[float, float] | None = None
+    map_interval: tuple[float, float] | None = None
 
 
 def compare(files: Mapping[str, Scores], *, common: bool = False) -> Comparison:
@@ -94,19 +101,24 @@ def compare(files: Mapping[str, Scores], *, common: bool = False) -> Comparison:
         raise UserError(f"{' and '.join(files)} have no video that both could evaluate")
     first, second = (scores.rows(aligned.evaluated) for scores in aligned.scores)
     predicted = [scores.logits.argmax(1) for scores in (first, second)]
-    right = [classes == first.labels for classes in predicted]
+    right = [ranks(scores.logits, scores.labels) < 1 for scores in (first, second)]
     only_first, only_second = right[0] & ~right[1], right[1] & ~right[0]
 
     def flips(rows: np.ndarray) -> tuple[Flip, ...]:
         return tuple(
             Flip(
                 str(first.ids[row]),
-                *(first.class_names[one[row]] for one in (first.labels, *predicted)),
+                first.label_text(row),
+                *(first.class_names[classes[row]] for classes in predicted),
             )
             for row in np.flatnonzero(rows)
         )
 
     p_exact, p_mid = mcnemar(int(only_first.sum()), int(only_second.sum()))
+    precisions, precision_interval = None, None
+    if first.multilabel and first.labels.any():
+        ours, theirs = (mean_average_precision(one.logits, one.labels) for one in (first, second))
+        precisions, precision_interval = (ours, theirs), map_difference_interval(first, second)
     return Comparison(
         videos=len(first),
         top1=(float(right[0].mean()), float(right[1].mean())),
@@ -121,6 +133,8 @@ def compare(files: Mapping[str, Scores], *, common: bool = False) -> Comparison:
         gained=flips(only_second),
         classes=_class_differences(first, second),
         notes=aligned.notes,
+        map=precisions,
+        map_interval=precision_interval,
     )
 
 
@@ -148,9 +162,12 @@ def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
 
 
 def _class_differences(first: Scores, second: Scores) -> tuple[ClassDifference, ...]:
-    pairs = zip(per_class(first), per_class(second), strict=True)
+    results, number = (per_label, "ap") if first.multilabel else (per_class, "top1")
+    pairs = zip(results(first), results(second), strict=True)
     rows = [
-        ClassDifference(ours.label, ours.name, ours.videos, ours.top1, theirs.top1)
+        ClassDifference(
+            *(ours.label, ours.name, ours.videos, getattr(ours, number), getattr(theirs, number))
+        )
         for ours, theirs in pairs
         if ours.videos
     ]

@@ -8,6 +8,7 @@ from scipy.special import log_softmax, logsumexp
 
 from aia_jax.errors import UserError
 from aia_jax.evaluation.align import align
+from aia_jax.evaluation.multilabel import mean_of_sigmoids
 from aia_jax.evaluation.scores import Ensemble, Evaluation, Scores, identity, tests
 
 
@@ -17,11 +18,14 @@ class Rule(NamedTuple):
     Attributes:
         title: for people.
         join: float64 logits [M, N, K] and weights [M] → logits [N, K].
+        join_sets: the same for several labels a video, whose probabilities are sigmoids; None: it
+            has no meaning there.
         needs_logits: whether the logarithms of averaged probabilities cannot stand for logits.
     """
 
     title: str
     join: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    join_sets: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
     needs_logits: bool = False
 
 
@@ -35,14 +39,19 @@ def _mean_probabilities(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return logsumexp(log_softmax(logits, axis=2), axis=0, b=shares)
 
 
+def _mean_sigmoids(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return mean_of_sigmoids(logits, 0, (weights / weights.sum())[:, None, None])
+
+
 def _sum_positive(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.tensordot(weights, np.maximum(logits, 0), axes=1)
 
 
 RULES: Mapping[str, Rule] = {
-    "logits": Rule("mean of the logits, as the paper's Table II", _mean_logits),
-    "probabilities": Rule("mean of the probabilities", _mean_probabilities),
-    "h2cn": Rule("sum of max(logit, 0), as H2CN joins two models", _sum_positive, True),
+    "logits": Rule("mean of the logits, as the paper's Table II", _mean_logits, _mean_logits),
+    "probabilities": Rule("mean of the probabilities", _mean_probabilities, _mean_sigmoids),
+    # For sigmoids no class of such a sum would have a probability below 0.5.
+    "h2cn": Rule("sum of max(logit, 0), as H2CN joins two models", _sum_positive, None, True),
 }
 
 
@@ -85,6 +94,11 @@ def join(
             f"the weights are {', '.join(f'{w:g}' for w in shares)}; all must be above 0"
         )
     for name, scores in files.items():
+        if scores.multilabel and RULES[rule].join_sets is None:
+            raise UserError(
+                f"the rule {rule} has no meaning for several labels a video, which {name} has; "
+                "take --rule logits or probabilities"
+            )
         if RULES[rule].needs_logits and not _has_logits(scores):
             raise UserError(
                 f"the rule {rule} needs logits, {name} has averaged probabilities; test that model "
@@ -93,7 +107,9 @@ def join(
     aligned = align(files, common=common)
     first = aligned.scores[0]
     logits = np.stack([scores.logits for scores in aligned.scores]).astype(np.float64)
-    logits = RULES[rule].join(logits, shares).astype(np.float32)
+    chosen = RULES[rule]
+    joined_logits = (chosen.join_sets if first.multilabel else chosen.join)(logits, shares)
+    logits = joined_logits.astype(np.float32)
     logits[~aligned.evaluated] = 0
     about = Ensemble(rule, tuple(shares.tolist()), tuple(scores.about for scores in files.values()))
     joined = Scores(about, first.ids, first.labels, first.class_names, logits, aligned.evaluated)

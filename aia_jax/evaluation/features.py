@@ -48,7 +48,7 @@ class Features(NamedTuple):
 
     Attributes:
         ids: names of the videos, each once.
-        labels: int64 [N]; -1 where not known.
+        labels: int64 [N]; -1 where not known. Of data with several labels a video bool [N, K].
         class_names: by label; () where there are no labels.
         vectors: float32 [N, C].
         unreadable: (video, reason) of each video that is left out.
@@ -125,10 +125,15 @@ def features_of_split(
             means = vectors.mean(1)
             found |= {record: means[row] for row, record in enumerate(records) if record >= 0}
     names, order = video_names(reader.index), sorted(found)
+    if info.multilabel:
+        labels = reader.index.multi_hot(label, np.array(order, int), len(info.class_names))
+        labels = labels.astype(bool)
+    else:
+        labels = reader.index.labels[label][order].astype(np.int64)
     damaged = f"its record is damaged; {damage.path} names it"
     return Features(
         [names[record] for record in order],
-        reader.index.labels[label][order].astype(np.int64),
+        labels,
         info.class_names,
         _stack([found[record] for record in order]),
         [(name, damaged) for record, name in enumerate(names) if record not in found],

@@ -1,8 +1,11 @@
 """Intervals of a test's numbers, by a bootstrap over its videos."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from aia_jax.evaluation.metrics import losses, ranks
+from aia_jax.evaluation.multilabel import PrecisionRecall, mean_of_known
 from aia_jax.evaluation.scores import Scores
 
 RESAMPLES = 1000
@@ -33,10 +36,12 @@ def mean_interval(
 def intervals(
     scores: Scores, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Intervals of top1, top5, mean_class and loss: percentiles of a bootstrap over videos.
+    """Intervals of top1, top5, mean_class_accuracy and loss, by a bootstrap over videos.
 
-    All numbers see the same resamples. A class that does not occur in a resample is left out of its
-    mean-class accuracy.
+    They are percentiles. All numbers see the same resamples. A class that does not occur in a
+    resample is left out of its mean-class accuracy. Where videos have several labels, map (mean
+    average precision) stands in the place of mean_class_accuracy. Videos that a resample has twice
+    raise an average precision, so the interval of map is moved by the resamples' mean less map.
 
     Args:
         scores: of the split.
@@ -50,32 +55,90 @@ def intervals(
     Raises:
         ScoresError: no video was evaluated.
     """
-    from scipy.stats import bootstrap
-
     counted = scores.only_evaluated()
-    names = ("top1", "top5", "mean_class", "loss")
     rank = ranks(counted.logits, counted.labels)
     columns = np.stack([rank < 1, rank < 5, losses(counted.logits, counted.labels)])  # [3, N]
-    classes, labels = np.unique(counted.labels, return_inverse=True)
+    name, by_class = "mean_class_accuracy", _mean_class_accuracies(columns[0], counted.labels)
+    if counted.multilabel:
+        name, by_class = "map", _mean_precisions(counted)
 
     def statistic(rows: np.ndarray, axis: int = -1) -> np.ndarray:
         """[4, ...] of resampled rows [..., N]."""
         flat = rows.reshape(-1, rows.shape[-1])  # [R, N]
         top1, top5, loss = (column[flat].mean(-1) for column in columns)
-        cells = labels[flat] + len(classes) * np.arange(len(flat))[:, None]
-        size = len(classes) * len(flat)
-        videos = np.bincount(cells.ravel(), minlength=size).reshape(len(flat), -1)
-        hits = np.bincount(cells[columns[0][flat] > 0], minlength=size).reshape(len(flat), -1)
-        recall = np.divide(hits, videos, out=np.zeros(videos.shape), where=videos > 0)
-        mean_class = recall.sum(-1) / (videos > 0).sum(-1)
-        return np.stack([top1, top5, mean_class, loss]).reshape(4, *rows.shape[:-1])
+        found = np.stack([top1, top5, by_class(flat), loss])
+        return found.reshape(4, *rows.shape[:-1])
 
-    rows = np.arange(len(counted))
-    if len(counted) == 1:  # SciPy wants two
-        return {
-            name: (value, value)
-            for name, value in zip(names, statistic(rows).tolist(), strict=True)
-        }
+    low, high, bias = _bootstrap(statistic, len(counted), resamples, level, seed)
+    shift = bias * [0, 0, counted.multilabel, 0]
+    low, high = low - shift, high - shift
+    pairs = zip(low.tolist(), high.tolist(), strict=True)
+    return dict(zip(("top1", "top5", name, "loss"), pairs, strict=True))
+
+
+def map_difference_interval(
+    first: Scores, second: Scores, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> tuple[float, float]:
+    """The interval of the second model's mean average precision less the first one's.
+
+    It is moved by the resamples' bias, as that of map in `intervals`.
+
+    Args:
+        first, second: of the same videos, all evaluated, with several labels each.
+        resamples, level, seed: as in `intervals`.
+    """
+    ours, theirs = _mean_precisions(first), _mean_precisions(second)
+
+    def statistic(rows: np.ndarray, axis: int = -1) -> np.ndarray:
+        flat = rows.reshape(-1, rows.shape[-1])
+        return (theirs(flat) - ours(flat)).reshape(1, *rows.shape[:-1])
+
+    (low,), (high,), (bias,) = _bootstrap(statistic, len(first), resamples, level, seed)
+    return float(low - bias), float(high - bias)
+
+
+# From rows [R, N], each a draw of N videos, to a number of each draw, [R].
+_OfDraws = Callable[[np.ndarray], np.ndarray]
+
+
+def _mean_class_accuracies(hits: np.ndarray, labels: np.ndarray) -> _OfDraws:
+    classes, labels = np.unique(labels, return_inverse=True)
+
+    def compute(rows: np.ndarray) -> np.ndarray:
+        cells = labels[rows] + len(classes) * np.arange(len(rows))[:, None]
+        size = len(classes) * len(rows)
+        videos = np.bincount(cells.ravel(), minlength=size).reshape(len(rows), -1)
+        found = np.bincount(cells[hits[rows] > 0], minlength=size).reshape(len(rows), -1)
+        recall = np.divide(found, videos, out=np.zeros(videos.shape), where=videos > 0)
+        return recall.sum(-1) / (videos > 0).sum(-1)
+
+    return compute
+
+
+def _mean_precisions(scores: Scores) -> _OfDraws:
+    """A draw without any label has a mean average precision of 0."""
+    curves, count = PrecisionRecall(scores.logits, scores.labels), len(scores)
+
+    def compute(rows: np.ndarray) -> np.ndarray:
+        draws = (np.bincount(row, minlength=count) for row in rows)
+        means = [mean_of_known(curves.average_precision(draw)) for draw in draws]
+        return np.nan_to_num(np.array(means))
+
+    return compute
+
+
+def _bootstrap(
+    statistic: Callable[..., np.ndarray], count: int, resamples: int, level: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The percentiles (low, high) of each of a statistic's numbers, over draws of `count` rows.
+
+    The third array is the mean over the draws less the number of all rows once.
+    """
+    from scipy.stats import bootstrap
+
+    rows = np.arange(count)
+    if count == 1:  # SciPy wants two
+        return statistic(rows), statistic(rows), np.zeros(len(statistic(rows)))
     found = bootstrap(
         (rows,),
         statistic,
@@ -85,8 +148,6 @@ def intervals(
         confidence_level=level,
         method="percentile",
         rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return {
-        name: (low, high)
-        for name, low, high in zip(names, found.low.tolist(), found.high.tolist(), strict=True)
-    }
+    )
+    low, high = found.confidence_interval
+    return low, high, found.bootstrap_distribution.mean(-1) - statistic(rows)

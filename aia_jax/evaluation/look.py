@@ -153,7 +153,8 @@ class _GradcamOf:
         """The clip's frames, one of each segment, and the model's row."""
         run = self._run
         clip = _read_clip(source, run)
-        probabilities = jax.nn.softmax(self._classify(run.variables, clip[None])[0])
+        shares = jax.nn.sigmoid if run.multilabel else jax.nn.softmax
+        probabilities = shares(self._classify(run.variables, clip[None])[0])
         label = int(probabilities.argmax())
         if self._class:
             label = run.class_names.index(self._class)

@@ -112,8 +112,10 @@ def find_paper_number(about: About) -> PaperNumber | None:
     if not all(map(_has_paper_views, all_tests)) or not _is_plain_mean(about):
         return None
     number = _from_words(about) if isinstance(about, Evaluation) else None
+    if number and number.source:  # of another paper, or of another way to train the same network
+        return number
     if any(test.averaging != "logits" for test in all_tests):
-        return number if number and number.source else None
+        return None
     networks = {(test.model.get("temporal"), test.model.get("attention")) for test in all_tests}
     views = {(test.dataset, test.crops, test.clips) for test in all_tests}
     if len(networks) == len(views) == 1 and all(map(_is_paper_network, all_tests)):

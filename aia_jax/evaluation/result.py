@@ -162,10 +162,11 @@ def describe_result(result: Mapping[str, Any], files: Sequence[Path]) -> str:
     )
     tested = "weights" if result["step"] is None else f"step {result['step']}"
     views = "" if result["crops"] == 1 else f", {result['clips']}x{result['crops']} views"
+    precision = f"mAP {result['map']:.2%}, " if "map" in result else ""
     averaging = "" if result["averaging"] == "logits" else ", probabilities averaged"
     return (
         f"{tested}, {result['split']}, {result['protocol']}{views}{averaging}"
-        f"{f', with {changed}' if changed else ''}: top-1 {result['top1']:.2%}, top-5 "
+        f"{f', with {changed}' if changed else ''}: {precision}top-1 {result['top1']:.2%}, top-5 "
         f"{result['top5']:.2%}, loss {result['loss']:.4f}, {result['evaluated']:,} of "
         f"{result['expected']:,} videos evaluated{published_text(result.get('published'))}; "
         f"{', '.join(map(str, files))}"

@@ -1,6 +1,5 @@
 """Where the scores of tests lie in a run's folder, and their numbers beside them."""
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +31,7 @@ def write_result(
         report: more values for the JSON file, which those of the same names replace.
 
     Returns:
-        The content of the JSON file: `report`, the fields of `Summary` (top1, top5, loss … as
+        The content of the JSON file: `report`, the numbers of `Summary` (top1, top5, loss … as
         fractions and nats, evaluated, expected), and `about`.
 
     Raises:
@@ -40,7 +39,7 @@ def write_result(
     """
     result = {
         **(report or {}),
-        **dataclasses.asdict(summarize(scores)),
+        **summarize(scores).numbers(),
         "about": about_json(scores.about),
     }
     write_scores(path, scores)

@@ -149,7 +149,7 @@ class ScoreJournal:
         Args:
             about: the test.
             ids: of the N videos.
-            labels: int [N].
+            labels: int [N]; of several labels a video bool [N, K].
             class_names: K names by label.
 
         Raises:
@@ -158,7 +158,7 @@ class ScoreJournal:
         return Scores(
             about,
             np.array(ids, np.str_),
-            labels.astype(np.int64),
+            labels if labels.ndim == 2 else labels.astype(np.int64),
             tuple(class_names),
             self.logits,
             self.done,

@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
+from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from aia_jax.errors import UserError
+from aia_jax.evaluation.multilabel import mean_of_sigmoids
 
 AVERAGING = ("logits", "probabilities")  # what is averaged over the views of a video
 
@@ -173,10 +174,12 @@ class Scores:
     Attributes:
         about: what was tested.
         ids: str [N], the videos' names; each once.
-        labels: int64 [N], each from 0 to K − 1.
+        labels: int64 [N], each from 0 to K − 1; or bool [N, K], the classes of each video, of data
+            with several labels a video.
         class_names: K names by label; each once.
-        logits: float32 [N, K], the mean over a video's views. Their softmax is the network's
-            probability, also where probabilities were averaged: they are its logarithms then.
+        logits: float32 [N, K], the mean over a video's views. Their softmax (of several labels a
+            video their sigmoid) is the network's probability, also where probabilities were
+            averaged.
         evaluated: bool [N]; False for a video that could not be read, whose logits are 0.
         view_logits: float32 [N, V, K] of each view, the crops of a clip one after another; None
             where they were not kept.
@@ -197,14 +200,18 @@ class Scores:
     def __post_init__(self) -> None:
         count, classes = len(self), len(self.class_names)
         _check_array("ids", self.ids, "U", (count,))
-        _check_array("labels", self.labels, "int64", (count,))
+        if self.multilabel:
+            _check_array("labels", self.labels, "bool", (count, classes))
+        else:
+            _check_array("labels", self.labels, "int64", (count,))
         _check_array("logits", self.logits, "float32", (count, classes))
         _check_array("evaluated", self.evaluated, "bool", (count,))
         if not count or not classes:
             raise ScoresError(f"found {count} videos and {classes} classes; expected some of both")
         _check_unique("ids", "video", self.ids.tolist())
         _check_unique("class_names", "class", self.class_names)
-        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= classes))
+        outside = (self.labels < 0) | (self.labels >= classes)
+        wrong = () if self.multilabel else np.flatnonzero(outside)
         if len(wrong):
             raise ScoresError(
                 f"labels: video {self.ids[wrong[0]]} has {self.labels[wrong[0]]}; expected 0 to "
@@ -218,6 +225,23 @@ class Scores:
 
     def __len__(self) -> int:
         return len(np.atleast_1d(self.ids))
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a video has a set of labels, and each class a probability of its own."""
+        return np.ndim(self.labels) == 2
+
+    def probabilities(self, rows: Any = slice(None)) -> np.ndarray:
+        """The network's probabilities of some videos' classes: float64 [M, K], or [K] of one."""
+        logits = self.logits[rows].astype(np.float64)
+        return expit(logits) if self.multilabel else softmax(logits, axis=-1)
+
+    def label_text(self, row: int | np.integer) -> str:
+        """The name of a video's class; of several "A, B", or "no class"."""
+        if not self.multilabel:
+            return self.class_names[self.labels[row]]
+        names = [self.class_names[label] for label in np.flatnonzero(self.labels[row])]
+        return ", ".join(names) or "no class"
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -250,13 +274,15 @@ class Scores:
         return self if self.evaluated.all() else self.rows(self.evaluated)
 
 
-def average_views(view_logits: np.ndarray, averaging: str) -> np.ndarray:
+def average_views(view_logits: np.ndarray, averaging: str, multilabel: bool = False) -> np.ndarray:
     """Joins the views of each video to one row of logits.
 
     Args:
         view_logits: float [..., V, K].
         averaging: "logits" takes their mean. "probabilities" takes the mean of the views' softmax,
             and returns its logarithm.
+        multilabel: whether a class's probability is the sigmoid of its logit. The mean's logit
+            stands for the logarithm then.
 
     Returns:
         float32 [..., K].
@@ -264,6 +290,8 @@ def average_views(view_logits: np.ndarray, averaging: str) -> np.ndarray:
     views = view_logits.astype(np.float64)
     if averaging == "logits":
         mean = views.mean(-2)
+    elif multilabel:
+        mean = mean_of_sigmoids(views, -2)
     else:
         # The logarithm is taken before a small probability is rounded to 0.
         mean = logsumexp(log_softmax(views, axis=-1), axis=-2) - np.log(views.shape[-2])

@@ -134,6 +134,7 @@ def keep_scores(
     averaging: str,
     done: np.ndarray,
     journal: ScoreJournal | None,
+    multilabel: bool = False,
 ) -> np.ndarray:
     """Averages the views of each video and writes them to the journal as they come.
 
@@ -142,6 +143,7 @@ def keep_scores(
         averaging: one of `scores.AVERAGING`.
         done: bool [N], videos with scores from before.
         journal: of process 0; None on the others.
+        multilabel: see `average_views`.
 
     Returns:
         bool [N], the videos that have scores now, the same on every host.
@@ -151,5 +153,5 @@ def keep_scores(
         done[records[records >= 0]] = True
         if journal is not None:
             kept = None if journal.view_logits is None else view_logits
-            journal.add(records, average_views(view_logits, averaging), kept)
+            journal.add(records, average_views(view_logits, averaging, multilabel), kept)
     return done

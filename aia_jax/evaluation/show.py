@@ -16,6 +16,13 @@ from aia_jax.evaluation.compare import ClassDifference, Comparison, Flip
 from aia_jax.evaluation.score_files import about_json
 from aia_jax.evaluation.scores import Scores
 
+# Title and name of the numbers that are percentages; a test has one of the last two.
+_PERCENTAGES = (
+    ("top-1", "top1"),
+    ("top-5", "top5"),
+    ("mean-class", "mean_class_accuracy"),
+    ("mAP", "map"),
+)
 _WIDTH = 100  # columns, where the output is no terminal
 
 
@@ -29,15 +36,22 @@ def make_console() -> Console:
 
 def metrics_json(name: str, scores: Scores, resamples: int, bins: int) -> dict[str, Any]:
     """Everything that `show_metrics` prints and all classes and pairs, as plain values."""
-    calibration = metrics.calibration(scores, bins)
-    return {
+    content = {
         "file": name,
-        **dataclasses.asdict(metrics.summarize(scores, bins)),
+        **metrics.summarize(scores, bins).numbers(),
         "intervals": {
             "level": bootstrap.LEVEL,
             "resamples": resamples,
             **bootstrap.intervals(scores, resamples),
         },
+    }
+    about = about_json(scores.about)
+    if scores.multilabel:
+        classes = [one._asdict() for one in metrics.per_label(scores)]
+        return {**content, "per_class": classes, "about": about}
+    calibration = metrics.calibration(scores, bins)
+    return {
+        **content,
         "calibration": {
             "edges": calibration.edges.tolist(),
             "videos": calibration.videos.tolist(),
@@ -46,7 +60,7 @@ def metrics_json(name: str, scores: Scores, resamples: int, bins: int) -> dict[s
         },
         "per_class": [one._asdict() for one in metrics.per_class(scores)],
         "confused_pairs": [pair._asdict() for pair in metrics.confused_pairs(scores)],
-        "about": about_json(scores.about),
+        "about": about,
     }
 
 
@@ -67,19 +81,46 @@ def show_metrics(
     found = bootstrap.intervals(scores, resamples)
     _head(console, name, scores)
     table = _table("", "", f"{bootstrap.LEVEL:.0%} interval")
-    for title, key in (("top-1", "top1"), ("top-5", "top5"), ("mean-class", "mean_class")):
-        low, high = found[key]
-        table.add_row(title, f"{getattr(summary, key):.2%}", f"{low:.2%} to {high:.2%}")
+    numbers = summary.numbers()
+    for title, key in _PERCENTAGES:
+        if key in numbers:
+            low, high = found[key]
+            table.add_row(title, f"{numbers[key]:.2%}", f"{low:.2%} to {high:.2%}")
     low, high = found["loss"]
     table.add_row("loss, nats", f"{summary.loss:.4f}", f"{low:.4f} to {high:.4f}")
-    table.add_row(f"calibration error, {bins} bins", f"{summary.ece:.2%}", "")
+    if summary.ece is not None:
+        table.add_row(f"calibration error, {bins} bins", f"{summary.ece:.2%}", "")
     console.print(table)
     console.print(
         f"{summary.evaluated:,} of {summary.expected:,} videos evaluated; {summary.classes} of "
         f"{len(scores.class_names)} classes occur. Intervals: {resamples:,} resamples of videos."
     )
-    if not rows:
-        return
+    if scores.multilabel:
+        console.print(
+            "Videos have several labels: top-1 is the share whose largest logit is one of them, "
+            "and there are no calibration error and no confused pairs."
+        )
+    if rows and scores.multilabel:
+        _show_labels(console, scores, rows)
+    elif rows:
+        _show_weakest(console, scores, rows)
+
+
+def _show_labels(console: Console, scores: Scores, rows: int) -> None:
+    """Prints the classes of the least average precision."""
+    classes = [one for one in metrics.per_label(scores) if one.videos]
+    classes.sort(key=lambda one: (one.ap, -one.videos, one.label))
+    table = _table("label", "videos", "AP", "precision", "recall", title="Weakest classes")
+    table.add_column("class", overflow="fold")
+    for one in classes[:rows]:
+        cells = (_percent(value) for value in (one.ap, one.precision, one.recall))
+        table.add_row(str(one.label), f"{one.videos:,}", *cells, one.name)
+    console.print(table)
+    console.print("Precision and recall are of the answers with a probability of 0.5 or more.")
+
+
+def _show_weakest(console: Console, scores: Scores, rows: int) -> None:
+    """Prints the classes of the least top-1, and the pairs that are confused most."""
     classes = [one for one in metrics.per_class(scores) if one.videos]
     classes.sort(key=lambda one: (one.top1, -one.videos, one.label))
     table = _table("label", "videos", "top-1", "top-5", "precision", title="Weakest classes")
@@ -104,10 +145,11 @@ def comparison_json(files: Mapping[str, Scores], comparison: Comparison) -> dict
     first, second = (
         {"file": name, "about": about_json(scores.about)} for name, scores in files.items()
     )
+    fields = dataclasses.asdict(comparison)
     return {
         "first": first,
         "second": second,
-        **dataclasses.asdict(comparison),
+        **{key: value for key, value in fields.items() if value is not None},
         "lost": [flip._asdict() for flip in comparison.lost],
         "gained": [flip._asdict() for flip in comparison.gained],
         "classes": [{**one._asdict(), "difference": one.difference} for one in comparison.classes],
@@ -136,6 +178,13 @@ def show_comparison(
     table.add_row(
         f"{bootstrap.LEVEL:.0%} interval of B − A", f"{100 * low:+.2f} to {100 * high:+.2f}"
     )
+    if comparison.map and comparison.map_interval:
+        first, second = comparison.map
+        low, high = comparison.map_interval
+        table.add_row("mAP of A", f"{first:.2%}")
+        table.add_row("mAP of B", f"{second:.2%}")
+        table.add_row("B − A of mAP, points", f"{100 * (second - first):+.2f}")
+        table.add_row("its interval", f"{100 * low:+.2f} to {100 * high:+.2f}")
     table.add_row("both right", f"{comparison.both:,}")
     table.add_row("only A right", f"{comparison.only_first:,}")
     table.add_row("only B right", f"{comparison.only_second:,}")
@@ -156,8 +205,8 @@ def show_comparison(
 def ensemble_json(members: Mapping[str, metrics.Summary], joined: Scores) -> dict[str, Any]:
     """An ensemble's numbers and its members', as plain values."""
     return {
-        **dataclasses.asdict(metrics.summarize(joined)),
-        "members": [{"file": name, **dataclasses.asdict(one)} for name, one in members.items()],
+        **metrics.summarize(joined).numbers(),
+        "members": [{"file": name, **one.numbers()} for name, one in members.items()],
         "about": about_json(joined.about),
     }
 
@@ -165,7 +214,8 @@ def ensemble_json(members: Mapping[str, metrics.Summary], joined: Scores) -> dic
 def show_ensemble(console: Console, members: Mapping[str, metrics.Summary], joined: Scores) -> None:
     """Prints the numbers of the members and of the ensemble, a row each."""
     _head(console, "ensemble", joined)
-    table = _table("", "weight", "top-1", "top-5", "mean-class", "loss", "videos")
+    title, key = _PERCENTAGES[3 if joined.multilabel else 2]
+    table = _table("", "weight", "top-1", "top-5", title, "loss", "videos")
     short = [Path(name).name for name in members]
     names = short if len(set(short)) == len(short) else list(members)
     weights = [f"{weight:g}" for weight in joined.about.weights]
@@ -173,7 +223,7 @@ def show_ensemble(console: Console, members: Mapping[str, metrics.Summary], join
     rows.append(("ensemble", "", metrics.summarize(joined)))
     for name, weight, one in rows:
         table.add_row(
-            *(name, weight, _percent(one.top1), _percent(one.top5), _percent(one.mean_class)),
+            *(name, weight, _percent(one.top1), _percent(one.top5), _percent(getattr(one, key))),
             *(f"{one.loss:.4f}", f"{one.evaluated:,}"),
         )
     console.print(table)
@@ -191,7 +241,7 @@ def show_actions(console: Console, files: Mapping[str, Scores], actions: Actions
         _head(console, f"{letter}: {name}", scores)
     table = _table("", "top-1", "top-5", "mean-class")
     for title, one in (("verb", actions.verb), ("noun", actions.noun)):
-        table.add_row(title, *map(_percent, (one.top1, one.top5, one.mean_class)))
+        table.add_row(title, *map(_percent, (one.top1, one.top5, one.mean_class_accuracy)))
     table.add_row("action", _percent(actions.top1), _percent(actions.top5), "")
     console.print(table)
     console.print(

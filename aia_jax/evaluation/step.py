@@ -1,6 +1,7 @@
 """The steps of evaluation: a batch's sums, or the logits of its views. Needs jax, flax only."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,25 +11,37 @@ from aia_jax.shapes import Array, PyTree
 from aia_jax.training import metrics
 
 
-def make_eval_step(model: nn.Module) -> Callable[[PyTree, dict[str, Array]], dict[str, Array]]:
+def make_eval_step(
+    model: nn.Module, multilabel: bool = False
+) -> Callable[[PyTree, dict[str, Array]], dict[str, Any]]:
     """Builds `eval_step(variables, batch) -> sums`, a pure function for the caller to jit.
+
+    Args:
+        model: the network.
+        multilabel: whether a video may have several labels.
 
     Returns:
         A function of {"params", "batch_stats"} and a batch {"clips": uint8 [B, T, H, W, 3],
-        "labels": int [B], "weights": float [B]}. It returns float32 scalars: the sums over the rows
-        of loss, top1 and top5, and of weight. Added over batches and divided by the sum of weights
-        they are means. Rows of weight 0 add nothing. Clips [B, N, T, H, W, 3] are N clips of each
-        video, whose logits are averaged, as the reference does.
+        "labels": int [B] or, with several labels, uint8 [B, K], "weights": float [B]}. It returns
+        sums over the rows, float32: of loss, top1 and top5, and of weight. Added over batches and
+        divided by the sum of weights they are means. Rows of weight 0 add nothing. Clips
+        [B, N, T, H, W, 3] are N clips of each video, whose logits are averaged, as the reference
+        does. Beside these sums it returns those of each class (`metrics.weighted_sums`); with
+        several labels "rows", which mean average precision needs: the logits, labels and weights.
     """
     preprocess = preprocessing(model)
 
-    def eval_step(variables: PyTree, batch: dict[str, Array]) -> dict[str, Array]:
+    def eval_step(variables: PyTree, batch: dict[str, Array]) -> dict[str, Any]:
         clips = batch["clips"]
         videos, frames = clips.shape[0], clips.shape[-4:]
         pixels = preprocess(clips.reshape(-1, *frames))  # [B·N, T, H, W, 3]
         logits = model.apply(variables, pixels, train=False)  # [B·N, K]
         logits = logits.reshape(videos, -1, logits.shape[-1]).mean(1)
-        return metrics.weighted_sums(logits, batch["labels"], batch["weights"])
+        labels, weights = batch["labels"], batch["weights"]
+        if not multilabel:
+            return metrics.weighted_sums(logits, labels, weights)
+        rows = {"logits": logits, "labels": labels, "weights": weights}
+        return metrics.multilabel_sums(logits, labels, weights) | {"rows": rows}
 
     return eval_step
 

@@ -39,6 +39,7 @@ class _Result:
     about: About
     top1: str
     top5: str
+    map: str | None  # of several labels a video
     paper: PaperNumber | None
     missing: int  # videos that were not evaluated
     expected: int
@@ -107,6 +108,7 @@ def _result(name: str, scores: Scores) -> _Result:
         scores.about,
         f"{100 * summary.top1:.1f}",
         f"{100 * summary.top5:.1f}",
+        None if summary.map is None else f"{100 * summary.map:.1f}",
         find_paper_number(scores.about),
         summary.expected - summary.evaluated,
         summary.expected,
@@ -129,6 +131,7 @@ def _form_one(results: Sequence[_Result]) -> list[Column]:
         Column("Model", tuple(model for model, _ in models), right=False),
         Column("Block", tuple(block for _, block in models), right=False),
         Column("Params", tuple(_params(one.about, 2) for one in results)),
+        *_precision_column("", results),
         Column("Top-1", tuple(one.top1 for one in results)),
         Column("Top-5", tuple(one.top5 for one in results)),
         Column("Paper's Top-1", tuple(one.paper_cells[0] for one in results)),
@@ -171,6 +174,7 @@ def _form_two(results: Sequence[_Result]) -> list[Column]:
     for dataset in datasets:
         found = [cells.get(dataset) for _, cells in rows]
         prefix = f"{dataset}: " if len(datasets) > 1 else ""
+        columns += _precision_column(prefix, found)
         for heading, texts in (
             ("Top-1", [one.top1 if one else _NOTHING for one in found]),
             ("Top-5", [one.top5 if one else _NOTHING for one in found]),
@@ -182,6 +186,14 @@ def _form_two(results: Sequence[_Result]) -> list[Column]:
         names = [", ".join(one.name for one in cells.values()) for _, cells in rows]
         columns.append(Column("Scores", tuple(names), right=False))
     return columns
+
+
+def _precision_column(prefix: str, results: Sequence[_Result | None]) -> list[Column]:
+    """mAP, where one of the results has it."""
+    if not any(one and one.map for one in results):
+        return []
+    cells = [(one and one.map) or _NOTHING for one in results]
+    return [Column(f"{prefix}mAP", tuple(cells))]
 
 
 def _further_settings(abouts: Sequence[About]) -> list[tuple[str, list[str]]]:
@@ -209,6 +221,12 @@ def _notes(results: Sequence[_Result]) -> tuple[str, ...]:
     ]
     if papers := sorted({one.paper.table for one in results if one.paper and one.paper.table}):
         notes[0] += f" They stand in its Table{'s' if len(papers) > 1 else ''} {', '.join(papers)}."
+    if any(one.map for one in results):
+        notes.append(
+            "mAP, in percent, is of data with several labels a video: the mean over classes of the "
+            "average precision. Top-1 there is the share of videos whose largest logit is one of "
+            "their labels."
+        )
     notes += [
         f"{one.name}: the number beside it is that of {one.paper.source}."
         for one in results

@@ -1,4 +1,4 @@
-"""The classes and videos of the data of a test, as its score file names them."""
+"""The classes, labels and videos of the data of a test, as its score file names them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +8,7 @@ import numpy as np
 from aia_jax.checkpoints.run_config import first_difference
 from aia_jax.checkpoints.trained_run import TrainedRun
 from aia_jax.errors import UserError
+from aia_jax.shards.dataset_info import DatasetInfo
 from aia_jax.shards.index import Index
 from aia_jax.weights.open import name_classes
 
@@ -63,6 +64,25 @@ def match_classes(run: TrainedRun, names: Sequence[str], folder: str) -> Matched
     )
 
 
+def check_label_kind(run: TrainedRun, info: DatasetInfo, folder: str) -> None:
+    """Checks that data and network both have one label a video, or both several.
+
+    Raises:
+        UserError: one has several labels a video and the other has not.
+    """
+    if run.multilabel == info.multilabel:
+        return
+    wanted = "multi" if info.multilabel else "single"
+    network = (
+        "several labels a video (sigmoid)" if run.multilabel else "one label a video (softmax)"
+    )
+    raise UserError(
+        f"{folder} has {'several labels' if info.multilabel else 'one label'} a video, and the "
+        f"network of {run.workdir} was trained for {network}; if its head is meant otherwise, test "
+        f"with --config.data.label_kind={wanted}"
+    )
+
+
 def video_names(index: Index) -> list[str]:
     """The id of each video; where videos share one, the record's number is added to the later."""
     names: list[str] = []
@@ -74,6 +94,27 @@ def video_names(index: Index) -> list[str]:
         seen.add(name)
         names.append(name)
     return names
+
+
+def true_labels(index: Index, label: str, label_of: np.ndarray, multilabel: bool) -> np.ndarray:
+    """What the network should say of each video, as `Scores` has it.
+
+    Args:
+        index: of the split.
+        label: the label feature.
+        label_of: from `match_classes`.
+        multilabel: whether videos have several labels.
+
+    Returns:
+        int64 [N], see `known_labels`; of several labels bool [N, K], by the network's labels, with
+        no class for a damaged video.
+    """
+    if not multilabel:
+        return known_labels(index.labels[label], label_of)
+    sets = index.multi_hot(label, np.arange(len(index)), len(label_of)).astype(bool)
+    labels = np.zeros_like(sets)
+    labels[:, label_of] = sets
+    return labels
 
 
 def known_labels(labels: np.ndarray, label_of: np.ndarray) -> np.ndarray:

@@ -3,9 +3,10 @@
     python -m aia_jax.export --workdir DIR --out model.bin
 
 The file is StableHLO with the weights and the normalisation inside: uint8 clips [b, T, H, W, 3] in,
-for any b, probabilities [b, K] out, on CPUs, CUDA GPUs and TPUs. Loading it takes jax and
-flatbuffers. Beside it lie a model card for people (.md) and its facts for programs (.json). Exit
-status: 0 written; 2 the input is wrong, nothing was written.
+for any b, probabilities [b, K] out, on CPUs, CUDA GPUs and TPUs. They sum to 1, or, of a network
+for several classes a video, are each class's own. Loading it takes jax and flatbuffers. Beside it
+lie a model card for people (.md) and its facts for programs (.json). Exit status: 0 written; 2 the
+input is wrong, nothing was written.
 """
 
 import argparse
@@ -44,7 +45,9 @@ def main(argv: list[str] | None = None) -> None:
 
     run = open_run(Path(options.workdir), options.step)
     started = time.perf_counter()
-    content = export_classifier(run.model, run.variables, run.clip_shape).serialize()
+    content = export_classifier(
+        run.model, run.variables, run.clip_shape, multilabel=run.multilabel
+    ).serialize()
     seconds = time.perf_counter() - started
     with atomic_file(out) as file:
         file.write(content)

@@ -18,6 +18,7 @@ def export_classifier(
     variables: PyTree,
     clip_shape: Sequence[int],
     platforms: Sequence[str] = PLATFORMS,
+    multilabel: bool = False,
 ) -> export.Exported:
     """Exports a network as a function of clips alone.
 
@@ -26,15 +27,17 @@ def export_classifier(
         variables: {"params", "batch_stats"}; they become constants of the function.
         clip_shape: (T, H, W, 3).
         platforms: on which the function shall run.
+        multilabel: whether a clip may have several classes.
 
     Returns:
-        The function uint8 [b, T, H, W, 3] → float32 [b, K], the softmax of the logits, for any b.
-        `serialize()` gives the file's bytes.
+        The function uint8 [b, T, H, W, 3] → float32 [b, K], for any b: the softmax of the logits,
+        or with `multilabel` their sigmoid. `serialize()` gives the file's bytes.
     """
     preprocess = preprocessing(model)
+    to_probabilities = jax.nn.sigmoid if multilabel else jax.nn.softmax
 
     def classify(clips: jax.Array) -> jax.Array:
-        return jax.nn.softmax(model.apply(variables, preprocess(clips), train=False))  # [b, K]
+        return to_probabilities(model.apply(variables, preprocess(clips), train=False))  # [b, K]
 
     (batch,) = export.symbolic_shape("b")
     with without_gpu_kernels():

@@ -55,7 +55,9 @@ def card_facts(
             "name": "probabilities",
             "dtype": "float32",
             "shape": ["b", len(names)],
-            "meaning": "softmax over the classes, a clip each",
+            "meaning": "sigmoid of each class, which a clip has or not, whatever others it has"
+            if run.multilabel
+            else "softmax over the classes, a clip each",
         },
         "preprocessing": {
             "frames": describe_clip(
@@ -65,6 +67,7 @@ def card_facts(
             "crop": config.data.crop,
         },
         "class_names": names,
+        "label_kind": "multi" if run.multilabel else "single",
         "recipe": config.to_dict(),
         "training": {
             "workdir": str(run.workdir),
@@ -125,6 +128,9 @@ def _page(facts: Mapping[str, Any], json_name: str) -> str:
     trained = f"{training['workdir']}, step {training['step']:,}"
     if training["moving_average"]:
         trained += ", moving average of the weights"
+    answer = "names[int(model(clips)[0].argmax())]"
+    if facts["label_kind"] == "multi":
+        answer = "[name for name, p in zip(names, model(clips)[0]) if p >= 0.5]"
     listed = "\n".join(f"{label}. {name}" for label, name in enumerate(names[:_SHOWN_CLASSES]))
     if len(names) > _SHOWN_CLASSES:
         listed += f"\n\n{len(names) - _SHOWN_CLASSES} more are in {json_name}."
@@ -152,7 +158,7 @@ import json, pathlib, jax, jax.export, numpy as np
 model = jax.jit(jax.export.deserialize(pathlib.Path("{file["name"]}").read_bytes()).call)
 names = json.loads(pathlib.Path("{json_name}").read_text("utf-8"))["class_names"]
 clips = np.zeros((1, {", ".join(map(str, facts["input"]["shape"][1:]))}), np.uint8)  # your frames
-print(names[int(model(clips)[0].argmax())])
+print({answer})
 ```
 
 **Input**: `clips`, uint8 [{shape}], {facts["input"]["meaning"]}. Take {pre["frames"]};

@@ -21,6 +21,8 @@ as properties:
   3], a segment's frames one after another, and T above counts segments.
 * `optim_groups`: the optimiser's groups of its recipe, as `optim.groups` of configs/base.py takes
   them; a config whose `optim.groups` is () gets these. A row that no parameter matches is an error.
+* `layer_paths`: a regular expression for the whole paths of each layer's parameters, from the input
+  to the head, for `optim.layer_decay`. A parameter belongs to one of them.
 * `partial_bn_frozen`: a regular expression for the whole paths of the BatchNorm parameters that
   its field `partial_bn` freezes; only where it has that field.
 * `cam_layer`: the path of the module whose output Grad-CAM looks at if nobody names another one.

@@ -1,6 +1,6 @@
 """What the networks that are made of stages of bottlenecks share: sizes, checks, the start."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -37,6 +37,21 @@ def uniform_as_torch(fan_in: int) -> Callable[..., Array]:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return draw
+
+
+def stage_layers(stages: Sequence[int], start: str = "stem/.*") -> tuple[str, ...]:
+    """`layer_paths` of a network of stages: its start, each bottleneck, the head.
+
+    Args:
+        stages: bottlenecks of each stage.
+        start: a regular expression for the paths of all that comes before the bottlenecks.
+    """
+    blocks = [
+        f"stage{stage}_block{block}/.*"
+        for stage, count in enumerate(stages, 1)
+        for block in range(count)
+    ]
+    return start, *blocks, "head/.*"
 
 
 def describe_depth(model: Any) -> str:

@@ -18,7 +18,7 @@ from aia_jax.prediction.loaded import LoadedNetwork
 from aia_jax.weights.class_file import check_names, read_class_file
 from aia_jax.weights.files import DESCRIPTION, WEIGHTS, is_weights_folder
 from aia_jax.weights.hub_config import HUB_WEIGHTS
-from aia_jax.weights.open import GEOMETRY, name_classes, open_weights
+from aia_jax.weights.open import DATA_FIELDS, name_classes, open_weights
 from aia_jax.weights.open_file import open_file
 
 # What other libraries call the weights in a folder for a model hub, the preferred one first.
@@ -50,8 +50,9 @@ def load(
         source: of a downloaded file, the name of its card in aia_jax/weights/source_cards.py.
         state_dict: of a downloaded file with several, the one to take.
         fields: `num_frames`, `crop`, `resize` and `sampling`: how clips are made; `dtype`: of
-            activations. Of a downloaded file any field of its network too, such as `temporal="tsm"`
-            or `shift="KV"`, where its arrays do not show it; the error says so.
+            activations; `label_kind="multi"`: a video may have several classes (sigmoid). Of a
+            downloaded file any field of its network too, such as `temporal="tsm"` or `shift="KV"`,
+            where its arrays do not show it; the error says so.
 
     Raises:
         UserError: (a ValueError) nothing of this kind is there, it is damaged, or its network is
@@ -102,7 +103,7 @@ def _open(
     if is_file:
         return open_file(path, fields, source=source, state_dict=state_dict)
     overrides = [
-        f"{'data' if field in GEOMETRY else 'model'}.{field}={_text(value)}"
+        f"{'data' if field in DATA_FIELDS else 'model'}.{field}={_text(value)}"
         for field, value in fields.items()
     ]
     if is_weights:

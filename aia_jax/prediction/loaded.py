@@ -92,7 +92,7 @@ class LoadedNetwork:
                 unreadable.append((str(found.source), found.reason))
                 continue
             logits[row] = np.mean(found, axis=0, dtype=np.float64)
-            probabilities[row] = probabilities_of_views(found)
+            probabilities[row] = probabilities_of_views(found, self.run.multilabel)
         _warn(unreadable, len(sources))
         return Predictions(
             tuple(map(str, sources)),
@@ -146,6 +146,7 @@ class LoadedNetwork:
     def __repr__(self) -> str:
         data = self.run.config.data
         known = "" if self.run.names_known else ", which nobody has named"
+        known += ", several a video" if self.run.multilabel else ""
         frames, height, width, _ = self.run.clip_shape
         lines = [
             f"{self.model.describe()}, {len(self.class_names)} classes{known}",

@@ -19,7 +19,8 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
         description: the first part of `--help`.
 
     Returns:
-        A namespace with the options, and `overrides`: "section.key=value" each.
+        A namespace with the options; `overrides`: "section.key=value" each; and `bars`, the classes
+        that an overlay shows.
 
     Raises:
         UserError: options that exclude one another, or a number that cannot be. Arguments that the
@@ -55,6 +56,13 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     )
     parser.add_argument(
         "--top", type=int, metavar="K", help="classes to show (default: 5, with --window 3)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="show the classes of at least this probability, such as 0.5 where a video has several "
+        "(all of them, or --top K)",
     )
     parser.add_argument(
         "--window",
@@ -133,7 +141,12 @@ def _check(options: argparse.Namespace) -> None:
     if options.window is not None:
         options.stride = options.window if options.stride is None else options.stride
         Sliding(options.window, options.stride)
+    if options.threshold is not None and not 0 < options.threshold <= 1:
+        raise UserError(
+            f"--threshold {options.threshold}: expected a probability, above 0 and up to 1"
+        )
+    options.bars = options.top or (5 if options.window is None else 3)
     if options.top is None:
-        options.top = 5 if options.window is None else 3
+        options.top = options.bars if options.threshold is None else sys.maxsize
     if options.top < 1:
         raise UserError(f"--top {options.top}: show at least 1 class")

@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import simplejpeg
+from scipy.special import expit
 
 from aia_jax.checkpoints.trained_run import TrainedRun
 from aia_jax.compile_cache import compiler_options
@@ -34,7 +35,7 @@ _MAX_READERS = 8  # videos that are decoded at the same time
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class probabilities of a video.
+    """The class probabilities of a video: they sum to 1, or are each class's own (sigmoid).
 
     Attributes:
         source: the file or folder, or frames in memory.
@@ -235,7 +236,7 @@ def predict(
         video, logits = found
         yield Prediction(
             video.source,
-            probabilities_of_views(logits),
+            probabilities_of_views(logits, run.multilabel),
             video.count,
             video.seen,
             video.fps,
@@ -287,9 +288,17 @@ def _pop_results(
             yield video, [outputs.popleft() for _ in range(views)]
 
 
-def probabilities_of_views(logits: Sequence[np.ndarray]) -> np.ndarray:
-    """The class probabilities float32 [K] of a video, from the logits [K] of each of its views."""
+def probabilities_of_views(logits: Sequence[np.ndarray], multilabel: bool = False) -> np.ndarray:
+    """The class probabilities float32 [K] of a video, from the logits [K] of each of its views.
+
+    Args:
+        logits: of the views; their mean counts.
+        multilabel: whether a video may have several classes: each has a probability of its own, the
+            sigmoid. Else they are the softmax.
+    """
     mean = np.mean(logits, axis=0, dtype=np.float64)
+    if multilabel:
+        return expit(mean).astype(np.float32)
     exponents = np.exp(mean - mean.max())
     return (exponents / exponents.sum()).astype(np.float32)
 
@@ -298,6 +307,11 @@ def top_classes(probabilities: np.ndarray, k: int) -> list[tuple[int, float]]:
     """The k labels of the largest probabilities [K], with them; all if there are fewer than k."""
     order = np.argsort(-probabilities, kind="stable")[:k]
     return [(int(label), float(probabilities[label])) for label in order]
+
+
+def above(classes: Sequence[tuple[int, float]], threshold: float | None) -> list[tuple[int, float]]:
+    """Those of (label, probability) pairs whose probability is at least `threshold`; None: all."""
+    return [pair for pair in classes if threshold is None or pair[1] >= threshold]
 
 
 def read_ahead(

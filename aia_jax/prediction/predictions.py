@@ -22,7 +22,8 @@ class Predictions:
 
     Attributes:
         ids: names of the videos: paths as texts, "video 0" and so on for frames in memory.
-        probabilities: float32 [N, K].
+        probabilities: float32 [N, K]: they sum to 1; of a network for several classes a video each
+            class has its own.
         logits: float32 [N, K], the mean over views.
         class_names: by label.
         views: clips × crops of each video, as "2x3".
@@ -53,6 +54,13 @@ class Predictions:
             if label >= 0
             else []
             for label, row in zip(self.labels, self.probabilities, strict=True)
+        ]
+
+    def above(self, threshold: float = 0.5) -> list[list[tuple[str, float]]]:
+        """The classes of each video whose probability is at least `threshold`, in `top`'s form."""
+        return [
+            [pair for pair in classes if pair[1] >= threshold]
+            for classes in self.top(len(self.class_names))
         ]
 
     def __len__(self) -> int:

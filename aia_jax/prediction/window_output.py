@@ -46,7 +46,7 @@ def to_csv(rows: Any) -> str:
 def window_table(
     found: Sequence[tuple[Path, Sequence[WindowPrediction]]], class_names: Sequence[str]
 ) -> Table:
-    """The windows of videos as a table, a line for each class."""
+    """The windows of videos as a table, a line for each class; "—" for a window without any."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("video", overflow="fold")
     for name in ("start", "end", "probability"):
@@ -54,8 +54,9 @@ def window_table(
     table.add_column("class", overflow="fold")
     for source, windows in found:
         for number, window in enumerate(windows):
-            for rank, (label, probability) in enumerate(window.classes):
+            cells = [(f"{share:.1%}", class_names[label]) for label, share in window.classes]
+            for rank, (probability, class_name) in enumerate(cells or [("—", "—")]):
                 times = ("", "") if rank else (f"{window.start:.2f}", f"{window.end:.2f}")
                 name = "" if number or rank else printable(str(source))
-                table.add_row(name, *times, f"{probability:.1%}", class_names[label])
+                table.add_row(name, *times, probability, class_name)
     return table

@@ -90,7 +90,8 @@ def predict_windows(
                 logits.extend(at_work.result())
             while len(logits) >= len(views):
                 done = waiting.popleft()
-                found = probabilities_of_views([logits.popleft() for _ in range(len(views))])
+                of_views = [logits.popleft() for _ in range(len(views))]
+                found = probabilities_of_views(of_views, run.multilabel)
                 classes = tuple(top_classes(found, top))
                 yield WindowPrediction(done.start, done.end, classes, done.seen)
             if window is None:

@@ -14,6 +14,7 @@ from aia_jax.shards.class_names import (
     notes_on_labels,
     show_name,
 )
+from aia_jax.shards.example import label_list
 from aia_jax.video.segment import Segment
 
 # Files of one name and size are looked into, for a note; uncompressed videos may all have one size.
@@ -24,7 +25,7 @@ def listed_video(
     video_id: str,
     source: Source | None,
     expected: Path,
-    labels: Mapping[str, int],
+    labels: Mapping[str, int | tuple[int, ...]],
     split: str,
     segment: Segment | None = None,
     *,
@@ -65,6 +66,7 @@ def build_dataset(
     remarks: Sequence[str] = (),
     *,
     unique_sources: bool = False,
+    label_sets: Sequence[str] = (),
 ) -> RawDataset:
     """Checks what a reader found in annotation files and makes the data set.
 
@@ -80,6 +82,7 @@ def build_dataset(
         remarks: of the reader.
         unique_sources: whether a source, or a segment of it, may be listed only once in a split,
             under whatever id.
+        label_sets: as in `RawDataset`.
 
     Raises:
         UserError: if no video is listed, one is listed twice in a split, all are missing, or the
@@ -120,6 +123,7 @@ def build_dataset(
         videos,
         tuple(remarks),
         tuple(annotations),
+        tuple(label_sets),
     )
 
 
@@ -157,7 +161,12 @@ def remarks_on_splits(
     splits = sorted({video.split for video in videos})
     for label, names in class_names.items():
         labels = {
-            split: [v.labels[label] for v in videos if v.split == split and not v.missing]
+            split: [
+                k
+                for video in videos
+                if video.split == split and not video.missing
+                for k in label_list(video.labels[label])
+            ]
             for split in splits
         }
         about = f"{label}: " if len(class_names) > 1 else ""
@@ -232,7 +241,8 @@ def _remarks_on_unused_classes(
     class_names: Mapping[str, Sequence[str]], videos: Sequence[RawVideo]
 ) -> Iterable[str]:
     for label, names in class_names.items():
-        if unused := sorted(set(range(len(names))) - {video.labels[label] for video in videos}):
+        used = {k for video in videos for k in label_list(video.labels[label])}
+        if unused := sorted(set(range(len(names))) - used):
             classes = f"classes ({label})" if label != "label" else "classes"
             yield (
                 f"{classes} without videos, which keep their ids: {len(unused)} "
@@ -271,7 +281,11 @@ def _describe_double(
     if earlier.video_id != video.video_id:
         name = f"{name}, which is {shorten(earlier.video_id)},"
     labels = [
-        " and ".join(repr(class_names[label][k]) for label, k in one.labels.items())
+        " and ".join(
+            repr(class_names[label][k])
+            for label, ids in one.labels.items()
+            for k in label_list(ids)
+        )
         for one in (earlier, video)
     ]
     labelled = f", as {labels[0]} and as {labels[1]}" if labels[0] != labels[1] else ""

@@ -259,7 +259,9 @@ def _command_line(options: argparse.Namespace, plan: dict[str, Any]) -> str:
     words = ["python", "prepare_data.py", options.data_set]
     words += ["--raw", options.raw, "--name", plan["name"]]
     for flag, value in plan["options"].items():
-        if value is not None:
+        if value is True:
+            words.append(flag)
+        elif value is not None:
             words += [flag, *map(str, value if isinstance(value, list) else [value])]
     return shlex.join(words)
 

@@ -107,7 +107,7 @@ def summarize_split(
             for shard, note in zip(index.shards, notes, strict=True)
         ],
         "videos_per_class": {
-            label: _count_classes(index.labels[label], names)
+            label: _count_classes(index.label_set(label).values, names)
             for label, names in class_names.items()
         },
         "frames_per_video": _percentiles(index.num_frames),

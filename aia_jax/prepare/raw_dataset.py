@@ -18,7 +18,8 @@ class RawVideo:
             in which shard the video is stored.
         source: a video file, or a folder or .tar archive with one picture a frame; the path where
             it is expected if it is missing.
-        labels: class ids by label feature, as `{"label": 3}`.
+        labels: class ids by label feature, as `{"label": 3}`, or `{"label": (3, 5)}` where a video
+            may have several.
         split: "train", "validation" or "test".
         size: bytes of the video file, 0 for a folder. It shows whether a file was replaced between
             two runs.
@@ -30,7 +31,7 @@ class RawVideo:
 
     video_id: str
     source: Path
-    labels: Mapping[str, int]
+    labels: Mapping[str, int | tuple[int, ...]]
     split: str
     size: int = 0
     segment: Segment | None = None
@@ -47,6 +48,8 @@ class RawDataset:
         name: a letter, then letters, digits and underscores; the shards' file names begin with it.
         class_names: for each label feature the class names, by class id.
         videos: of all splits.
+        label_sets: the label features of which a video may have several class ids; their entries of
+            `RawVideo.labels` are tuples.
         remarks: lines for the user, such as how many videos are missing.
         annotations: the files that were read; their SHA-256 go into the manifest.
     """
@@ -56,6 +59,7 @@ class RawDataset:
     videos: tuple[RawVideo, ...]
     remarks: tuple[str, ...] = ()
     annotations: tuple[Path, ...] = ()
+    label_sets: tuple[str, ...] = ()
 
 
 def id_hash(video_id: str, purpose: str) -> bytes:

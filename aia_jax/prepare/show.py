@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from aia_jax import html
-from aia_jax.data.augment import flip_pairs
+from aia_jax.data.flips import flip_pairs
 from aia_jax.data.sampling import frame_indices
 from aia_jax.files import atomic_file
 from aia_jax.prepare.show_charts import class_chart, length_chart, rate_chart
@@ -89,13 +89,16 @@ def _heading(
 
 def _notes_on_classes(info: DatasetInfo, readers: Mapping[str, ShardReader]) -> list[str]:
     """Names the classes that a split lacks."""
-    labels = {split: _labels(info, reader.index) for split, reader in readers.items()}
+    labels = {
+        split: reader.index.label_set(info.label_feature).values
+        for split, reader in readers.items()
+    }
     return notes_on_labels(info.class_names, labels)
 
 
-def _labels(info: DatasetInfo, index: Index) -> np.ndarray:
-    """The label of each record, int64 [N]."""
-    return index.labels.get(info.label_feature, np.full(len(index), NO_LABEL))
+def _labels(info: DatasetInfo, index: Index, record: int) -> list[int]:
+    """The labels of a record, one or several; none if it is damaged."""
+    return index.label_set(info.label_feature).entries(np.array([record]))[1].tolist()
 
 
 def _split_row(split: str, reader: ShardReader, facts: Mapping[str, Any]) -> list[str]:
@@ -141,31 +144,34 @@ def _clip(
     record: int,
     frames: int,
     damaged: list[str],
-    mirror_label: int | None = None,
+    mirror_labels: Sequence[int] = (),
 ) -> str:
-    """A film strip with its class, or mirrored with the class `mirror_label`.
+    """A film strip with its classes, or mirrored with the classes `mirror_labels`.
 
     If the record is damaged, it is a warning, and the damage is added to `damaged`.
     """
     index = reader.index
-    label = int(_labels(info, index)[record])
+    labels = _labels(info, index, record)
     count, fps = int(index.num_frames[record]), float(index.fps[record])
     try:
         pictures = read_pictures(reader, record, frame_indices(count, frames, "center")[0].tolist())
     except DamagedRecord as damage:
         damaged.append(str(damage))
         return f'<p class="warn">{escape(str(damage))}</p>'
-    if mirror_label is None:
+    if not mirror_labels:
         duration = f" at {fps:.3g} fps, {count / fps:.1f} s" if fps else ""
         notes = [index.video_id(record), f"{count:,} frames{duration}"]
     else:
-        label, notes = mirror_label, ["mirrored"]
+        labels, notes = mirror_labels, ["mirrored"]
         pictures = [picture[:, ::-1] for picture in pictures]
-    is_class = 0 <= label < len(info.class_names)
+    names = [
+        info.class_names[label] if label in range(len(info.class_names)) else "no such class"
+        for label in labels
+    ]
     return html.figure(
         html.film_strip(pictures, f"{len(pictures)} frames of {index.video_id(record)}"),
-        info.class_names[label] if is_class else "no such class",
-        f"label {label}",
+        "; ".join(names) or "no class",
+        f"label{'s' * (len(labels) > 1)} {', '.join(map(str, labels)) or NO_LABEL}",
         notes,
     )
 
@@ -189,10 +195,10 @@ def _mirrored_clips(
     swapped = [k for pair in rule.pairs for k in pair]
     unchanged = np.flatnonzero(rule.partner == np.arange(len(names))).tolist()
     rows = []
-    for reader, record in _choose_examples(info, readers, swapped, unchanged, seed):
-        mirror = int(rule.partner[int(_labels(info, reader.index)[record])])
+    for reader, record in _choose_examples(info, readers, swapped, unchanged, rule.partner, seed):
+        mirror = rule.partner[_labels(info, reader.index, record)].tolist()
         both = [
-            _clip(info, reader, record, _PAIR_FRAMES, damaged, label) for label in (None, mirror)
+            _clip(info, reader, record, _PAIR_FRAMES, damaged, labels) for labels in ((), mirror)
         ]
         rows.append(f'<div class="pair">{both[0]}{both[1]}</div>')
     if rows:
@@ -206,6 +212,7 @@ def _choose_examples(
     readers: Mapping[str, ShardReader],
     swapped: Sequence[int],
     unchanged: Sequence[int],
+    partner: np.ndarray,
     seed: int,
 ) -> list[tuple[ShardReader, int]]:
     """Chooses clips of classes that swap, then one of a class that does not: (reader, record)."""
@@ -218,9 +225,10 @@ def _choose_examples(
         count = 0
         for label in labels:
             for reader in readers.values():
-                records = np.flatnonzero(
-                    (_labels(info, reader.index) == label) & ~reader.index.damaged
-                )
+                sets = reader.index.label_set(info.label_feature)
+                rows, values = sets.entries(np.arange(len(reader)))
+                never = rows[np.isin(values, np.flatnonzero(partner < 0))]
+                records = np.setdiff1d(rows[values == label], never)
                 if len(records) and count < most:
                     examples.append((reader, int(rng.choice(records))))
                     count += 1

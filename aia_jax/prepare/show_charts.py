@@ -58,7 +58,7 @@ def rate_chart(index: Index) -> str:
 def class_chart(info: DatasetInfo, index: Index) -> str:
     """How many videos each class has in a split."""
     num_classes = len(info.class_names)
-    labels = index.labels.get(info.label_feature, np.full(len(index), -1))
+    labels = index.label_set(info.label_feature).values
     valid = labels[(labels >= 0) & (labels < num_classes)]
     counts = np.bincount(valid, minlength=num_classes)
     empty = int((counts == 0).sum())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from aia_jax.errors import UserError
 from aia_jax.prepare.raw_dataset import RawVideo, id_hash
 from aia_jax.prepare.raw_folder import abbreviate
+from aia_jax.shards.example import label_list
 
 # The names of splits in raw folders and CSV columns, in lower case → the names used here.
 SPLITS = {
@@ -60,6 +61,7 @@ def split_off_validation(
     """Moves a share of each class to the split validation and all other videos to train.
 
     The videos whose ids have the smallest hashes move. The class is that of the feature "label".
+    Where videos have several labels the shares are roughly `share`, as those of groups.
 
     Args:
         videos: of all classes.
@@ -72,20 +74,24 @@ def split_off_validation(
     """
     by_class = defaultdict(list)
     for video in videos:
-        by_class[video.labels["label"]].append(video.video_id)
+        for label in label_list(video.labels["label"]):
+            by_class[label].append(video.video_id)
     wanted = {
         label: min(max(1, round(share * len(ids))), len(ids) - 1) if share else 0
         for label, ids in by_class.items()
     }
     validation = set()
-    if groups is None:
+    several = any(isinstance(video.labels["label"], tuple) for video in videos)
+    if groups is None and not several:
         for label, ids in by_class.items():
             ordered = sorted(ids, key=lambda one: (id_hash(one, "split"), one))
             validation.update(ordered[: wanted[label]])
     else:
-        chosen = _choose_groups(videos, groups, wanted)
-        validation = {video.video_id for video in videos if groups[video.video_id] in chosen}
-        if share and not validation:
+        alone = {video.video_id: video.video_id for video in videos}
+        group_of = alone if groups is None else groups
+        chosen = _choose_groups(videos, group_of, wanted)
+        validation = {video.video_id for video in videos if group_of[video.video_id] in chosen}
+        if share and groups and not validation:
             raise UserError(
                 f"no group of {len(set(groups.values()))} can become the split validation, since "
                 "each has all videos of a class; give smaller groups, or --val-share 0"
@@ -107,7 +113,7 @@ def _choose_groups(
     """
     counts: dict[str, Counter] = defaultdict(Counter)
     for video in videos:
-        counts[groups[video.video_id]][video.labels["label"]] += 1
+        counts[groups[video.video_id]].update(label_list(video.labels["label"]))
     total = sum(counts.values(), Counter())
     moved: Counter = Counter()
     chosen: set[str] = set()

@@ -12,10 +12,16 @@ from aia_jax.errors import DataError
 from aia_jax.prepare.pool import LocalPool, ProgressReport, run_jobs
 from aia_jax.prepare.worker_slots import count_progress
 from aia_jax.shards import example
-from aia_jax.shards.dataset_info import label_features, open_dataset, shard_lengths
+from aia_jax.shards.dataset_info import (
+    label_features,
+    multilabel_features,
+    open_dataset,
+    shard_lengths,
+)
 from aia_jax.shards.example import ExampleError, parse_example
 from aia_jax.shards.index import Index, IndexFileError
 from aia_jax.shards.index_builder import ShardIndexBuilder
+from aia_jax.shards.label_sets import LabelSets
 from aia_jax.shards.manifest import BAD, MANIFEST, read_manifest
 from aia_jax.shards.tfrecord import scan_records
 
@@ -62,6 +68,7 @@ class _Job:
         path: of the TFRecord file.
         expected: how many records it has according to the metadata.
         num_classes: by label feature.
+        label_sets: those of them of which a record may have several.
         index: of the split; None if it cannot be used.
         number: of the shard in its split, from 0.
     """
@@ -69,6 +76,7 @@ class _Job:
     path: Path
     expected: int
     num_classes: Mapping[str, int]
+    label_sets: frozenset[str]
     index: Index | None
     number: int
 
@@ -102,8 +110,10 @@ def verify(folder: Path, workers: int) -> VerifyResult:
             )
             index = None
         sizes = {label: len(names) for label, names in labels.items()}
+        sets = multilabel_features(folder)
         jobs[split] = [
-            _Job(path, expected, sizes, index, numbers[path]) for path, expected in lengths.items()
+            _Job(path, expected, sizes, sets, index, numbers[path])
+            for path, expected in lengths.items()
         ]
     damage += _check_manifest(folder, info.splits, labels)
     split_results = {}
@@ -196,7 +206,7 @@ def _check_shard(job: _Job) -> tuple[int, int, list[Damage]]:
             if reason := built.damage.get(number - 1):
                 damage.append(Damage(where, reason))
             else:
-                decoded, reasons = _check_video(record.data, job.num_classes)
+                decoded, reasons = _check_video(record.data, job.num_classes, job.label_sets)
                 frames += decoded
                 damage += [Damage(where, reason) for reason in reasons]
             count_progress(1, len(record.data))
@@ -221,7 +231,9 @@ def _check_shard(job: _Job) -> tuple[int, int, list[Damage]]:
     return number, frames, damage
 
 
-def _check_video(record: bytes, num_classes: Mapping[str, int]) -> tuple[int, list[str]]:
+def _check_video(
+    record: bytes, num_classes: Mapping[str, int], label_sets: frozenset[str]
+) -> tuple[int, list[str]]:
     """Frames decoded, and what is wrong in one record."""
     try:
         features = parse_example(record)
@@ -232,8 +244,12 @@ def _check_video(record: bytes, num_classes: Mapping[str, int]) -> tuple[int, li
     }
     wrong, spans = [], features[example.FRAMES].values
     for label, classes in num_classes.items():
-        if not isinstance(value := single.get(label), int) or not 0 <= value < classes:
-            wrong.append(f"{label} is {value}, valid are 0 to {classes - 1}")
+        values = [single.get(label)]
+        if label in label_sets and label in features:
+            values = features[label].values or [None]
+        for value in values:
+            if not isinstance(value, int) or not 0 <= value < classes:
+                wrong.append(f"{label} is {value}, valid are 0 to {classes - 1}")
     if single.get(example.NUM_FRAMES) != len(spans):
         wrong.append(f"it says {single.get(example.NUM_FRAMES)} frames and holds {len(spans)}")
     decoded, size = 0, (single.get(example.HEIGHT), single.get(example.WIDTH))
@@ -268,7 +284,12 @@ def _differing_columns(index: Index, shard: int, built: ShardIndexBuilder) -> st
         (label, index.labels.get(label, np.empty(0))[first:stop], column)
         for label, column in built.labels.items()
     ]
+    for label, column in built.labels.items():
+        scanned = LabelSets.gather(np.array(column), built.several_labels.get(label, {}))
+        indexed = index.label_set(label).entries(np.arange(first, stop))
+        pairs += zip((label, label), indexed, scanned.entries(np.arange(len(built))), strict=True)
     pairs += [("num_frames", index.num_frames[first:stop], built.frames_per_record)]
-    return ", ".join(
+    differing = (
         name for name, indexed, scanned in pairs if not np.array_equal(indexed, np.array(scanned))
     )
+    return ", ".join(dict.fromkeys(differing))

@@ -156,6 +156,7 @@ def _write_metadata(
         class_names=dataset.class_names,
         shard_lengths=lengths,
         description=description,
+        label_sets=dataset.label_sets,
     )
 
 

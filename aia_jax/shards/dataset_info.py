@@ -29,6 +29,7 @@ class DatasetInfo:
         splits: the number of videos in each split.
         dir: the folder.
         label_feature: the feature whose classes these are.
+        multilabel: whether a video has a set of labels; a sequence of class labels by the metadata.
     """
 
     name: str
@@ -36,6 +37,7 @@ class DatasetInfo:
     splits: dict[str, int]
     dir: Path
     label_feature: str
+    multilabel: bool = False
 
 
 def open_dataset(folder: str | Path, label: str = "label") -> DatasetInfo:
@@ -51,7 +53,7 @@ def open_dataset(folder: str | Path, label: str = "label") -> DatasetInfo:
     """
     folder = Path(folder)
     builder = _open_builder(folder)
-    class_labels = _label_features(builder)
+    class_labels, sets = _label_features(builder)
     if label not in class_labels:
         available = (
             ", ".join(sorted(class_labels))
@@ -64,6 +66,7 @@ def open_dataset(folder: str | Path, label: str = "label") -> DatasetInfo:
         splits={name: split.num_examples for name, split in builder.info.splits.items()},
         dir=folder,
         label_feature=label,
+        multilabel=label in sets,
     )
 
 
@@ -73,18 +76,26 @@ def label_features(folder: str | Path) -> dict[str, tuple[str, ...]]:
     Raises:
         DataError: as `open_dataset`, if the folder is missing or is not a prepared data set.
     """
-    return _label_features(_open_builder(Path(folder)))
+    return _label_features(_open_builder(Path(folder)))[0]
 
 
-def _label_features(builder: Any) -> dict[str, tuple[str, ...]]:
+def multilabel_features(folder: str | Path) -> frozenset[str]:
+    """The label features of a prepared data set of which a video has a set."""
+    return _label_features(_open_builder(Path(folder)))[1]
+
+
+def _label_features(builder: Any) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
+    """The class names of every label feature, and those of the features that hold a set."""
     import tensorflow_datasets as tfds
 
-    labels = {
-        name: feature
-        for name, feature in builder.info.features.items()
-        if isinstance(feature, tfds.features.ClassLabel)
-    }
-    return {name: tuple(feature.names) for name, feature in labels.items()}
+    labels, sets = {}, set()
+    for name, feature in builder.info.features.items():
+        if isinstance(feature, tfds.features.Sequence):
+            feature = feature.feature
+            sets.add(name)
+        if isinstance(feature, tfds.features.ClassLabel):
+            labels[name] = tuple(feature.names)
+    return labels, frozenset(sets & labels.keys())
 
 
 def split_shards(folder: str | Path, split: str) -> dict[Path, int]:
@@ -189,11 +200,23 @@ def check_against_config(info: DatasetInfo, num_classes: int, indices: Mapping[s
                 "data.train_split or data.val_split to another split"
             )
         labels = index.labels.get(info.label_feature, np.full(len(index), NO_LABEL))
-        wrong = np.flatnonzero(((labels < 0) | (labels >= found)) & ~index.damaged)
+        bad = (labels < 0) | (labels >= found)
+        rows, values = index.label_set(info.label_feature).entries(np.arange(len(index)))
+        outside = (values < 0) | (values >= found)
+        bad[rows[outside]] = True
+        wrong = np.flatnonzero(bad & ~index.damaged)
         if len(wrong):
+            named = values[outside & (rows == wrong[0])]
             raise DataError(
                 f"{info.dir}, split {split}: {index.describe(int(wrong[0]))} has "
-                f"{info.label_feature} {labels[wrong[0]]}, valid are 0 to {found - 1} "
-                f"({len(wrong)} such records); prepare the data set again"
+                f"{info.label_feature} {named[0] if len(named) else NO_LABEL}, valid are 0 to "
+                f"{found - 1} ({len(wrong)} such records); prepare the data set again"
+            )
+        several = np.flatnonzero(np.bincount(rows, minlength=1) > 1)
+        if len(several) and not info.multilabel:
+            raise DataError(
+                f"{info.dir}, split {split}: {index.describe(int(several[0]))} has several values "
+                f"of {info.label_feature}, by the metadata every video has one; prepare the data "
+                "set again"
             )
     return found

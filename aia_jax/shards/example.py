@@ -7,6 +7,7 @@ gives. It then needs neither TensorFlow nor a copy of every frame.
 """
 
 import itertools
+import numbers
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -41,7 +42,7 @@ class Feature(NamedTuple):
 
 def encode_example(
     frames: Sequence[bytes],
-    labels: Mapping[str, int],
+    labels: Mapping[str, int | Sequence[int]],
     video_id: str,
     fps: float,
     height: int,
@@ -51,7 +52,8 @@ def encode_example(
 
     Args:
         frames: the video's frames, each an encoded picture (JPEG).
-        labels: the integer labels by feature name, as `{"label": 3}`.
+        labels: the integer labels by feature name, as `{"label": 3}`, or `{"label": (3, 5)}` for a
+            video that has several.
         video_id: the video's name in the raw data.
         fps: frames a second of the stored frames; 0 where unknown.
         height: of the stored frames, in pixels.
@@ -65,6 +67,11 @@ def encode_example(
     )
 
 
+def label_list(labels: int | Sequence[int]) -> list[int]:
+    """The labels of a video as a list, be it one or several."""
+    return [labels] if isinstance(labels, numbers.Integral) else list(labels)
+
+
 def encode_frame_head(length: int) -> bytes:
     """The bytes of a record that stand before a frame of `length` bytes."""
     return _delimited_head(1, length)
@@ -72,7 +79,7 @@ def encode_frame_head(length: int) -> bytes:
 
 def encode_around_frames(
     lengths: Sequence[int],
-    labels: Mapping[str, int],
+    labels: Mapping[str, int | Sequence[int]],
     video_id: str,
     fps: float,
     height: int,
@@ -99,8 +106,9 @@ def encode_around_frames(
     integers = {NUM_FRAMES: len(lengths), HEIGHT: height, WIDTH: width}
     if taken := sorted(labels.keys() & ({FRAMES} | features.keys() | integers.keys())):
         raise ValueError(f"a label cannot be named {taken[0]!r}: the record uses that name itself")
-    for name, number in (integers | dict(labels)).items():
-        features[name] = _delimited(3, _delimited(1, _encode_int(int(number))))
+    for name, values in (integers | dict(labels)).items():
+        packed = b"".join(_encode_int(int(value)) for value in label_list(values))
+        features[name] = _delimited(3, _delimited(1, packed))
     entries = {
         name: _delimited(1, _delimited(1, name.encode()) + _delimited(2, feature))
         for name, feature in features.items()

@@ -38,13 +38,15 @@ def fingerprint(index: Index, label: str) -> dict[str, Any]:
     """
     starts, content = index.video_id_start.tolist(), index.video_id_bytes.tobytes()
     ids = [content[start:stop] for start, stop in itertools.pairwise(starts)]
-    labels = index.labels.get(label, np.full(len(index), NO_LABEL))
+    labels = [index.labels.get(label, np.full(len(index), NO_LABEL))]
+    if label in index.label_sets:
+        labels += index.label_sets[label]
     return {
         "videos": len(index),
         "damaged": int(index.damaged.sum()),
         "ids": _digest(b"\n".join(sorted(ids))),
         "order": _digest(b"\n".join(ids)),
-        "labels": _digest(np.ascontiguousarray(labels, "<i8")),
+        "labels": _digest(*(np.ascontiguousarray(column, "<i8") for column in labels)),
         "pictures": _digest(
             np.ascontiguousarray(index.first_frame, "<i8"),
             np.ascontiguousarray(index.frame_crc, "<u4"),

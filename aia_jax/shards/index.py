@@ -5,61 +5,33 @@ file beside the shards, made while they are written or by one scan. It holds len
 so that a reader fetches only the frames it wants and still notices a flipped byte.
 """
 
-import json
-import mmap
 import struct
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import google_crc32c
 import numpy as np
 
-from aia_jax.errors import DataError
-from aia_jax.files import atomic_file
-from aia_jax.json_file import parse_json
 from aia_jax.shards.index_builder import NO_LABEL, ShardIndexBuilder
-from aia_jax.shards.tfrecord import crc32c
+from aia_jax.shards.index_file import (
+    IndexFileError,
+    Shard,
+    check_file,
+    header_bytes,
+    map_file,
+    parse_content,
+    write_file,
+)
+from aia_jax.shards.label_sets import LabelSets
 
-_MAGIC = b"AIAINDEX"
-_VERSION = 1
-_END_BLOCK = 64 * 1024  # bytes at each end of a shard that its fingerprint covers
-_FILE_BLOCK = 1 << 24  # bytes of an index file that are checked at a time
+# Before a label feature's name: the columns of the first label, and of all labels of each record.
+_LABEL, SET_START, SET_VALUES = "label:", "label_set_start:", "label_set:"
 # Checksums and reads release the interpreter lock. More threads would hold more records in memory.
 _SCAN_THREADS = 4
-
-
-class IndexFileError(Exception):
-    """An index file that cannot be used; the reason is its text."""
-
-
-class Shard(NamedTuple):
-    """A shard's name and fingerprint, which is the same for copies of the file.
-
-    Attributes:
-        name: the file's name.
-        size: bytes.
-        head_crc: CRC32C of its first 64 KiB.
-        tail_crc: CRC32C of its last 64 KiB.
-    """
-
-    name: str
-    size: int
-    head_crc: int
-    tail_crc: int
-
-    @classmethod
-    def from_file(cls, path: Path) -> "Shard":
-        """Takes the fingerprint of a file."""
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(_END_BLOCK)
-            file.seek(max(0, size - _END_BLOCK))
-            return cls(path.name, size, crc32c(head), crc32c(file.read(_END_BLOCK)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +50,8 @@ class Index:
         frame_offset: int64 [F].
         frame_length: int32 [F], bytes.
         frame_crc: uint32 [F], CRC32C.
-        labels: int64 [N] for each label feature; -1 where a record has none.
+        labels: int64 [N] for each label feature; -1 where a record has none. The first label of a
+            record that has several.
         height: int64 [N], pixels of the stored frames; 0 where unknown.
         width: int64 [N].
         fps: float32 [N]; 0 where unknown.
@@ -87,6 +60,7 @@ class Index:
         video_id_start: int64 [N + 1]; the id of record i is
             `video_id_bytes[video_id_start[i]:video_id_start[i + 1]]`.
         video_id_bytes: uint8, all video ids in UTF-8.
+        label_sets: of each label feature of which a record has several.
         file: the index file that the columns lie in, and its checksum; None for an index in memory.
     """
 
@@ -106,6 +80,7 @@ class Index:
     damage: dict[int, str]
     video_id_start: np.ndarray
     video_id_bytes: np.ndarray
+    label_sets: dict[str, LabelSets] = field(default_factory=dict)
     file: tuple[Path, int] | None = None
 
     def __len__(self) -> int:
@@ -120,6 +95,33 @@ class Index:
     def first_record(self) -> np.ndarray:
         """int64 [S + 1]: the records of shard s are `first_record[s]:first_record[s + 1]`."""
         return np.searchsorted(self.shard, np.arange(len(self.shards) + 1))
+
+    def label_set(self, label: str) -> LabelSets:
+        """All labels of every record; a feature that the index lacks has none."""
+        if label in self.label_sets:
+            return self.label_sets[label]
+        return LabelSets.gather(self.labels.get(label, np.full(len(self), NO_LABEL)), {})
+
+    def multi_hot(
+        self, label: str, records: np.ndarray | Sequence[int], num_classes: int
+    ) -> np.ndarray:
+        """uint8 [n, num_classes]: 1 at each label of each of the n records.
+
+        Args:
+            label: the label feature.
+            records: int [n].
+            num_classes: more than the largest label.
+        """
+        records = np.asarray(records, np.int64)
+        if label in self.label_sets:
+            rows, labels = self.label_sets[label].entries(records)
+        else:
+            first = self.labels[label][records]
+            rows = np.flatnonzero(first != NO_LABEL)
+            labels = first[rows]
+        hot = np.zeros((len(records), num_classes), np.uint8)
+        hot[rows, labels] = 1
+        return hot
 
     def video_id(self, record: int | np.integer) -> str:
         """The video's name in the raw data; bytes that are not UTF-8 appear as escapes."""
@@ -154,13 +156,22 @@ class Index:
             shards: the finished files, in order.
             parts: the index of each, built while the file was written or scanned.
         """
-        names = sorted(set().union(*(part.labels for part in parts)))
         first_records = np.cumsum([0, *map(len, parts)])
-        damage = {
-            int(first) + record: reason
-            for first, part in zip(first_records[:-1], parts, strict=True)
-            for record, reason in part.damage.items()
+        names = sorted(set().union(*(part.labels for part in parts)))
+        labels = {
+            name: _concatenate(
+                (part.labels.get(name, array("q", [NO_LABEL]) * len(part)) for part in parts),
+                np.int64,
+            )
+            for name in names
         }
+        several = {
+            name: _join_records(
+                first_records, [part.several_labels.get(name, {}) for part in parts]
+            )
+            for name in names
+        }
+        damage = _join_records(first_records, [part.damage for part in parts])
         damaged = np.zeros(first_records[-1], np.bool_)
         damaged[list(damage)] = True
         video_ids = [video_id for part in parts for video_id in part.video_ids]
@@ -173,13 +184,7 @@ class Index:
             frame_offset=_concatenate((part.frame_offset for part in parts), np.int64),
             frame_length=_concatenate((part.frame_length for part in parts), np.int32),
             frame_crc=_concatenate((part.frame_crc for part in parts), np.uint32),
-            labels={
-                name: _concatenate(
-                    (part.labels.get(name, array("q", [NO_LABEL]) * len(part)) for part in parts),
-                    np.int64,
-                )
-                for name in names
-            },
+            labels=labels,
             height=_concatenate((part.height for part in parts), np.int64),
             width=_concatenate((part.width for part in parts), np.int64),
             fps=_concatenate((part.fps for part in parts), np.float32),
@@ -187,6 +192,11 @@ class Index:
             damage=damage,
             video_id_start=_starts(np.array([len(video_id) for video_id in video_ids], np.int64)),
             video_id_bytes=np.frombuffer(b"".join(video_ids), np.uint8),
+            label_sets={
+                name: LabelSets.gather(labels[name], found)
+                for name, found in several.items()
+                if found
+            },
         )
 
     def find_mismatch(self, shards: Sequence[str | Path]) -> str:
@@ -200,34 +210,35 @@ class Index:
                     return f"{shard.name} is not the file it was made for"
         return ""
 
-    def save(self, path: str | Path) -> None:
-        """Writes the index file, whole or not at all; several hosts may do so at once.
+    def columns(self, labels: Iterable[str], sets: Iterable[str]) -> dict[str, np.ndarray]:
+        """The columns of an index file by name, in its order.
 
-        The file holds, in this order: magic, length of the header, header in JSON, columns at
-        multiples of 8 bytes, CRC32C of all before it.
-
-        Raises:
-            OSError: if the folder takes no files.
+        Args:
+            labels: the label features that the file has.
+            sets: those of which it has all labels; one behind another as `LabelSets` holds them.
         """
-        path = Path(path)
         columns = {
             field.name: getattr(self, field.name)
             for field in fields(self)
             if field.type is np.ndarray
         }
-        columns |= {f"label:{name}": column for name, column in self.labels.items()}
-        header = header_bytes(
-            self.shards,
-            self.damage,
-            [(name, column.dtype.str, len(column)) for name, column in columns.items()],
-        )
-        crc = 0
-        with atomic_file(path, concurrent=True) as file:
-            for content in (header, *map(np.ndarray.tobytes, columns.values())):
-                content = _pad_to_8(content)
-                crc = google_crc32c.extend(crc, content)
-                file.write(content)
-            file.write(struct.pack("<I", crc))
+        unlabelled = np.full(len(self), NO_LABEL, np.int64)
+        for name in labels:
+            columns[_LABEL + name] = self.labels.get(name, unlabelled)
+        for name in sets:
+            columns[SET_START + name], columns[SET_VALUES + name] = self.label_set(name)
+        return columns
+
+    def save(self, path: str | Path) -> None:
+        """Writes the index file, whole or not at all; several hosts may do so at once.
+
+        Raises:
+            OSError: if the folder takes no files.
+        """
+        columns = self.columns(self.labels, self.label_sets)
+        kinds = [(name, column.dtype.str, len(column)) for name, column in columns.items()]
+        header = header_bytes(self.shards, self.damage, kinds)
+        write_file(Path(path), header, columns.values())
 
     @classmethod
     def load(cls, path: str | Path) -> "Index":
@@ -240,14 +251,7 @@ class Index:
             OSError: if it cannot be read.
         """
         path = Path(path).absolute()
-        crc, left = 0, path.stat().st_size - 4
-        with path.open("rb") as file:
-            while block := file.read(min(left, _FILE_BLOCK)) if left > 0 else b"":
-                crc = google_crc32c.extend(crc, block)
-                left -= len(block)
-            if left or file.read() != struct.pack("<I", crc):
-                raise IndexFileError("it does not match its checksum")
-        return cls._map(path, crc)
+        return cls._map(path, check_file(path))
 
     @classmethod
     def _map(cls, path: Path, crc: int) -> "Index":
@@ -257,41 +261,28 @@ class Index:
             DataError: if another file has taken its name since.
             IndexFileError: if it is no index, or of another version.
         """
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if content[-4:] != struct.pack("<I", crc):
-            raise DataError(
-                f"the index {path} was replaced while a run was using it; start the run again"
-            )
-        if not content[: len(_MAGIC)] == _MAGIC:
-            raise IndexFileError("it does not begin as an index does")
+        content = map_file(path, crc)
         try:
-            return cls._parse(content, (path, crc))
+            header, columns = parse_content(content)
+            labels, starts, values = (
+                {
+                    name.removeprefix(prefix): columns.pop(name)
+                    for name in list(columns)
+                    if name.startswith(prefix)
+                }
+                for prefix in (_LABEL, SET_START, SET_VALUES)
+            )
+            return cls(
+                shards=tuple(Shard(*shard) for shard in header["shards"]),
+                labels=labels,
+                label_sets={name: LabelSets(starts[name], values[name]) for name in starts},
+                damage=dict(header["damage"]),
+                file=(path, crc),
+                **columns,
+            )
         except (ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
             # Its checksum is right, so another program has written it.
             raise IndexFileError(f"it is no index that this program knows ({error})") from error
-
-    @classmethod
-    def _parse(cls, content: mmap.mmap, file: tuple[Path, int]) -> "Index":
-        start = len(_MAGIC) + 8
-        stop = start + struct.unpack_from("<Q", content, len(_MAGIC))[0]
-        header = parse_json(content[start:stop], dict, file_names=True)
-        if header["version"] != _VERSION:
-            raise IndexFileError(
-                f"it is of version {header['version']}, this program reads {_VERSION}"
-            )
-        columns = {}
-        for name, dtype, length in header["columns"]:
-            columns[name] = np.frombuffer(content, dtype, length, offset=stop)
-            stop += -(-columns[name].nbytes // 8) * 8
-        labels = {
-            name.removeprefix("label:"): columns.pop(name)
-            for name in list(columns)
-            if name.startswith("label:")
-        }
-        shards = tuple(Shard(*shard) for shard in header["shards"])
-        damage = dict(header["damage"])
-        return cls(shards=shards, labels=labels, damage=damage, file=file, **columns)
 
     def __reduce__(self):
         """Sends the file's name, or the columns of an index that has no file."""
@@ -301,28 +292,17 @@ class Index:
         return Index, tuple(getattr(self, field.name) for field in fields(self))
 
 
-def header_bytes(
-    shards: Sequence[Shard], damage: Mapping[int, str], columns: Sequence[tuple[str, str, int]]
-) -> bytes:
-    """The bytes of an index file up to its first column.
-
-    Args:
-        shards: with their fingerprints.
-        damage: reason by record.
-        columns: name, NumPy dtype string and length of each column.
-    """
-    header = {
-        "version": _VERSION,
-        "shards": shards,
-        "damage": list(damage.items()),
-        "columns": columns,
-    }
-    text = _pad_to_8(json.dumps(header).encode())
-    return _MAGIC + struct.pack("<Q", len(text)) + text
-
-
 def _map_file(path: Path, crc: int) -> Index:
     return Index._map(path, crc)
+
+
+def _join_records(firsts: np.ndarray, parts: Sequence[Mapping[int, Any]]) -> dict[int, Any]:
+    """Entries by record of the split, of entries by record of each shard."""
+    return {
+        int(first) + record: entry
+        for first, part in zip(firsts[:-1], parts, strict=True)
+        for record, entry in part.items()
+    }
 
 
 def _concatenate(parts: Iterable[array], dtype: type) -> np.ndarray:
@@ -332,7 +312,3 @@ def _concatenate(parts: Iterable[array], dtype: type) -> np.ndarray:
 def _starts(lengths: np.ndarray) -> np.ndarray:
     """int64 [len(lengths) + 1]: where each of the lengths starts, and where the last one ends."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
-def _pad_to_8(content: bytes) -> bytes:
-    return content + b" " * (-len(content) % 8)

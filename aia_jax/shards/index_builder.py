@@ -1,7 +1,7 @@
 """The index of one shard, built record by record while the shard is written or scanned."""
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from aia_jax.shards import example
@@ -19,6 +19,7 @@ class ShardIndexBuilder:
         record_offset, record_length, height, width, fps, labels, frame_offset, frame_length,
             frame_crc: columns as in `Index`, for the records added so far.
         frames_per_record: frames of each record; 0 if it is damaged.
+        several_labels: of each label feature, all labels of the records that have more than one.
         video_ids: of each record, in UTF-8.
         damage: why a record is damaged, by its number in the shard.
     """
@@ -29,6 +30,7 @@ class ShardIndexBuilder:
         self.frames_per_record = array("q")
         self.frame_offset, self.frame_length, self.frame_crc = array("q"), array("i"), array("I")
         self.labels: dict[str, array] = {}
+        self.several_labels: dict[str, dict[int, list[int]]] = {}
         self.video_ids: list[bytes] = []
         self.damage: dict[int, str] = {}
 
@@ -88,7 +90,7 @@ class ShardIndexBuilder:
         self,
         offset: int,
         length: int,
-        labels: Mapping[str, int],
+        labels: Mapping[str, int | Sequence[int]],
         video_id: str,
         fps: float,
         height: int,
@@ -107,7 +109,9 @@ class ShardIndexBuilder:
             width: of the frames.
             frames: of each frame the offset in the record, the length and the CRC32C.
         """
-        features = {name: Feature("int", [labels[name]]) for name in sorted(labels)}
+        features = {
+            name: Feature("int", example.label_list(labels[name])) for name in sorted(labels)
+        }
         self._add_labels(features)
         self.video_ids.append(video_id.encode(errors="surrogateescape"))
         self.height.append(height)
@@ -123,18 +127,23 @@ class ShardIndexBuilder:
         self.record_offset.append(offset)
 
     def _add_labels(self, features: dict[str, Feature]) -> None:
-        """Appends the labels: the features of one integer that do not describe the frames."""
-        names = [
-            name
+        """Appends the labels: the features of integers that do not describe the frames.
+
+        The column has the first one of each record.
+        """
+        found = {
+            name: feature.values
             for name, feature in features.items()
-            if feature.kind == "int" and len(feature.values) == 1
-        ]
-        for name in names:
-            if name not in self.labels and name not in _NOT_LABELS:
+            if feature.kind == "int" and feature.values and name not in _NOT_LABELS
+        }
+        for name, values in found.items():
+            if name not in self.labels:
                 # The records before this one do not have this label.
                 self.labels[name] = array("q", [NO_LABEL]) * len(self)
+            if len(values) > 1:
+                self.several_labels.setdefault(name, {})[len(self)] = list(values)
         for name, column in self.labels.items():
-            column.append(_single_value(features, name, "int", NO_LABEL))
+            column.append(found[name][0] if name in found else NO_LABEL)
 
 
 def _frame_spans(features: dict[str, Feature]) -> list[tuple[int, int]]:

@@ -3,15 +3,14 @@
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
 from aia_jax.files import atomic_file
-from aia_jax.shards.index import Index, header_bytes
-from aia_jax.shards.index_builder import NO_LABEL
+from aia_jax.shards.index import SET_START, SET_VALUES, Index
+from aia_jax.shards.index_file import header_bytes
 
 _BLOCK = 1 << 24  # bytes that are checked at a time
 # Columns that hold where a record's entries begin in another column. They have one entry more than
@@ -32,34 +31,34 @@ def merge_index_files(parts: Sequence[Path], path: Path) -> None:
     Raises:
         index.IndexFileError: if a part is damaged.
     """
-    # First pass over the parts: dtype and total length of each column.
-    lengths, dtypes, labels, shards, damage = [], {}, set(), [], {}
+    # First pass over the parts: which columns there are, their dtypes and total lengths.
+    labels, sets = set(), set()
+    for part_file in parts:
+        part = Index.load(part_file)
+        labels |= part.labels.keys()
+        sets |= part.label_sets.keys()
+    labels, sets = sorted(labels), sorted(sets)
+    lengths, dtypes, shards, damage = [], {}, [], {}
     for part_file in parts:
         part = Index.load(part_file)
         records_before = sum(one["shard"] for one in lengths)
         damage |= {records_before + record: reason for record, reason in part.damage.items()}
         shards += part.shards
-        labels |= part.labels.keys()
-        columns = _columns(part, set(part.labels))
+        columns = part.columns(labels, sets)
         lengths.append({name: len(column) for name, column in columns.items()})
         dtypes |= {name: column.dtype for name, column in columns.items()}
-    names = [name for name in dtypes if not name.startswith("label:")] + [
-        f"label:{label}" for label in sorted(labels)
-    ]
     records = sum(one["shard"] for one in lengths)
-    totals = {
-        name: records if name.startswith("label:") else sum(one[name] for one in lengths)
-        for name in names
-    }
-    totals |= dict.fromkeys(_STARTS, records + 1)
+    counted = _STARTS | {SET_START + name: SET_VALUES + name for name in sets}
+    totals = {name: sum(one[name] for one in lengths) for name in dtypes}
+    totals |= dict.fromkeys(counted, records + 1)
     header = header_bytes(
-        shards, damage, [(name, dtypes[name].str, totals[name]) for name in names]
+        shards, damage, [(name, dtypes[name].str, totals[name]) for name in dtypes]
     )
 
     with atomic_file(path) as file:
         file.write(header)
         column_offsets = {}  # bytes from the file's beginning
-        for name in names:
+        for name in dtypes:
             column_offsets[name] = file.tell()
             size = totals[name] * dtypes[name].itemsize
             file.seek(size, os.SEEK_CUR)
@@ -67,23 +66,22 @@ def merge_index_files(parts: Sequence[Path], path: Path) -> None:
         end = file.tell()
 
         # Second pass: the entries of each part, behind those of the parts before it.
-        written = dict.fromkeys(names, 0)  # entries of each column
+        written = dict.fromkeys(dtypes, 0)  # entries of each column
         shards_before = 0
         for part_file in parts:
             part = Index.load(part_file)
-            for name, column in _columns(part, labels).items():
+            columns = part.columns(labels, sets)
+            for name, column in columns.items():
                 entries = written[name]
                 if name == "shard":
                     column = column + np.int32(shards_before)
-                elif name in _STARTS:
-                    column = column + written[_STARTS[name]]
+                elif name in counted:
+                    column = column + written[counted[name]]
                     entries = written["shard"]  # overwrites the end of the part before
                 file.seek(column_offsets[name] + entries * dtypes[name].itemsize)
                 file.write(column.astype(dtypes[name]).tobytes())
             shards_before += len(part.shards)
-            written = {
-                name: written[name] + len(column) for name, column in _columns(part, labels).items()
-            }
+            written = {name: written[name] + len(column) for name, column in columns.items()}
         file.flush()
         crc = 0
         with Path(file.name).open("rb") as content:
@@ -91,14 +89,3 @@ def merge_index_files(parts: Sequence[Path], path: Path) -> None:
                 crc = google_crc32c.extend(crc, block)
         file.seek(end)
         file.write(struct.pack("<I", crc))
-
-
-def _columns(part: Index, labels: set[str]) -> dict[str, np.ndarray]:
-    """The columns of a part in the order of the file, with one for each of `labels`."""
-    columns = {
-        field.name: getattr(part, field.name) for field in fields(part) if field.type is np.ndarray
-    }
-    unlabelled = np.full(len(part), NO_LABEL, np.int64)
-    return columns | {
-        f"label:{label}": part.labels.get(label, unlabelled) for label in sorted(labels)
-    }

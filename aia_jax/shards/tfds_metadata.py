@@ -6,7 +6,7 @@
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ def write_metadata(
     class_names: Mapping[str, Sequence[str]],
     shard_lengths: Mapping[str, Sequence[int]],
     description: str = "",
+    label_sets: Iterable[str] = (),
 ) -> None:
     """Describes the shards of a folder for TFDS.
 
@@ -43,6 +44,7 @@ def write_metadata(
             something", …]}`.
         shard_lengths: by split, the number of records in each shard.
         description: a line for the reader of the metadata.
+        label_sets: the label features of which a video may have several values.
 
     Raises:
         DataError: if TFDS would not return the class names unchanged (an empty or repeated name,
@@ -68,6 +70,8 @@ def write_metadata(
     for label, names in class_names.items():
         _check_names(names)
         features[label] = tfds.features.ClassLabel(names=list(names))
+        if label in label_sets:
+            features[label] = tfds.features.Sequence(features[label])
     # Always the same name, so that the next run removes what a killed run left.
     temporary = folder / ".metadata.tmp"
     shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""curves.png: a run's loss, top-1 and learning rate over its steps."""
+"""curves.png: a run's loss, accuracies and learning rate over its steps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from aia_jax.training.metrics_file import read_rows
 
 CURVES_FILE = "curves.png"
 _COLOURS = {"train": "#3b6fb6", "validation": "#d1662b"}
+_DASHED = {"mean_class_accuracy": "mean-class", "map": "mAP"}
 _POINTS = 300  # a training curve averages more rows in groups, because noise would hide the trend
 _DRAWABLE = 1e100
 _MARKED = 60  # a curve of more validations has no dots
@@ -22,6 +23,9 @@ _MARKED = 60  # a curve of more validations has no dots
 
 def draw_curves(metrics: str | Path, picture: str | Path) -> None:
     """Draws metrics.jsonl as a PNG; rows without a finite number leave a gap.
+
+    Mean-class accuracy and mean average precision, where validations have them, are dashed beside
+    top-1.
 
     Args:
         metrics: path of metrics.jsonl; it may hold no rows yet.
@@ -40,6 +44,10 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
         for split in ("train", "validation"):
             _draw_curve(axes, rows, split, name)
         _style(axes, title)
+    for name, label in _DASHED.items():
+        if any(row.get(name) is not None for row in rows):
+            _draw_curve(accuracy, rows, "validation", name, label, "--")
+            accuracy.legend(frameon=False)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     accuracy.set_ylim(0, 1)
     rate.set_yscale("log")
@@ -50,7 +58,14 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
         figure.savefig(file, format="png")
 
 
-def _draw_curve(axes: Axes, rows: Sequence[Mapping[str, Any]], split: str, name: str) -> None:
+def _draw_curve(
+    axes: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    split: str,
+    name: str,
+    label: str = "",
+    line: str = "-",
+) -> None:
     points = [row for row in rows if row["split"] == split and name in row]
     steps = [row["step"] for row in points]
     values = [math.nan if row[name] is None else float(row[name]) for row in points]
@@ -61,12 +76,13 @@ def _draw_curve(axes: Axes, rows: Sequence[Mapping[str, Any]], split: str, name:
     values = [value if abs(value) < _DRAWABLE else math.nan for value in values]
     if steps:
         dots = "o" if (split == "validation" and len(steps) <= _MARKED) or len(steps) == 1 else None
-        style = "steps-pre" if name == "lr" else "default"  # the rate changes between epochs only
+        style = "steps-pre" if name == "lr" else "default"  # milestones drop it from step to step
         axes.plot(
             steps,
             values,
             color=_COLOURS[split],
-            label=split,
+            label=label or split,
+            linestyle=line,
             marker=dots,
             markersize=3.5,
             linewidth=1.4,

@@ -1,180 +1,105 @@
-"""SGD with momentum, equal to `torch.optim.SGD` as the paper's code calls it, in optax pieces.
+"""The optimisers by name, in optax pieces, all with clipping, groups and frozen parameters.
 
-One step, in this order: clip the raw gradient by its global norm, add weight decay, add to the
-momentum, multiply by the group's and the schedule's learning rate. Weight decay before momentum is
-torch's order; `optax.sgd` has no weight decay and AdamW's comes after.
+One step of `sgd`, in this order: clip the raw gradient by its global norm, add weight decay, add to
+the momentum, multiply by the group's and the schedule's learning rate. It equals `torch.optim.SGD`
+as the paper's code calls it; `optax.sgd` has no weight decay. The others divide the clipped
+gradient by what its moments say. Most of them add weight decay behind that, as AdamW does.
 """
 
-import dataclasses
-import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from aia_jax.errors import UserError
+from aia_jax.models.fields import value_text
 from aia_jax.shapes import Array, PyTree
 from aia_jax.training.freezing import Frozen, nothing_frozen
+from aia_jax.training.parameter_groups import (
+    Group,
+    assign_groups,
+    layer_factors,
+    parse_groups,
+)
+from aia_jax.training.schedules import Schedule, make_schedule
 
-_LAST_STEP = 2**31 - 1  # steps are counted in 32 bits
-_LARGEST_RATE = 3.4e38  # of float32
 _TORCH_CLIP_EPSILON = 1e-6  # clip_grad_norm_ divides by norm + 1e-6
 _SMALL = 4096  # elements of a gradient that `global_norm` lays in one vector with others
-_LISTED = 8  # parameters that an error names before it says how many more there are
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Factors for the parameters whose whole '/'-joined path matches `pattern`.
+class Optimiser(NamedTuple):
+    """A row of the table of optimisers.
 
     Attributes:
-        pattern: a regular expression.
-        lr: factor on the learning rate.
-        decay: factor on the weight decay.
+        scale: from the config's `optim` and the betas to what makes an update of a gradient.
+        betas: the usual ones; (): it has none, and `optim.momentum` instead.
+        decoupled: weight decay is added to the update, × learning rate; else to the gradient.
+        trust_ratio: a parameter's update is scaled to the parameter's norm.
     """
 
-    pattern: str
-    lr: float = 1.0
-    decay: float = 1.0
+    scale: Callable[[Any, Sequence[float]], optax.GradientTransformation]
+    betas: tuple[float, ...] = ()
+    decoupled: bool = True
+    trust_ratio: bool = False
 
 
-def parse_groups(groups: Iterable[Sequence[Any]]) -> tuple[Group, ...]:
-    """Reads `optim.groups` of a config: `(("head/bias", {"lr": 2.0, "decay": 0.0}), …)`.
-
-    A factor that is left out is 1.
-
-    Raises:
-        UserError: an unknown factor, or a pattern that is no regular expression.
-    """
-    parsed = []
-    for pattern, factors in groups:
-        unknown = sorted(set(factors) - {"lr", "decay"})
-        if unknown:
-            raise UserError(
-                f"optim.groups: {pattern!r} sets {unknown[0]!r}; a group may set 'lr' and 'decay'"
-            )
-        try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise UserError(
-                f"optim.groups: {pattern!r} is not a regular expression ({error})"
-            ) from error
-        parsed.append(Group(pattern, **{name: float(factor) for name, factor in factors.items()}))
-    return tuple(parsed)
+def _adam(optim: Any, betas: Sequence[float]) -> optax.GradientTransformation:
+    return optax.scale_by_adam(*betas, eps=1e-8)
 
 
-def assign_groups(params: Any, groups: Sequence[Group]) -> Any:
-    """The group of every parameter: the first whose pattern matches the whole path.
-
-    Args:
-        params: a tree of arrays or of their shapes.
-
-    Returns:
-        The same tree with a `Group` in each leaf's place.
-
-    Raises:
-        UserError: a parameter that no pattern matches, or a group that gets no parameter: most
-            often a misspelt pattern, whose parameters would otherwise fall to the next group
-            without a word.
-    """
-    paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
-    chosen = [
-        next((group for group in groups if re.fullmatch(group.pattern, name)), None)
-        for name in names
-    ]
-    uncovered = [name for name, group in zip(names, chosen, strict=True) if group is None]
-    if uncovered:
-        more = f" and {len(uncovered) - _LISTED} more" if len(uncovered) > _LISTED else ""
-        raise UserError(
-            f"optim.groups covers {len(names) - len(uncovered)} of {len(names)} parameters; add a "
-            f"pattern for {', '.join(uncovered[:_LISTED])}{more}"
-        )
-    unused = [group.pattern for group in groups if group not in chosen]
-    if unused:
-        raise UserError(
-            f"optim.groups: no parameter is left for {unused[0]!r}; correct the pattern, move it "
-            "up or remove it"
-        )
-    return jax.tree_util.tree_unflatten(structure, chosen)
-
-
-def make_schedule(
-    optim: Any, steps_per_epoch: int, global_batch: int
-) -> Callable[[Any], jax.Array]:
-    """The learning rate of a step.
-
-    It is `lr` scaled to the batch, × `decay` from each milestone on, ramped up linearly over the
-    warm-up.
-
-    Args:
-        optim: the config's `optim` fields lr, lr_batch_size, milestones (epochs), decay,
-            warmup_epochs.
-        steps_per_epoch: optimiser steps.
-        global_batch: clips that one optimiser step sees, over all devices and micro-batches.
-
-    Returns:
-        A function from the step (0-based) to a scalar. The first step of the warm-up has 1/n of the
-        rate, the n-th all of it.
-    """
-    if steps_per_epoch < 1:
-        raise UserError(
-            f"an epoch has {steps_per_epoch} steps: the batch is larger than the data set; use a "
-            "smaller train.batch_size"
-        )
-    base = optim.lr * global_batch / optim.lr_batch_size
-    borders = tuple(
-        round(min(epoch * steps_per_epoch, _LAST_STEP)) for epoch in sorted(optim.milestones)
-    )
-    warmup_steps = round(min(optim.warmup_epochs * steps_per_epoch, _LAST_STEP))
-    # Python computes the powers, in float64.
-    try:
-        rates = [base * optim.decay**passed for passed in range(len(borders) + 1)]
-    except OverflowError:
-        rates = [math.inf]
-    if max(rates) > _LARGEST_RATE:
-        raise UserError(
-            f"optim.lr={optim.lr:g} at optim.lr_batch_size={optim.lr_batch_size} and "
-            f"optim.decay={optim.decay:g} give {global_batch} clips a learning rate above "
-            f"{_LARGEST_RATE:g}; lower them"
-        )
-
-    def schedule(step: Any) -> jax.Array:
-        milestones_passed = sum(
-            (jnp.asarray(step >= border, jnp.int32) for border in borders), jnp.zeros((), jnp.int32)
-        )
-        ramp = jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
-        return jnp.asarray(rates)[milestones_passed] * ramp
-
-    return schedule
+OPTIMISERS: Mapping[str, Optimiser] = {
+    # buf = momentum · buf + g from zeros: torch's first buf is g too.
+    "sgd": Optimiser(lambda optim, _: optax.trace(optim.momentum), decoupled=False),
+    # As torch.optim.Adam and torch.optim.AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019).
+    "adam": Optimiser(_adam, (0.9, 0.999), decoupled=False),
+    "adamw": Optimiser(_adam, (0.9, 0.999)),
+    # You et al. 2020, Alg. 2, for large batches; ε is the authors'.
+    "lamb": Optimiser(
+        lambda _, betas: optax.scale_by_adam(*betas, eps=1e-6), (0.9, 0.999), trust_ratio=True
+    ),
+    # Chen et al. 2023, Alg. 2, with one moment. Its authors take a third to a tenth of AdamW's
+    # learning rate, and 3 to 10 times its weight decay.
+    "lion": Optimiser(lambda _, betas: optax.scale_by_lion(*betas), (0.9, 0.99)),
+}
 
 
 def make_optimizer(
-    optim: Any, steps_per_epoch: int, global_batch: int, frozen: Frozen = nothing_frozen
-) -> tuple[optax.GradientTransformation, Callable[[Any], jax.Array]]:
+    optim: Any,
+    steps_per_epoch: int,
+    global_batch: int,
+    frozen: Frozen = nothing_frozen,
+    *,
+    epochs: int = 0,
+    layers: Sequence[str] = (),
+) -> tuple[optax.GradientTransformation, Schedule]:
     """The optimiser and its schedule from the config's `optim`.
 
-    Its state is the momentum, a tree of the parameters' shapes, and a step count; it shards as the
-    parameters do.
+    Its state is one or two moments, each a tree of the parameters' shapes, and step counts; it
+    shards as the parameters do.
 
     Args:
-        optim: fields lr, lr_batch_size, momentum, weight_decay, clip_norm (0 = off), milestones,
-            decay, warmup_epochs, groups.
+        optim: fields name, momentum, betas, weight_decay, clip_norm (0 = off), groups, layer_decay,
+            and those of `make_schedule`.
         steps_per_epoch: optimiser steps.
         global_batch: clips that one optimiser step sees.
         frozen: the rule of `frozen_rule`. A frozen parameter gets no update at all: no weight
             decay, and its gradient does not count in the norm.
+        epochs: of the whole run; only the schedule "cosine" needs to know.
+        layers: the network's `layer_paths`; only `layer_decay` needs to know.
 
     Returns:
         (optax transformation, step → learning rate of the ×1 groups). `init` and `update` raise
-        `UserError` when the groups do not fit the parameters (see `assign_groups`), or the rule
-        does not.
+        `UserError` when the groups or layers do not fit the parameters (see `assign_groups` and
+        `layer_factors`), or the rule does not.
+
+    Raises:
+        UserError: there is no such optimiser, lists those there are; or it has no betas.
     """
+    optimiser = find_optimiser(optim)
     groups = parse_groups(optim.groups)
-    schedule = make_schedule(optim, steps_per_epoch, global_batch)
+    schedule = make_schedule(optim, steps_per_epoch, global_batch, epochs)
 
     def clip(updates: Any, params: Any) -> Any:
         updates = jax.tree.map(
@@ -188,29 +113,74 @@ def make_optimizer(
 
     def add_decay(updates: Any, params: Any) -> Any:
         def decayed(u: Any, p: Any, group: Group, held: bool) -> Any:
-            # A frozen parameter gets no decay either, so that its momentum stays zero.
+            # A frozen parameter gets no decay either, so that its moments stay zero.
             return u if held else u + optim.weight_decay * group.decay * p
 
         return jax.tree.map(decayed, updates, params, assign_groups(params, groups), frozen(params))
 
     def scale_by_group(updates: Any, params: Any) -> Any:
-        return jax.tree.map(lambda u, group: u * group.lr, updates, assign_groups(params, groups))
+        factors = layer_factors(params, layers, optim.layer_decay)
+        return jax.tree.map(
+            lambda u, group, factor: u * (group.lr * factor),
+            updates,
+            assign_groups(params, groups),
+            factors,
+        )
 
-    def check_groups(params: Any) -> optax.EmptyState:
+    def check_paths(params: Any) -> optax.EmptyState:
         assign_groups(params, groups)
+        layer_factors(params, layers, optim.layer_decay)
         frozen(params)
         return optax.EmptyState()
 
-    decay = optax.stateless(add_decay)
+    decay = optax.GradientTransformation(check_paths, optax.stateless(add_decay).update)
+    scale = optimiser.scale(optim, optim.betas or optimiser.betas)
     chain = optax.chain(
         optax.stateless(clip),
-        optax.GradientTransformation(check_groups, decay.update),
-        # buf = momentum · buf + g from zeros: torch's first buf is g too.
-        optax.trace(optim.momentum),
+        *((scale, decay) if optimiser.decoupled else (decay, scale)),
+        *([optax.scale_by_trust_ratio()] if optimiser.trust_ratio else []),
         optax.stateless(scale_by_group),
         optax.scale_by_learning_rate(schedule),
     )
     return chain, schedule
+
+
+def find_optimiser(optim: Any) -> Optimiser:
+    """The row of `OPTIMISERS` that `optim.name` names.
+
+    Raises:
+        UserError: there is none, or it has no `optim.betas`.
+    """
+    if optim.name not in OPTIMISERS:
+        raise UserError(
+            f"config key optim.name: found {value_text(optim.name)}, expected "
+            f"{', '.join(list(OPTIMISERS)[:-1])} or {list(OPTIMISERS)[-1]}"
+        )
+    optimiser = OPTIMISERS[optim.name]
+    if optim.betas and not optimiser.betas:
+        raise UserError(
+            f"config key optim.betas: found {value_text(optim.betas)}, but {optim.name} has none; "
+            "leave them out and set optim.momentum"
+        )
+    return optimiser
+
+
+def describe_optimizer(optim: Any) -> str:
+    """The optimiser in words: "sgd, momentum 0.9, weight decay 0.0001, gradient norm up to 20".
+
+    Raises:
+        UserError: as `find_optimiser`.
+    """
+    betas = optim.betas or find_optimiser(optim).betas
+    moments = f"momentum {optim.momentum:g}"
+    if betas:
+        moments = f"betas {' and '.join(f'{beta:g}' for beta in betas)}"
+    texts = [optim.name, moments, f"weight decay {optim.weight_decay:g}"]
+    if optim.clip_norm:
+        texts.append(f"gradient norm up to {optim.clip_norm:g}")
+    if optim.layer_decay != 1:
+        texts.append(f"learning rate × {optim.layer_decay:g} from each layer to the one below it")
+    return ", ".join(texts)
 
 
 def global_norm(gradients: PyTree) -> Array:

@@ -99,6 +99,8 @@ def _describe(row: Mapping[str, Any]) -> str:
         "lr": "LR {:.3g}",
         "top1": "top-1 {:.1%}",
         "top5": "top-5 {:.1%}",
+        "mean_class_accuracy": "mean-class {:.1%}",
+        "map": "mAP {:.1%}",
         "clips_per_s": "{:,.1f} clips/s",
         "data_wait": "data wait {:.0%}",
     }

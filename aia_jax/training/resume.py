@@ -14,7 +14,8 @@ from aia_jax.errors import UserError
 from aia_jax.models import clip_shape, model_from_config
 from aia_jax.shapes import PyTree
 from aia_jax.shards.fingerprint import compare_data
-from aia_jax.training.optimizer import assign_groups, parse_groups
+from aia_jax.training.parameter_groups import assign_groups, parse_groups
+from aia_jax.training.validations import Validations
 
 
 def with_shardings(shapes: PyTree, shardings: PyTree) -> PyTree:
@@ -60,9 +61,10 @@ def choose_checkpoint(
         return {}, notes
     step = steps[-1] if resume_from is None else resume_from
     meta = read_meta(checkpoints.directory, step)
-    same = ["optim.groups"] if _same_groups(config, meta) else []
-    changes = compare_with_checkpoint(config, class_names, meta, same)
-    finished = ", but the run is finished: no step is taken" if step >= total_steps else ""
+    changes = compare_with_checkpoint(config, class_names, meta, _same_in_effect(config, meta))
+    validations = Validations(checkpoints.best_by, config.train.patience, meta)
+    ended = step >= total_steps or validations.end_run(step)
+    finished = ", but the run is finished: no step is taken" if ended else ""
     notes += [f"{change}{finished}" for change in changes]
     on_purpose = config.data.changed_on_purpose
     notes += compare_data(meta.get("data", {}), data, on_purpose=on_purpose)
@@ -72,12 +74,21 @@ def choose_checkpoint(
     return meta, notes
 
 
-def _same_groups(config: ConfigDict, meta: Mapping[str, Any]) -> bool:
+def _same_in_effect(config: ConfigDict, meta: Mapping[str, Any]) -> list[str]:
+    """Keys whose value may be another than in the checkpoint's config and still means the same."""
+    saved = configs.from_json(meta["config"])
+    keys = ["optim.groups"] if _same_groups(saved, config) else []
+    # An older version knew one kind of labels, and did not say it.
+    if (saved.data.label_kind or "single") == config.data.label_kind:
+        keys.append("data.label_kind")
+    return keys
+
+
+def _same_groups(saved: ConfigDict, config: ConfigDict) -> bool:
     """Whether every parameter has the factors with which the checkpoint's run was trained.
 
     The rows of `optim.groups` may be others: a network's own change from version to version.
     """
-    saved = configs.from_json(meta["config"])
     if saved.optim.groups == config.optim.groups or saved.model != config.model:
         return saved.optim.groups == config.optim.groups
     model = model_from_config(config)

@@ -17,12 +17,17 @@ from rich.console import Console
 from rich.table import Table
 
 from aia_jax import config as configs
+from aia_jax.checkpoints.ranking import choose_metric, metric_name
 from aia_jax.data.plan import min_train_frames
 from aia_jax.errors import UserError
 from aia_jax.files import atomic_file
 from aia_jax.json_file import JsonError, parse_json
 from aia_jax.sharding import row_shards
 from aia_jax.shards.damage_log import allowed_damaged
+from aia_jax.training.mixing import describe_mix
+from aia_jax.training.objective import describe_loss
+from aia_jax.training.optimizer import describe_optimizer
+from aia_jax.training.schedules import describe_schedule
 
 RUN_FILE = "run.json"
 _PACKAGES = (
@@ -106,9 +111,15 @@ def start_table(
         "batch",
         f"{train.batch_size} clips, {train.batch_size // row_shards(mesh)} a device{parts}{groups}",
     )
+    table.add_row("loss", describe_loss(config))
+    if mixes := describe_mix(train):
+        table.add_row("mixed clips", mixes)
     rate = optim.lr * train.batch_size / optim.lr_batch_size
+    table.add_row("optimiser", describe_optimizer(optim))
     table.add_row(
-        "LR", f"{rate:.4g} (the recipe's {optim.lr:g} is for batch {optim.lr_batch_size})"
+        "LR",
+        f"{rate:.4g} (the recipe's {optim.lr:g} is for batch {optim.lr_batch_size}), "
+        f"{describe_schedule(optim)}",
     )
     groups = [
         f"LR × {factors.get('lr', 1):g}, decay × {factors.get('decay', 1):g}: {pattern}"
@@ -120,6 +131,11 @@ def start_table(
     every = f"; validation every {train.val_every:,} epochs" if train.val_every > 1 else ""
     steps = f"{steps_per_epoch:,} an epoch × {train.epochs} = {total:,}{every}{resumed}"
     table.add_row("steps", steps)
+    best_by = metric_name(choose_metric(train.best_by, data.label_kind))
+    if train.patience:
+        several = "validations" if train.patience > 1 else "validation"
+        best_by += f"; ends early after {train.patience:,} {several} without a better one"
+    table.add_row("best by", best_by)
     table.add_row("compile cache", compile_cache)
     return table
 

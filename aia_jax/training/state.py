@@ -19,7 +19,7 @@ class TrainState(flax.struct.PyTreeNode):
         step: optimiser steps done, an int32 scalar.
         params: float32 parameters.
         batch_stats: running mean and variance of BatchNorm, float32; {} for a network without.
-        opt_state: the optimiser's state: a momentum of the parameters' shapes, and a count.
+        opt_state: the optimiser's state: one or two moments of the parameters' shapes, and counts.
         ema: the variables that are evaluated, {"params", "batch_stats"}, where they are not the
             trained ones: their moving average. None where there is none.
         method_state: what the training method keeps beside the model, such as a second module, its

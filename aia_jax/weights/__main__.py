@@ -4,7 +4,7 @@
     python -m aia_jax.weights weights/tsm --format mmaction2 --out tsm.safetensors
     python -m aia_jax.weights runs/ssv2_aia_tsm --hub hub/aia_tsm --license cc-by-4.0
 
-Takes a run's best checkpoint by validation top-1 (its moving average where there is one), or a
+Takes a run's best checkpoint by its validations (its moving average where there is one), or a
 folder of weights that holds a whole network: of convert_torch_weights.py, or from a model hub.
 
 --format aia writes the state dict that the networks' authors load with strict=True; mmaction2,

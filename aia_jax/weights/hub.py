@@ -95,7 +95,10 @@ def _describe(run: TrainedRun) -> dict[str, Any]:
         "network": run.model.describe(),
         "model": {**run.config.model.to_dict(), "num_classes": len(run.class_names)},
         "shown": earlier.get("shown", {}),
-        "data": {field: run.config.data[field] for field in GEOMETRY},
+        "data": {
+            **{field: run.config.data[field] for field in GEOMETRY},
+            "label_kind": "multi" if run.multilabel else "single",
+        },
         "pixels": {
             # The shortest text of a float32.
             "mean": [float(str(value)) for value in run.model.mean],

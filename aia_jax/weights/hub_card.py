@@ -76,7 +76,8 @@ def hub_page(run: TrainedRun, config: Mapping[str, Any], license_name: str | Non
 
 # {title}
 
-{run.model.describe()}; {len(run.class_names)} classes{f" of {dataset}" if dataset else ""}. \
+{run.model.describe()}; {len(run.class_names)} classes{f" of {dataset}" if dataset else ""}\
+{", of which a video may have several (sigmoid)" if run.multilabel else ""}. \
 Weights of {LIBRARY}, float32: `{HUB_WEIGHTS}`, SHA-256 {config["sha256"]}.
 {_origin(run, config)}
 

@@ -28,7 +28,8 @@ from aia_jax.weights.files import (
 
 # Fields of `config.data` that say how a clip is made for the network; a folder keeps them.
 GEOMETRY = ("num_frames", "crop", "resize", "sampling")
-
+# Those, and whether a video has several classes; a folder that says nothing has one a video.
+DATA_FIELDS = (*GEOMETRY, "label_kind")
 
 # What a test reads of the config besides the network: the defaults of configs/base.py, which is not
 # part of an installed package.
@@ -38,6 +39,7 @@ _WITHOUT_RECIPES = {
         "dir": "",
         "num_classes": 0,
         "label": "label",
+        "label_kind": "",
         "num_frames": 8,
         "sampling": "reference",
         "crop": 224,
@@ -183,7 +185,7 @@ def make_config(
 
     Args:
         path: of the file that says which network it is, for messages.
-        description: its content: "model", the network's fields, and "data", those of `GEOMETRY`.
+        description: its content: "model", the network's fields, and "data", those of `DATA_FIELDS`.
         count: classes of the head.
         recipe: as in `open_weights`.
 
@@ -205,7 +207,7 @@ def make_config(
     config.data.num_classes = count
     try:
         name = as_type(name, "", "model.name")
-        for field in GEOMETRY:
+        for field in DATA_FIELDS:
             if field in stored:
                 key = f"data.{field}"
                 set_field(config, key, as_type(stored[field], config.data[field], key))

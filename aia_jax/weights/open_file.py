@@ -15,7 +15,7 @@ from aia_jax.models import clip_shape, model_fields, model_from_config, network_
 from aia_jax.models.torch_keys import Choice
 from aia_jax.weights.about import About
 from aia_jax.weights.convert import load_matching
-from aia_jax.weights.open import GEOMETRY, make_config, make_run
+from aia_jax.weights.open import DATA_FIELDS, GEOMETRY, make_config, make_run
 from aia_jax.weights.recognise import is_own
 from aia_jax.weights.source_cards import SourceCard
 from aia_jax.weights.source_choice import choose_card, file_fields
@@ -40,7 +40,7 @@ def open_file(
 
     Args:
         path: a file that `read_state_dict_file` takes.
-        given: fields of the network as `config.model` has them, and fields of `GEOMETRY`.
+        given: fields of the network as `config.model` has them, and fields of `DATA_FIELDS`.
         source: name of a card in `source_cards.CARDS`; None: the one that the file's own config
             shows, if any.
         state_dict: which of several in the file, as `read_state_dict_file` names them.
@@ -103,7 +103,7 @@ def open_file(
 
 def _check_names(network: str, given: Mapping[str, Any]) -> None:
     """Refuses fields that neither the network nor its clips have."""
-    known = [*GEOMETRY, *model_fields(network)]
+    known = [*DATA_FIELDS, *model_fields(network)]
     for field in given:
         if field not in known:
             near = difflib.get_close_matches(field, known, n=2)
@@ -115,8 +115,8 @@ def _decide(
     path: Path, proposed: Mapping[str, Any], card: SourceCard | None, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
     """The fields of the network, those of its clips, and a note on what nothing has decided."""
-    clips = {field: value for field, value in given.items() if field in GEOMETRY}
-    chosen = {field: value for field, value in given.items() if field not in GEOMETRY}
+    clips = {field: value for field, value in given.items() if field in DATA_FIELDS}
+    chosen = {field: value for field, value in given.items() if field not in DATA_FIELDS}
     fields = {**proposed, **(card.model if card else {}), **chosen}
     if "crop" in clips and "image_size" in fields and "image_size" not in chosen:
         fields["image_size"] = (clips["crop"], clips["crop"])

@@ -250,7 +250,7 @@ def test_wrong_requests_are_named(tmp_path):
         checkpoints.save(1, make_state(1), {})
         with pytest.raises(CheckpointError, match=r"no checkpoint of step 2 in .*; there are: 1"):
             checkpoints.restore(2, make_state(1))
-    with pytest.raises(CheckpointError, match=r"no checkpoint in .* has a validation top-1"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* has a validation to be"):
         load_weights(tmp_path / "run", "best")
 
 

@@ -46,6 +46,7 @@ def test_a_run_goes_on_elsewhere_and_faster_without_a_word():
         ("model.depth=101", ["50", "101"]),
         ("seed=1", ["seed", "position"]),
         ("train.batch_size=64", ["32", "64", "position"]),
+        ("optim.name=adamw", ["optim.name", "'sgd'", "'adamw'", "state", "--config.init_from"]),
     ],
 )
 def test_a_run_does_not_go_on_as_another(override, words):
@@ -111,12 +112,17 @@ def test_overrides_are_checked_and_those_that_decide_are_named():
 
 def test_a_run_of_an_older_version_has_the_defaults_of_newer_fields():
     old = json.loads(configs.to_json(load()))
-    for key in ("changed_on_purpose", "sampling"):
+    for key in ("changed_on_purpose", "sampling", "balance", "label_kind"):
         del old["data"][key]
     saved = configs.from_json(json.dumps(old))
     assert config_to_test(saved, (), load())[1:] == ({}, [])
     meta = {"config": json.dumps(old), "class_names": NAMES}
-    assert compare_with_checkpoint(load(), NAMES, meta) == []
+    config = load()
+    config.data.label_kind = "single"  # as train.py sets it
+    assert compare_with_checkpoint(config, NAMES, meta) == []
+    config.data.balance = 0.5
+    with pytest.raises(UserError, match=r"data\.balance: .* its position in the data would be"):
+        compare_with_checkpoint(config, NAMES, meta)
 
 
 def test_every_field_that_decides_what_a_test_shows_is_known():
@@ -124,4 +130,7 @@ def test_every_field_that_decides_what_a_test_shows_is_known():
     found = {key for key in leaves(load()) if is_network(key) or decides_numbers(key)}
     assert {"data.crop", "data.resize", "data.num_frames", "data.label", "data.val_split"} < found
     assert {"model.temporal", "model.attention", "model.compute_dtype", "eval.protocol"} < found
-    assert not {"data.workers", "eval.batch_size", "optim.lr", "seed", "data.name"} & found
+    assert (
+        not {"data.workers", "data.balance", "eval.batch_size", "optim.lr", "seed", "data.name"}
+        & found
+    )

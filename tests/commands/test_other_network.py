@@ -69,8 +69,11 @@ def test_it_trains_with_its_own_groups_and_says_so(made):
 def test_frozen_parameters_stay(made):
     folder, _ = made
     started = ["--config.init_from=" + str(folder / "run"), "--config.train.freeze=frames mix/.*"]
-    done = run_here("train.py", folder / "tiny.py", folder / "frozen", *OTHER, *started)
+    started += [f"--config.optim.{text}" for text in ("name=adamw", "schedule=cosine")]
+    command = "train.py", folder / "tiny.py", folder / "frozen", *OTHER, *started
+    done = run_here(*command, "--config.optim.milestones=")
     assert done.returncode == 0, done.stderr
+    assert "adamw, betas 0.9 and 0.999" in done.stdout and "a cosine down to × 0" in done.stdout
     assert "classes: 3 of 3 mapped by name" in done.stdout and "fresh" in done.stdout
     before, after = (
         flatten_dict(open_run(folder / name).variables["params"], sep="/")
@@ -79,6 +82,31 @@ def test_frozen_parameters_stay(made):
     for name, leaf in before.items():
         held = name.startswith(("frames", "mix/"))
         assert np.array_equal(leaf, after[name]) == held, name
+    # The cosine falls over the epochs of the run, and not below zero before its end.
+    rows = map(json.loads, (folder / "frozen" / "metrics.jsonl").read_text().splitlines())
+    rates = [row["lr"] for row in rows if "lr" in row]
+    assert 0 < rates[-1] < open_run(folder / "frozen").config.optim.lr
+
+
+def test_a_run_goes_on_with_its_own_optimiser_only(made):
+    folder, _ = made
+    done = run_here(
+        *("train.py", folder / "tiny.py", folder / "run", *OTHER),
+        *("--config.train.ema_decay=0.5", "--config.train.accumulate=2"),
+        "--config.optim.name=lion",
+    )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "optim.name: the run in this workdir has 'sgd', now it is 'lion'" in done.stderr
+
+
+def test_layers_that_a_network_does_not_say_have_no_factors(made, tmp_path):
+    folder, _ = made
+    decay = "--config.optim.layer_decay=0.5"
+    done = run_here(
+        "train.py", folder / "tiny.py", tmp_path, *OTHER, decay, "--config.init_from=scratch"
+    )
+    assert done.returncode == 2
+    assert "optim.layer_decay: found 0.5, but the network does not say" in done.stderr
 
 
 def test_a_resnets_run_is_no_start_for_it(made, tmp_path):

@@ -134,7 +134,7 @@ def test_an_evaluation_batch_that_does_not_fit_is_found_before_the_first_step(
 ):
     recipe, workdir = finished
 
-    def does_not_fit(eval_step, variables, mesh, batch_size, clip_shape):
+    def does_not_fit(eval_step, variables, mesh, batch_size, clip_shape, label_shape):
         assert (batch_size, clip_shape) == (4, (4, 12, 12, 3))
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
 

@@ -208,7 +208,8 @@ def test_two_hosts_train_as_one(whole, tmp_path):
     """Two processes reach the losses of one, which differ by the order of sums."""
     recipe, reference, _ = whole
     workdir = tmp_path / "run"
-    hosts = start_hosts(recipe, workdir, "--config.train.epochs=2")
+    # After the first validation the hosts agree to go on.
+    hosts = start_hosts(recipe, workdir, "--config.train.epochs=2", "--config.train.patience=1")
     for host in hosts:
         _, err = host.communicate(timeout=300)
         assert host.returncode == 0, err
@@ -307,7 +308,7 @@ def test_a_full_disk_keeps_the_last_good_step_and_says_so(whole, tmp_path):
     subprocess.run(["cp", "-r", reference, workdir], check=True)
     line = " ".join(command("train.py", recipe, workdir, "--config.train.epochs=4"))
     done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 8; exec {line}"],
+        ["bash", "-c", f"ulimit -f 12; exec {line}"],
         capture_output=True,
         text=True,
         cwd=ROOT,

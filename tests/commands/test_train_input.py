@@ -45,6 +45,22 @@ def test_wrong_input_is_one_line(tmp_path):
         "40",
     )
     refused(run_here("train.py", recipe, workdir, "--config.mesh.fsdp=2"), "mesh.fsdp", "1 device")
+    refused(
+        run_here("train.py", recipe, workdir, "--config.train.class_weights=(1.0,2.0,1.0,1.0)"),
+        "train.class_weights",
+        "label 3, a class that does not exist",
+    )
+    refused(
+        run_here(
+            "train.py",
+            recipe,
+            workdir,
+            "--config.train.accumulate=4",
+            "--config.train.videomix=1.0",
+        ),
+        "train.videomix",
+        "no other clip to mix with",
+    )
     refused(run("train.py", tmp_path / "none.py", workdir), "none.py")
     refused(run_here("eval.py", recipe, workdir), "no checkpoint", "train first")
     (tmp_path / "file").write_text("")

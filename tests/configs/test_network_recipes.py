@@ -165,5 +165,7 @@ def test_help_beside_a_recipe_groups_networks_by_kind(capsys):
         configs.parse(["--help", "--config", str(ROOT / "configs/ssv1.py")], "Trains.")
     text = capsys.readouterr().out
     headings = [line[1:] for line in text.splitlines() if line[:1] == " " and line[1:2].isalpha()]
-    assert headings[-4:] == list(dict.fromkeys(network.kind for network in NETWORKS.values()))
+    kinds = dict.fromkeys(network.kind for network in NETWORKS.values())
+    assert headings[-5:] == [*kinds, "ways to train, beside a network"]
     assert "\n  gst_large       GST-Large; GST's README 47.7% top-1\n" in text
+    assert "; tsm: mmaction2's README 47.85% top-1\n" in f"{text}\n"

@@ -3,6 +3,7 @@
 import pytest
 
 from configs import base
+from configs.methods import METHODS
 from configs.networks import NETWORKS, Argument, Choice, Network, Option
 from configs.paper import Reported
 
@@ -16,6 +17,13 @@ TWO_OPTIONS = Argument(
 @pytest.mark.parametrize("text", ["aia_tsn", " aia_tsn "])
 def test_a_network_is_named(text):
     assert PLAIN.parse(text) == Choice("aia_tsn", NETWORKS["aia_tsn"], {})
+
+
+@pytest.mark.parametrize("text", ["svmix,tsn", "tsn, svmix"])
+def test_a_method_is_named_beside_the_network(text):
+    assert PLAIN.parse(text) == Choice("tsn", NETWORKS["tsn"], {}, "svmix")
+    assert TWO_OPTIONS.parse(f"split=2,{text}").argument == "tsn,svmix,split=2,label=a"
+    assert TWO_OPTIONS.parse("modern").argument == "tsm,modern,split=1,label=a"
 
 
 @pytest.mark.parametrize("text", ["", " "])
@@ -45,6 +53,7 @@ def test_options_that_are_left_out_take_their_first_value():
         (",split=1", "there is no network ''; networks: "),
         ("tsn,tsm", "tsn and tsm are 2 networks; name one"),
         ("tsn,tsn", "tsn and tsn are 2 networks; name one"),
+        ("tsn,svmix,modern", "svmix and modern are 2 methods; name one"),
         ("spilt=1", "there is no option 'spilt'; networks: "),
         ("split=3", "there is no split '3'; networks: "),
         ("split=", "there is no split ''; networks: "),
@@ -56,7 +65,8 @@ def test_a_wrong_argument_lists_the_right_ones(text, message):
         TWO_OPTIONS.parse(text)
     assert str(error.value).startswith(message)
     if "networks: " in message:
-        assert str(error.value).endswith("options: split=1|2, label=a|b")
+        usage = "; methods: svmix, modern; options: split=1|2, label=a|b"
+        assert str(error.value).endswith(usage)
 
 
 def test_a_choice_starts_from_the_base_with_its_network():
@@ -109,6 +119,7 @@ def test_choices_are_described_by_kind():
     theirs = Reported(1.25, None, source="Their README", crops=3, clips=10)
     paper = {
         "tsn,split=2,label=a": Reported(12.5, None, "IX"),
+        "tsm,modern,split=1,label=a": theirs._replace(top1=3.0, crops=1, clips=1),
         "h2cn,split=1,label=a": theirs.beside(theirs._replace(top1=2.0, frames=16, crops=1)),
     }
     assert argument.describe(paper) == {
@@ -121,6 +132,10 @@ def test_choices_are_described_by_kind():
             "2.0% (split=1, label=a, 16 frames, 10 clips) top-1"
         },
         "vision transformers": {"vit": "ViT-B/16"},
+        "ways to train, beside a network": {
+            "svmix": METHODS["svmix"].title,
+            "modern": METHODS["modern"].title + "; tsm: Their README 3.0% (split=1, label=a) top-1",
+        },
         "options": {
             "split=1|2": "official split; 1 is the default",
             "label=a|b": "label; a is the default",

@@ -109,8 +109,7 @@ def test_every_network_can_be_built(network):
 def test_a_recipe_carries_the_papers_number(recipe, network):
     if recipe not in REPORTED:
         title = ALL_NETWORKS[network].title
-        none = "none on this data set" if recipe.startswith("ucf101") else f"none for {title}"
-        assert load(recipe, network).paper == none
+        assert load(recipe, network).paper == f"none for {title}"
         return
     top1, *top5 = REPORTED[recipe][list(NETWORKS).index(network)].split()
     numbers = ", ".join([f"{top1}% top-1", *(f"{number}% top-5" for number in top5)])
@@ -129,7 +128,9 @@ def test_what_is_left_out_is_aia_tsm_and_the_first_option(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_choices_name_every_network_and_option(recipe):
-    *kinds, last = importlib.import_module(f"configs.{recipe}").CHOICES.values()
+    choices = dict(importlib.import_module(f"configs.{recipe}").CHOICES)
+    assert list(choices.pop("ways to train, beside a network")) == ["svmix", "modern"]
+    *kinds, last = choices.values()
     options = {
         "egtea": ["split=1|2|3"],
         "epic55": ["label=verb|noun"],
@@ -254,7 +255,9 @@ def test_every_recipe_that_is_named_anywhere_loads():
     for path in texts:
         text = path.read_text().replace("NETWORK", "tsm").replace("{split}", "2")
         named |= set(re.findall(r"configs/\w+\.py(?::[\w,=]+)?", text))
-    named -= {f"configs/{module}.py" for module in ("base", "narrow", "networks", "paper")}
+    named -= {
+        f"configs/{module}.py" for module in ("base", "methods", "narrow", "networks", "paper")
+    }
     assert {"configs/ssv2.py:aia_tsm", "configs/egtea.py:tsm,split=2"} <= named
     for recipe in named:
         configs.load(ROOT / recipe.removesuffix(":ARGUMENT"))

@@ -9,14 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aia_jax.data.augment import (
-    TrainTransform,
-    crop_frames,
-    crop_offsets,
-    crop_sizes,
-    draw_crop,
-    flip_pairs,
-)
+from aia_jax.data.augment import TrainTransform
+from aia_jax.data.crops import crop_frames, crop_offsets, crop_sizes, draw_crop
+from aia_jax.data.flips import flip_pairs
 from aia_jax.data.view_crops import CROPS, center_crop, view_boxes
 from aia_jax.video.resize import Box
 from tests.helpers.paths import GOLDEN

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aia_jax.data.augment import TrainTransform, draw_jittered_crop
+from aia_jax.data.augment import TrainTransform
+from aia_jax.data.crops import draw_jittered_crop
 from aia_jax.data.view_crops import center_crop, three_crops
 from aia_jax.data.views import Views
 from aia_jax.frame_geometry import geometry

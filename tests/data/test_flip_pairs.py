@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aia_jax.data.augment import flip_pairs
+from aia_jax.data.flips import flip_pairs, mirror_label
 
 
 def ssv2_names() -> list[str]:
@@ -70,3 +70,23 @@ def test_a_flip_undoes_itself(names):
         assert (partner[k] == k) is not bool(sided) or (bool(sided) and partner[k] == -1)
         if partner[k] >= 0:
             assert partner[partner[k]] == k
+
+
+@settings(deadline=None)
+@given(names=st.lists(words, min_size=1, max_size=8), chosen=st.lists(st.booleans(), min_size=8))
+def test_two_flips_are_none_for_a_label_and_for_a_set_of_them(names, chosen):
+    partner = flip_pairs(names).partner
+    several = np.array(chosen[: len(names)], np.uint8)
+    mirrored = mirror_label(several, partner)
+    if mirrored is None:
+        assert (partner[several > 0] < 0).any()
+    else:
+        assert mirrored.dtype == np.uint8
+        np.testing.assert_array_equal(mirror_label(mirrored, partner), several)
+    for label in range(len(names)):
+        other = mirror_label(label, partner)
+        alone = mirror_label(np.eye(len(names), dtype=np.uint8)[label], partner)
+        assert (other is None) == (alone is None) == (partner[label] < 0)
+        if other is not None:
+            assert alone is not None and np.flatnonzero(alone).tolist() == [other]
+            assert mirror_label(other, partner) == label

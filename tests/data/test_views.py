@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aia_jax.data.augment import crop_frames
+from aia_jax.data.crops import crop_frames
 from aia_jax.data.sampling import frame_indices
 from aia_jax.data.view_crops import center_crop, three_crops
 from aia_jax.data.views import Views

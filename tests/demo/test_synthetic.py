@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from aia_jax.data.augment import flip_pairs
+from aia_jax.data.flips import flip_pairs
 from aia_jax.data.sampling import frame_indices
 from aia_jax.demo import synthetic
 from aia_jax.errors import UserError

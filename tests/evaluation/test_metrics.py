@@ -61,7 +61,7 @@ def test_numbers_equal_a_plain_loop(videos, classes, seed, damaged):
     found = summarize(scores)
     assert found.top1 == pytest.approx(np.mean(hits[1]))
     assert found.top5 == pytest.approx(np.mean(hits[5]))
-    assert found.mean_class == pytest.approx(np.mean(means))
+    assert found.mean_class_accuracy == pytest.approx(np.mean(means))
     assert found.loss == pytest.approx(np.mean(loss))
     assert (found.evaluated, found.expected) == (len(logits), len(scores))
     assert found.classes == len(set(labels.tolist()))
@@ -76,7 +76,7 @@ def test_numbers_equal_scikit_learn(videos, classes, seed, damaged):
     predicted, every = logits.argmax(1), np.arange(len(scores.class_names))
     found = summarize(scores)
     assert found.top1 == pytest.approx(sklearn.metrics.accuracy_score(labels, predicted))
-    assert found.mean_class == pytest.approx(
+    assert found.mean_class_accuracy == pytest.approx(
         sklearn.metrics.balanced_accuracy_score(labels, predicted)
     )
     exponents = np.exp(logits.astype(float))
@@ -191,13 +191,14 @@ def test_intervals_equal_a_plain_bootstrap():
         numbers.append([right.mean(), mean_class, losses(logits, labels).mean()])
     expected = np.percentile(numbers, [2.5, 97.5], axis=0)
     found = intervals(scores, resamples=1500)
-    for column, name in enumerate(("top1", "mean_class", "loss")):
+    for column, name in enumerate(("top1", "mean_class_accuracy", "loss")):
         np.testing.assert_allclose(found[name], expected[:, column], atol=0.035)
 
 
 def test_a_class_that_a_resample_lacks_is_left_out_of_its_mean():
     labels = np.array([0] * 9 + [1])
-    assert intervals(make_scores(logits=np.eye(2)[labels], labels=labels))["mean_class"] == (1, 1)
+    found = intervals(make_scores(logits=np.eye(2)[labels], labels=labels))
+    assert found["mean_class_accuracy"] == (1, 1)
 
 
 def test_intervals_depend_on_the_seed_alone():

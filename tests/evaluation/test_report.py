@@ -77,7 +77,7 @@ def test_it_says_what_was_tested_and_the_numbers(tmp_path):
     assert "60 videos of 6 classes; 3 models" in found.text
     for scores in models:
         summary = summarize(scores)
-        for value in (summary.top1, summary.top5, summary.mean_class, summary.ece):
+        for value in (summary.top1, summary.top5, summary.mean_class_accuracy, summary.ece):
             assert f"{value:.1%}" in found.text
         assert f"{summary.loss:.4f}" in found.text
         assert scores.about.network in found.text and f"{scores.about.step}" in found.text

@@ -176,7 +176,7 @@ def test_the_result_has_numbers_and_scores_under_one_name(tmp_path):
     assert result["notes"] == ["two"] and result["top1"] == summarize(scores).top1
     assert result == json.loads(path.with_suffix(".json").read_text())
     assert result["evaluated"] == 18 and result["expected"] == 20
-    assert {"top1", "top5", "loss", "mean_class"} <= set(result)
+    assert {"top1", "top5", "loss", "mean_class_accuracy"} <= set(result)
     assert result["about"]["weights"] == scores.about.weights
     assert_equal(read_scores(path), scores)
 

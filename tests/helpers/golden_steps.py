@@ -1,7 +1,6 @@
 """Training steps on golden weights, in float64, with every array under the reference's key."""
 
 import functools
-import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,16 +15,9 @@ from aia_jax.training.optimizer import make_optimizer
 from aia_jax.weights import from_torch
 from aia_jax.weights.names import match_variables
 from tests.golden import recipe
+from tests.helpers.optim import optim_fields
 
-SGD = {
-    "lr": 0.01,
-    "lr_batch_size": 2,
-    "momentum": 0.9,
-    "clip_norm": 20.0,
-    "milestones": (50,),
-    "decay": 0.1,
-    "warmup_epochs": 0.0,
-}
+SGD = {"lr": 0.01, "lr_batch_size": 2, "momentum": 0.9, "clip_norm": 20.0}
 
 
 def tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -70,8 +62,8 @@ def largest_errors(
         batch: clips and labels.
     """
     x, labels = np.float64(batch[0]), np.array(batch[1])
-    options = SGD | {"weight_decay": weight_decay, "groups": model.optim_groups}
-    tx, _ = make_optimizer(types.SimpleNamespace(**options), steps_per_epoch=100, global_batch=2)
+    optim = optim_fields(**SGD, weight_decay=weight_decay, groups=model.optim_groups)
+    tx, _ = make_optimizer(optim, steps_per_epoch=100, global_batch=2)
     variables = jax.tree.map(
         lambda leaf: jnp.asarray(leaf, jnp.float64), from_torch(state_dict, model)
     )
@@ -86,8 +78,8 @@ def largest_errors(
         results, variables, slots = run(variables, slots, x, labels)
         for values, value in zip((losses, norms, logits, gradients), results, strict=True):
             values.append(value)
-    first = _in_torchs_layout({**variables, "params": gradients[0]}, model)
-    last = _in_torchs_layout(variables, model)
+    first = in_torchs_layout({**variables, "params": gradients[0]}, model)
+    last = in_torchs_layout(variables, model)
 
     errors = {}
     for name, theirs in golden.items():
@@ -128,7 +120,7 @@ def _step(model: nn.Module, tx: Any, variables: Any, slots: Any, x: Any, labels:
     return (loss, optax.tree.norm(gradient), logits, gradient), variables, slots
 
 
-def _in_torchs_layout(tree: Any, model: nn.Module) -> dict[str, np.ndarray]:
+def in_torchs_layout(tree: Any, model: nn.Module) -> dict[str, np.ndarray]:
     """The reference's key → array, for parameters, gradients or statistics under their paths."""
     names = network_of(model).torch_names
     leaves = {

@@ -32,6 +32,7 @@ def make_dataset(
     name: str = "tiny",
     seed: int = 0,
     index: bool = True,
+    label_sets: Sequence[Sequence[int]] = (),
 ) -> Path:
     """Writes a prepared data set of random frames.
 
@@ -46,6 +47,7 @@ def make_dataset(
         name: of the data set.
         seed: of the pictures.
         index: whether to write the index files too.
+        label_sets: the labels of a video, which videos cycle through instead; (): one label each.
 
     Returns:
         The folder. Videos are called `<split>_<n>`, n counting from 0 in the order of the records.
@@ -67,11 +69,17 @@ def make_dataset(
             with RecordWriter(paths[-1]) as writer:
                 for video in part.tolist():
                     pictures = jpeg_frames(rng, counts[video % len(counts)], size)
-                    record = encode_example(
-                        pictures, {"label": video % len(classes)}, f"{split}_{video}", 12.0, *size
-                    )
+                    label = label_sets[video % len(label_sets)] if label_sets else None
+                    labels = {"label": video % len(classes) if label is None else label}
+                    record = encode_example(pictures, labels, f"{split}_{video}", 12.0, *size)
                     shard_indices[-1].add(record, writer.write(record))
         if index:
             Index.join(paths, shard_indices).save(folder / f"{split}.index")
-    write_metadata(folder, name=name, class_names={"label": classes}, shard_lengths=lengths)
+    write_metadata(
+        folder,
+        name=name,
+        class_names={"label": classes},
+        shard_lengths=lengths,
+        label_sets=("label",) if label_sets else (),
+    )
     return folder

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aia_jax.data.augment import TrainTransform, flip_pairs
+from aia_jax.data.augment import TrainTransform
+from aia_jax.data.flips import flip_pairs
 from aia_jax.shards.example import encode_example
 from aia_jax.shards.reader import ShardReader, open_split
 from aia_jax.shards.tfds_metadata import shard_name, write_metadata

@@ -1,5 +1,6 @@
 """Scores of a few videos, as a test would have written them."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -72,3 +73,26 @@ def make_scores(
         logits,
         evaluated,
     )
+
+
+def make_set_scores(
+    videos: int = 20,
+    classes: int = 6,
+    seed: int = 0,
+    *,
+    labels: np.ndarray | None = None,
+    logits: np.ndarray | None = None,
+    **more: Any,
+) -> Scores:
+    """Random scores of videos with several labels each, and of one without any.
+
+    Args:
+        videos, classes, seed, logits: as in `make_scores`.
+        labels: bool [N, K], instead of random ones.
+        more: as in `make_scores`.
+    """
+    scores = make_scores(videos, classes, seed, logits=logits, **more)
+    if labels is None:
+        labels = np.random.default_rng(98).random(scores.logits.shape) < 0.4
+        labels[0], labels[1] = True, False
+    return dataclasses.replace(scores, labels=labels)

@@ -12,7 +12,7 @@ from aia_jax import create_model
 from aia_jax.evaluation.gradcam import list_layers
 from aia_jax.models.stages import check_stages
 from aia_jax.training.freezing import frozen_rule
-from aia_jax.training.optimizer import assign_groups, parse_groups
+from aia_jax.training.parameter_groups import assign_groups, parse_groups
 from tests.helpers.quick_jit import quick_jit
 from tests.helpers.tiny_variables import drawn
 

@@ -12,7 +12,7 @@ from aia_jax import create_model
 from aia_jax.evaluation.gradcam import grad_cam
 from aia_jax.models import NETWORKS, clip_shape
 from aia_jax.training.freezing import frozen_rule
-from aia_jax.training.optimizer import assign_groups, parse_groups
+from aia_jax.training.parameter_groups import assign_groups, layer_factors, parse_groups
 
 _STAGES = {"width": 16, "stage_sizes": (1, 1), "stem": "small"}
 NARROW = {
@@ -49,6 +49,19 @@ def test_a_vector_and_a_map_of_each_segment(net):
 
 def test_its_groups_cover_its_parameters_and_each_has_some(net):
     assert assign_groups(net[2]["params"], parse_groups(net[0].optim_groups))
+
+
+def test_each_parameter_belongs_to_one_of_its_layers(net):
+    """Each layer has some, the first ones those that see pixels, the last one the head."""
+    model, _, variables = net
+    layers, names = model.layer_paths, flatten_dict(variables["params"], sep="/")
+    matching = {name: [p for p in layers if re.fullmatch(p, name)] for name in names}
+    assert all(len(patterns) == 1 for patterns in matching.values()), matching
+    assert {patterns[0] for patterns in matching.values()} == set(layers)
+    factors = flatten_dict(layer_factors(variables["params"], layers, 0.5), sep="/")
+    first = factors.get("stem/conv/kernel", factors.get("patch_embedding/kernel"))
+    assert (first, factors["head/kernel"]) == (min(factors.values()), 1)
+    assert set(factors.values()) == {0.5**depth for depth in range(4)}  # two blocks between them
 
 
 def test_partial_bn_freezes_scales_and_biases_of_batch_norm_but_for_the_first(net):

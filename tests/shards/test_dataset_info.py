@@ -1,5 +1,6 @@
 """Metadata that TFDS reads, what a data set says of itself, and folders that are no data sets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,23 @@ def test_several_labels(tmp_path):
     ):
         open_dataset(tmp_path)
     assert open_split(tmp_path, "train").index.labels["verb"].tolist() == [1]
+
+
+def test_sets_of_labels(tmp_path):
+    folder = make_dataset(
+        tmp_path, classes=("a", "b", "c"), videos_per_class=1, label_sets=[(2, 0), (1,)]
+    )
+    info, reader = open_dataset(folder), open_split(folder, "train")
+    assert (info.class_names, info.multilabel) == (("a", "b", "c"), True)
+    assert reader.index.multi_hot("label", [0, 1], 3).tolist() == [[1, 0, 1], [0, 1, 0]]
+    features = tfds.builder_from_directory(folder).info.features
+    found = [features.deserialize_example_np(reader.read_record(k))["label"] for k in (0, 1)]
+    assert [list(map(int, one)) for one in found] == [[2, 0], [1]]
+    assert check_against_config(info, 3, {"train": reader.index}) == 3
+    with pytest.raises(DataError, match=r"record 0, video train_0 has label 2, valid are 0 to 1"):
+        check_against_config(replace(info, class_names=("a", "b")), 2, {"train": reader.index})
+    with pytest.raises(DataError, match=r"video train_0 has several values of label, by the meta"):
+        check_against_config(replace(info, multilabel=False), 3, {"train": reader.index})
 
 
 def test_class_names_keep_their_letters(tmp_path):

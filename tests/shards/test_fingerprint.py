@@ -49,6 +49,7 @@ def records(*videos):
         ((("a", 0, b"x"), ("c", 1, b"y")), "others than they were"),
         ((("b", 1, b"y"), ("a", 0, b"x")), "in another order"),
         ((("a", 0, b"x"), ("b", 0, b"y")), "other labels"),
+        ((("a", (0,), b"x"), ("b", (1, 0), b"y")), "other labels"),
         ((("a", 0, b"x"), ("b", 1, b"other")), "other pictures"),
         ((("a", 0, b"x"), ("b", 1, b"y")), ""),
     ],

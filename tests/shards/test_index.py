@@ -1,5 +1,6 @@
 """The index: the one made while writing equals that of a scan, in memory and as a file."""
 
+import hashlib
 import pickle
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aia_jax.errors import DataError
-from aia_jax.shards import index as index_module
+from aia_jax.shards import index_file
 from aia_jax.shards.example import encode_example
 from aia_jax.shards.index import Index, IndexFileError
 from aia_jax.shards.index_builder import ShardIndexBuilder
@@ -20,7 +21,10 @@ from aia_jax.shards.tfrecord import RecordWriter, crc32c
 videos = st.fixed_dictionaries(
     {
         "frames": st.lists(st.binary(max_size=50), min_size=1, max_size=4),
-        "labels": st.dictionaries(st.sampled_from(["label", "verb", "noun"]), st.integers(-5, 400)),
+        "labels": st.dictionaries(
+            st.sampled_from(["label", "verb", "noun"]),
+            st.integers(-5, 400) | st.lists(st.integers(-5, 400), min_size=1, max_size=3),
+        ),
         "video_id": st.text(max_size=8),
         "fps": st.floats(0, 100, width=32),
         "height": st.integers(0, 500),
@@ -57,6 +61,11 @@ def assert_same(a: Index, b: Index) -> None:
         if field.name == "labels":
             assert first.keys() == second.keys()
             first, second = list(first.values()), list(second.values())
+        if field.name == "label_sets":
+            assert {name: [one.tolist() for one in sets] for name, sets in first.items()} == {
+                name: [one.tolist() for one in sets] for name, sets in second.items()
+            }
+            continue
         np.testing.assert_array_equal(
             first, second, strict=isinstance(first, np.ndarray), err_msg=field.name
         )
@@ -126,6 +135,52 @@ def test_columns_say_where_everything_lies(tmp_path):
     assert {name: getattr(index, name).dtype for name in kinds} == kinds
 
 
+def test_all_labels_of_a_record_are_found(tmp_path):
+    records = [
+        video(label=[4, 1], verb=2),
+        b"no video",
+        video(label=0, verb=[3]),
+        video(label=[2, 0, 3]),
+    ]
+    _, builders = write(tmp_path, [records[:2], records[2:]])
+    index = Index.join(sorted(tmp_path.glob("shard-*")), builders)
+    index.save(tmp_path / "a.index")
+    index = Index.load(tmp_path / "a.index")
+    assert index.labels["label"].tolist() == [4, -1, 0, 2]  # the first ones
+    assert index.multi_hot("label", [3, 0, 1, 2, 0], 5).tolist() == [
+        [1, 0, 1, 1, 0],
+        [0, 1, 0, 0, 1],
+        [0, 0, 0, 0, 0],
+        [1, 0, 0, 0, 0],
+        [0, 1, 0, 0, 1],
+    ]
+    assert index.multi_hot("label", [], 5).shape == (0, 5)
+    # No record has several verbs.
+    assert list(index.label_sets) == ["label"]
+    assert index.multi_hot("verb", [0, 1, 2, 3], 4).tolist() == [
+        [0, 0, 1, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 1],
+        [0, 0, 0, 0],
+    ]
+    assert index.label_set("verb").start.tolist() == [0, 1, 1, 2, 2]
+
+
+def test_files_of_single_labels_have_the_bytes_of_older_versions(tmp_path):
+    records = [
+        [video([b"ab", b"c"], 3, "first"), b"no video"],
+        [],
+        [video([b"def"], 1, "übung", verb=7)],
+    ]
+    paths, builders = write(tmp_path, records)
+    Index.join(paths, builders).save(tmp_path / "a.index")
+    shards = b"".join(path.read_bytes() for path in paths)
+    assert hashlib.sha256(shards).hexdigest()[:16] == "139045c75e9933a1"
+    assert (
+        hashlib.sha256((tmp_path / "a.index").read_bytes()).hexdigest()[:16] == "f7f34293ea3d06b4"
+    )
+
+
 def test_every_integer_of_a_record_but_those_of_its_frames_is_a_label(tmp_path):
     two = [
         encode_example([b"x"], {"verb": 5, "noun": 300}, "a", 1.0, 2, 2),
@@ -172,7 +227,7 @@ def test_any_flipped_bit_of_the_file_is_noticed(tmp_path, offset, bit):
 def test_a_file_of_another_version_is_refused(tmp_path, monkeypatch):
     paths, builders = write(tmp_path, [[video()]])
     with monkeypatch.context() as patch:
-        patch.setattr(index_module, "_VERSION", 2)
+        patch.setattr(index_file, "_VERSION", 2)
         Index.join(paths, builders).save(tmp_path / "index")
     with pytest.raises(IndexFileError, match="of version 2, this program reads 1"):
         Index.load(tmp_path / "index")

@@ -25,6 +25,13 @@ def test_curves(tmp_path):
     draw_curves(path, picture)
     drawn = cv2.imread(str(picture))
     assert drawn.shape == empty.shape and drawn.shape[1] >= 1000
+    with path.open("a") as file:
+        for step in (1000, 2000):
+            row = {"step": step, "split": "validation", "mean_class_accuracy": 0.2, "map": None}
+            file.write(json.dumps(row) + "\n")
+    draw_curves(path, tmp_path / "more.png")
+    assert (cv2.imread(str(tmp_path / "more.png")) != drawn).any()
+    (tmp_path / "more.png").unlink()
     for colour in ((0xB6, 0x6F, 0x3B), (0x2B, 0x66, 0xD1)):  # BGR of training and validation
         assert (np.abs(drawn.astype(int) - colour).max(-1) < 3).sum() > 200
         assert not (np.abs(empty.astype(int) - colour).max(-1) < 3).any()

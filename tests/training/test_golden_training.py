@@ -8,7 +8,6 @@ unbiased running variance and Flax the biased one, so that is converted.
 
 import json
 import re
-import types
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from aia_jax.training.optimizer import make_optimizer
 from aia_jax.training.state import TrainState
 from aia_jax.weights import from_torch
 from tests.golden import recipe
+from tests.helpers.optim import optim_fields
 from tests.helpers.paths import GOLDEN
 
 TRAIN = dict(np.load(GOLDEN / "aia_train.npz"))
@@ -30,15 +30,12 @@ NETS = {
     "C2D": {"temporal": "tsn"},
     "TSM_CinST2STinC_BN": {"temporal": "tsm", "attention": "CinST->STinC"},
 }
-RECIPE = types.SimpleNamespace(
+RECIPE = optim_fields(
     lr=0.01,
     lr_batch_size=2,
     momentum=0.9,
     weight_decay=1e-4,
     clip_norm=20.0,
-    milestones=(20, 40),
-    decay=0.1,
-    warmup_epochs=0.0,
     groups=(
         (".*/kernel", {}),
         ("head/bias", {"lr": 2.0, "decay": 0.0}),

@@ -55,3 +55,20 @@ def test_top5_of_three_classes_is_everything():
     logits, labels = jnp.zeros((4, 3)), jnp.asarray([0, 1, 2, 2])
     assert metrics.topk_correct(logits, labels, 5).sum() == 4
     assert metrics.topk_correct(logits, labels, 1).sum() == 1  # of equal logits the lowest class
+
+
+def test_several_labels_are_found_by_the_foremost_of_them():
+    logits = jnp.asarray([[3.0, 2.0, 1.0, 0.0, -1.0, -2.0], [3.0, 3.0, 0.0, 0.0, 0.0, 0.0]])
+    labels = [[1, 0, 0, 0, 0, 1], [0, 1, 1, 0, 0, 0]], [[0] * 6, [0, 0, 0, 0, 0, 1]]
+    (both, tied), (none, last) = jnp.asarray(labels, "uint8")
+    rows = [metrics.any_topk_correct(logits, jnp.stack([both, tied]), k).tolist() for k in (1, 2)]
+    assert rows == [[1, 0], [1, 1]]
+    # A row without any label is never right; the sixth of six classes is not among five.
+    rows = [metrics.any_topk_correct(logits, jnp.stack([none, last]), k).tolist() for k in (5, 6)]
+    assert rows == [[0, 0], [0, 1]]
+
+
+def test_top1_of_mixed_labels_counts_those_with_the_largest_share():
+    logits = jnp.asarray([[3.0, 2.0, 1.0]])
+    for shares, right in (((0.4, 0.6, 0.6), 0), ((0.6, 0.4, 0.6), 1), ((0.0, 0.0, 0.0), 0)):
+        assert float(metrics.any_topk_correct(logits, jnp.asarray([shares]), 1)[0]) == right

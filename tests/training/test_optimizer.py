@@ -1,6 +1,6 @@
-"""The optimiser against torch.optim.SGD, its schedule, the norm, and wrong groups."""
+"""The optimisers against torch's and against their papers' equations, the norm, wrong names."""
 
-import types
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +11,18 @@ import torch
 
 from aia_jax.errors import UserError
 from aia_jax.training import optimizer
+from aia_jax.training.freezing import frozen_rule
+from tests.helpers.optim import optim_fields
 
+# Rows of the tests: groups' patterns and factors, and the layers with a layer-wise decay of a half.
 GROUPS = (
     ("head/bias", {"lr": 2.0, "decay": 0.0}),
     (r".*bn[^/]*/(scale|bias)", {"decay": 0.0}),
     (".*kernel", {}),
 )
-
-
-def optim_config(**changes):
-    fields = {
-        "lr": 0.01, "lr_batch_size": 32, "momentum": 0.9, "weight_decay": 1e-4, "clip_norm": 20.0,
-        "milestones": (20, 40), "decay": 0.1, "warmup_epochs": 0.0, "groups": GROUPS,
-    }  # fmt: skip
-    return types.SimpleNamespace(**{**fields, **changes})
+LAYERS = ("stem/.*", "head/.*")
+LR, DECAY, CLIP = 0.1, 0.05, 2.0
+STEPS = 20
 
 
 @pytest.fixture
@@ -33,44 +31,42 @@ def float64():
         yield
 
 
-def test_twenty_steps_equal_torch_sgd(float64):
-    """All three groups, gradients on both sides of the clipping norm, and both milestones, over 20
-    steps in float64.
-    """
-    rng = np.random.default_rng(0)
-    params = {
+def draw_params(rng):
+    return {
         "stem": {
             "conv": {"kernel": rng.normal(size=(4, 3))},
             "bn": {"scale": rng.normal(size=3), "bias": rng.normal(size=3)},
         },
         "head": {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)},
     }
-    leaves = {
-        "/".join(key.key for key in path): leaf
-        for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
-    }
-    theirs = {path: torch.nn.Parameter(torch.tensor(leaf)) for path, leaf in leaves.items()}
-    base_lr, decay = 0.1, 0.05
-    sgd = torch.optim.SGD(
-        [
-            {"params": [theirs["head/bias"]], "factor": 2, "weight_decay": 0.0},
-            {
-                "params": [theirs["stem/bn/scale"], theirs["stem/bn/bias"]],
-                "factor": 1,
-                "weight_decay": 0.0,
-            },
-            {
-                "params": [theirs["stem/conv/kernel"], theirs["head/kernel"]],
-                "factor": 1,
-                "weight_decay": decay,
-            },
-        ],
-        lr=base_lr,
-        momentum=0.9,
+
+
+def by_path(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def factors(path, layer_decay=1.0):
+    """(on the learning rate, on weight decay) of a parameter."""
+    lr, decay = {"head/bias": (2, 0), "stem/bn/scale": (1, 0), "stem/bn/bias": (1, 0)}.get(
+        path, (1, 1)
     )
-    config = optim_config(lr=base_lr, weight_decay=decay, clip_norm=2.0, milestones=(2, 4))
-    tx, schedule = optimizer.make_optimizer(config, steps_per_epoch=4, global_batch=32)
-    ours = jax.tree.map(jnp.asarray, params)
+    return lr * (layer_decay if path.startswith("stem/") else 1), decay
+
+
+def run(config, theirs, gradient_step):
+    """Takes 20 steps, beside somebody else's; asserts that the parameters are the same.
+
+    Args:
+        config: of our optimiser.
+        theirs: path → their parameter, as a NumPy array that their steps change in place.
+        gradient_step: takes their step: (number, path → clipped gradient).
+    """
+    rng = np.random.default_rng(0)
+    ours = jax.tree.map(jnp.asarray, draw_params(rng))
+    for path, leaf in by_path(ours).items():
+        theirs[path][...] = leaf
+    tx, _ = optimizer.make_optimizer(config, steps_per_epoch=4, global_batch=32, layers=LAYERS)
     state = tx.init(ours)
 
     @jax.jit
@@ -79,135 +75,156 @@ def test_twenty_steps_equal_torch_sgd(float64):
         return jax.tree.map(jnp.add, params, updates), state
 
     clipped = 0
-    for step in range(20):
+    for step in range(STEPS):
         # The gradient depends on the parameters, so that an error would grow.
-        noise = {
-            path: rng.normal(size=leaf.shape) * (0.1 if step % 3 else 1)
-            for path, leaf in leaves.items()
-        }
-        for path, parameter in theirs.items():
-            parameter.grad = 0.1 * parameter.detach() ** 2 + torch.tensor(noise[path])
-        norm = torch.nn.utils.clip_grad_norm_(list(theirs.values()), 2.0)
-        clipped += bool(norm > 2.0)
-        for group in sgd.param_groups:
-            group["lr"] = base_lr * group["factor"] * 0.1 ** ((step >= 8) + (step >= 16))
-        sgd.step()
+        scale = functools.partial(np.multiply, 0.1 if step % 3 else 1.0)
+        noise = jax.tree.map(scale, draw_params(rng))
+        gradients = {path: 0.1 * theirs[path] ** 2 + n for path, n in by_path(noise).items()}
+        norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+        clipped += bool(norm > CLIP)
+        factor = min(1.0, CLIP / (norm + 1e-6))  # as clip_grad_norm_
+        gradient_step(step, {path: g * factor for path, g in gradients.items()})
+        grads = jax.tree.map(lambda leaf, n: 0.1 * leaf**2 + n, ours, noise)
+        ours, state = update(grads, state, ours)
 
-        flat, structure = jax.tree_util.tree_flatten_with_path(ours)
-        grads = [0.1 * leaf**2 + noise["/".join(key.key for key in path)] for path, leaf in flat]
-        ours, state = update(jax.tree_util.tree_unflatten(structure, grads), state, ours)
-
-    assert 0 < clipped < 20
-    for path, leaf in jax.tree_util.tree_flatten_with_path(ours)[0]:
-        expected = theirs["/".join(key.key for key in path)].detach().numpy()
-        np.testing.assert_allclose(leaf, expected, rtol=1e-13, atol=1e-14)
-    assert float(schedule(0)) == base_lr
-
-
-@pytest.mark.parametrize("milestones", [(20, 40), (40, 20)])
-def test_schedule_changes_at_the_first_step_of_a_milestone_epoch(milestones):
-    schedule = optimizer.make_schedule(
-        optim_config(milestones=milestones), steps_per_epoch=7, global_batch=32
-    )
-    assert float(schedule(0)) == pytest.approx(0.01)
-    for border, before, after in ((20 * 7, 0.01, 0.001), (40 * 7, 0.001, 0.0001)):
-        assert float(schedule(border - 1)) == pytest.approx(before)
-        assert float(schedule(border)) == pytest.approx(after)
-    assert float(schedule(10_000)) == pytest.approx(0.0001)
-
-
-def test_learning_rate_grows_with_the_batch():
-    schedule = optimizer.make_schedule(optim_config(), steps_per_epoch=7, global_batch=128)
-    assert float(schedule(0)) == pytest.approx(0.04)
-
-
-def test_warmup_is_a_ramp_that_starts_above_zero():
-    schedule = optimizer.make_schedule(
-        optim_config(warmup_epochs=0.5), steps_per_epoch=8, global_batch=32
-    )
-    rates = [float(schedule(step)) for step in range(6)]
-    np.testing.assert_allclose(rates, [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01], rtol=1e-6)
-
-
-def test_milestones_and_warmups_that_no_run_reaches_are_no_error():
-    far = optim_config(milestones=(1, 2**31 - 1), warmup_epochs=3e38, lr=0.5, lr_batch_size=1)
-    schedule = optimizer.make_schedule(far, 10, 1)
-    assert float(schedule(jnp.int32(0))) == pytest.approx(0.5 / (2**31 - 1))
-    constant = optim_config(milestones=(2**31 - 1,), warmup_epochs=0.0)
-    assert float(optimizer.make_schedule(constant, 10**6, 32)(jnp.int32(10**9))) == pytest.approx(
-        0.01
-    )
+    assert 0 < clipped < STEPS
+    for path, leaf in by_path(ours).items():
+        np.testing.assert_allclose(leaf, theirs[path], rtol=1e-13, atol=1e-14, err_msg=path)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"lr": 3e38}, {"decay": 3e38, "milestones": (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)}]
+    ("changes", "make"),
+    [
+        ({"name": "sgd"}, lambda groups: torch.optim.SGD(groups, momentum=0.9)),
+        ({"name": "sgd", "layer_decay": 0.5}, lambda groups: torch.optim.SGD(groups, momentum=0.9)),
+        ({"name": "adam"}, torch.optim.Adam),
+        ({"name": "adamw"}, torch.optim.AdamW),
+        (
+            {"name": "adamw", "betas": (0.8, 0.95), "layer_decay": 0.5},
+            lambda groups: torch.optim.AdamW(groups, betas=(0.8, 0.95)),
+        ),
+    ],
 )
-def test_a_rate_that_no_float32_holds_is_an_error_that_names_the_fields(changes):
-    with pytest.raises(UserError, match=r"optim.lr=.*optim.decay=.*lower them"):
-        optimizer.make_schedule(optim_config(**changes), 10, 320)
+def test_twenty_steps_equal_torch(float64, changes, make):
+    """All three groups, gradients on both sides of the clipping norm, and both milestones."""
+    config = optim_fields(
+        lr=LR, weight_decay=DECAY, clip_norm=CLIP, milestones=(2, 4), groups=GROUPS, **changes
+    )
+    parameters = {
+        path: torch.nn.Parameter(torch.tensor(leaf))
+        for path, leaf in by_path(draw_params(np.random.default_rng(0))).items()
+    }
+    rates = {path: factors(path, config.layer_decay) for path in parameters}
+    theirs = make(
+        [
+            {
+                "params": [parameter],
+                "factor": rates[path][0],
+                "weight_decay": DECAY * rates[path][1],
+                "lr": LR,
+            }
+            for path, parameter in parameters.items()
+        ]
+    )
+
+    def step(number, gradients):
+        for path, gradient in gradients.items():
+            parameters[path].grad = torch.tensor(gradient)
+        for group in theirs.param_groups:
+            group["lr"] = LR * group["factor"] * 0.1 ** ((number >= 8) + (number >= 16))
+        theirs.step()
+
+    run(config, {path: p.detach().numpy() for path, p in parameters.items()}, step)
 
 
-def test_schedule_of_an_empty_epoch_is_an_error():
-    with pytest.raises(UserError, match=r"smaller train\.batch_size"):
-        optimizer.make_schedule(optim_config(), steps_per_epoch=0, global_batch=32)
+@pytest.mark.parametrize("name", ["lion", "lamb"])
+def test_twenty_steps_equal_the_equations_of_the_paper(float64, name):
+    config = optim_fields(
+        name=name, lr=LR, weight_decay=DECAY, clip_norm=CLIP, milestones=(), groups=GROUPS
+    )
+    theirs = by_path(draw_params(np.random.default_rng(0)))
+    first = {path: np.zeros_like(p) for path, p in theirs.items()}
+    second = {path: np.zeros_like(p) for path, p in theirs.items()}
+
+    def lion(number, m, v, g):
+        """Chen et al. 2023, Alg. 2."""
+        direction = np.sign(0.9 * m + 0.1 * g)
+        m[...] = 0.99 * m + 0.01 * g
+        return direction
+
+    def adam(number, m, v, g):
+        m[...] = 0.9 * m + 0.1 * g
+        v[...] = 0.999 * v + 0.001 * g**2
+        return m / (1 - 0.9**number) / (np.sqrt(v / (1 - 0.999**number)) + 1e-6)
+
+    def step(number, gradients):
+        for path, g in gradients.items():
+            (lr, decay), p = factors(path), theirs[path]
+            if name == "lion":
+                update = lion(number, first[path], second[path], g) + DECAY * decay * p
+            else:  # You et al. 2020, Alg. 2
+                update = adam(number + 1, first[path], second[path], g) + DECAY * decay * p
+                update *= np.linalg.norm(p) / np.linalg.norm(update)
+            p -= LR * lr * update
+
+    run(config, theirs, step)
+
+
+@pytest.mark.parametrize("name", optimizer.OPTIMISERS)
+def test_frozen_parameters_stay_and_their_moments_are_zero(name):
+    params = jax.tree.map(jnp.asarray, draw_params(np.random.default_rng(0)))
+    optim = optim_fields(name=name, weight_decay=0.5)
+    tx, _ = optimizer.make_optimizer(optim, 4, 32, frozen_rule("stem/.*"))
+    grads = jax.tree.map(jnp.ones_like, params)
+    updates, state = tx.update(grads, tx.init(params), params)
+    for path, update in by_path(updates).items():
+        assert np.any(update != 0) == (not path.startswith("stem/")), path
+    moments = {path: leaf for path, leaf in by_path(state).items() if np.ndim(leaf)}
+    held = [leaf for path, leaf in moments.items() if "stem/" in path]
+    assert held and not any(np.any(leaf != 0) for leaf in held)
 
 
 def test_zero_clip_norm_turns_clipping_off():
-    tx, _ = optimizer.make_optimizer(
-        optim_config(clip_norm=0.0, groups=((".*", {}),), weight_decay=0.0), 10, 32
-    )
+    optim = optim_fields(clip_norm=0.0, weight_decay=0.0)
+    tx, _ = optimizer.make_optimizer(optim, 10, 32)
     params = {"w": jnp.zeros(3)}
     updates, _ = tx.update({"w": jnp.full(3, 1e6)}, tx.init(params), params)
     np.testing.assert_allclose(updates["w"], -1e4, rtol=1e-6)
 
 
-def test_state_has_the_momentum_in_the_parameters_shapes():
-    tx, _ = optimizer.make_optimizer(optim_config(groups=((".*", {}),)), 10, 32)
+@pytest.mark.parametrize(("name", "moments", "counts"), [("sgd", 1, 1), ("adamw", 2, 2)])
+def test_the_state_has_moments_in_the_parameters_shapes(name, moments, counts):
+    tx, _ = optimizer.make_optimizer(optim_fields(name=name), 10, 32)
     params = {"a": jnp.zeros((3, 4)), "b": {"c": jnp.zeros(5)}}
     shapes = sorted(leaf.shape for leaf in jax.tree.leaves(tx.init(params)))
-    assert shapes == [(), (3, 4), (5,)]  # the step count and one buffer a parameter
+    assert shapes == sorted([()] * counts + [(3, 4), (5,)] * moments)
 
 
 @pytest.mark.parametrize(
-    ("groups", "message"),
+    ("changes", "message"),
     [
-        (
-            (("head/.*", {}),),
-            r"covers 1 of 3 parameters; add a pattern for stem/bn/scale, stem/conv/kernel$",
-        ),
-        ((("head/bais", {}), (".*", {})), "no parameter is left for 'head/bais'"),
-        (
-            ((".*", {}), ("head/bias", {})),
-            "no parameter is left for 'head/bias'; correct the pattern, move it up",
-        ),
-        ((("bias", {}), (".*/.*", {})), "no parameter is left for 'bias'"),
+        ({"name": "adagrad"}, "optim.name: found 'adagrad', expected sgd, adam, adamw, .* or lion"),
+        ({"betas": (0.9, 0.99)}, "optim.betas: found 0.9,0.99, but sgd has none; .*optim.momentum"),
     ],
 )
-def test_groups_that_do_not_fit_are_named(groups, message):
-    params = {
-        "stem": {"conv": {"kernel": jnp.zeros(2)}, "bn": {"scale": jnp.zeros(2)}},
-        "head": {"bias": jnp.zeros(2)},
-    }
-    tx, _ = optimizer.make_optimizer(optim_config(groups=groups), 10, 32)
-    with pytest.raises(UserError, match=message):
-        tx.init(params)
-
-
-def test_many_uncovered_parameters_are_counted():
-    with pytest.raises(UserError, match=r"covers 0 of 20 .* and 12 more"):
-        optimizer.assign_groups({f"p{i}": jnp.zeros(1) for i in range(20)}, ())
+def test_wrong_fields_are_named(changes, message):
+    with pytest.raises(UserError, match=f"config key {message}"):
+        optimizer.make_optimizer(optim_fields(**changes), 10, 32)
 
 
 @pytest.mark.parametrize(
-    ("group", "message"),
+    ("changes", "words"),
     [
-        ((".*", {"wd": 0.0}), "sets 'wd'; a group may set 'lr' and 'decay'"),
-        (("(", {}), "not a regular expression"),
+        ({}, "sgd, momentum 0.9, weight decay 0.0001, gradient norm up to 20"),
+        (
+            {"name": "lion", "clip_norm": 0.0, "layer_decay": 0.75},
+            "lion, betas 0.9 and 0.99, weight decay 0.0001, learning rate × 0.75 from each layer "
+            "to the one below it",
+        ),
     ],
 )
-def test_malformed_groups_are_named(group, message):
-    with pytest.raises(UserError, match=message):
-        optimizer.parse_groups((group,))
+def test_it_says_what_it_is(changes, words):
+    assert optimizer.describe_optimizer(optim_fields(**changes)) == words
 
 
 @pytest.mark.parametrize("sizes", [[(3,)], [(70, 70)], [(), (1,), (3, 3, 3, 2), (64, 64), (5000,)]])

@@ -34,7 +34,9 @@ def test_a_run_with_groups_in_its_config_goes_on_with_the_networks(recipe, tmp_p
         config.optim.groups
         and config.optim.groups != configs.load(recipe, [f"optim.groups={groups}"]).optim.groups
     )
+    config.data.label_kind = "single"  # as the data say; the old config does not
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         meta, notes = choose_checkpoint(checkpoints, None, config, CLASSES, {"dir": "gone"}, 100)
     assert meta["position"] == 12
     assert any(note.startswith("optim.groups was ") for note in notes) == noted
+    assert not any("label_kind" in note for note in notes)

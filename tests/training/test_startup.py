@@ -20,7 +20,12 @@ from tests.helpers.paths import ROOT
 def test_the_start_table():
     config = configs.load(
         ROOT / "configs" / "ssv2.py:aia_tsn",
-        ["train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4", "train.val_every=2"],
+        [
+            *("train.batch_size=8", "train.accumulate=2", "train.bn_group_size=4"),
+            *("train.val_every=2", "train.best_by=mean_class_accuracy", "train.patience=3"),
+            *("train.label_smoothing=0.1", "train.class_weights=effective0.99"),
+            *("train.mixup=0.8", "train.cutmix=1.0", "train.mix_prob=0.5"),
+        ],
     )
     table = startup.start_table(
         config,
@@ -50,9 +55,13 @@ def test_the_start_table():
         "data 1 × fsdp 1 × time 1",
         "8 clips, 8 a device, in 2 parts; BatchNorm over groups of 4",
         "/home/a/compiled",
-        "0.0025 (the recipe's 0.01 is for batch 32)",
+        "cross-entropy, label smoothing 0.1, class weights effective0.99",
+        "mixup with α = 0.8 or cutmix with α = 1, in 50% of the steps",
+        "sgd, momentum 0.9, weight decay 0.0001, gradient norm up to 20",
+        "0.0025 (the recipe's 0.01 is for batch 32), × 0.1 after epochs 20 and 40",
         "5,278 an epoch × 50 = 263,900; validation every 2 epochs; going on after step 5,278",
         "13 missing; up to 168 may be damaged",
+        "mean-class accuracy; ends early after 3 validations without a better one",
     ):
         assert words in text, (words, text)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_softmax
 
 from aia_jax.errors import UserError
 from aia_jax.evaluation.align import align
@@ -17,10 +16,13 @@ from aia_jax.evaluation.intervals import intervals
 from aia_jax.evaluation.metrics import (
     Calibration,
     ClassResult,
+    LabelResult,
     Summary,
     calibration,
     losses,
     per_class,
+    per_label,
+    ranks,
     summarize,
 )
 from aia_jax.evaluation.paper_tables import PaperNumber, find_paper_number
@@ -61,8 +63,8 @@ class Model:
         return self.scores.about
 
     @cached_property
-    def classes(self) -> list[ClassResult]:
-        return per_class(self.scores)
+    def classes(self) -> list[ClassResult] | list[LabelResult]:
+        return per_label(self.scores) if self.scores.multilabel else per_class(self.scores)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -75,8 +77,8 @@ class Model:
 
     @cached_property
     def wrong(self) -> np.ndarray:
-        """bool [N], videos that this model took for another class."""
-        return self.scores.evaluated & (self.predicted != self.scores.labels)
+        """bool [N], videos that this model took for a class that is not theirs."""
+        return self.scores.evaluated & (ranks(self.scores.logits, self.scores.labels) > 0)
 
     @cached_property
     def losses(self) -> np.ndarray:
@@ -85,12 +87,12 @@ class Model:
 
     def probability(self, row: int, label: int) -> float:
         """The probability that the model gives a class of a video."""
-        return float(np.exp(log_softmax(self.scores.logits[row].astype(np.float64))[label]))
+        return float(self.scores.probabilities(row)[label])
 
     @cached_property
     def confidence(self) -> np.ndarray:
         """float64 [N], the probability of the predicted class."""
-        return np.exp(log_softmax(self.scores.logits.astype(np.float64), axis=1).max(1))
+        return self.scores.probabilities().max(1)
 
     @property
     def paper(self) -> PaperNumber | None:
@@ -126,18 +128,21 @@ class Pair(NamedTuple):
 
 
 class ClassRow(NamedTuple):
-    """A class that occurs: its number, name, videos, and each model's top-1."""
+    """A class that occurs: its number, name, videos, and a value of each model.
+
+    The value is its top-1; of videos with several labels its average precision.
+    """
 
     label: int
     name: str
     videos: int
-    top1: tuple[float | None, ...]
+    values: tuple[float | None, ...]
 
     @property
     def spread(self) -> float:
-        """The largest top-1 less the smallest, or 1 less the top-1 of a single model."""
-        known = [value for value in self.top1 if value is not None] or [1.0]
-        return max(known) - min(known) if len(self.top1) > 1 else 1 - known[0]
+        """The largest value less the smallest, or 1 less the value of a single model."""
+        known = [value for value in self.values if value is not None] or [1.0]
+        return max(known) - min(known) if len(self.values) > 1 else 1 - known[0]
 
 
 def _part(scores: Scores) -> tuple[str, str, str]:
@@ -210,13 +215,14 @@ def make_pairs(models: Sequence[Model]) -> list[Pair]:
 
 
 def class_rows(models: Sequence[Model]) -> list[ClassRow]:
-    """Every class by label; a model has no top-1 in a class without videos."""
+    """Every class by label; a model has no value in a class without videos."""
+    number = "ap" if models[0].scores.multilabel else "top1"
     return [
         ClassRow(
             results[0].label,
             results[0].name,
             max(result.videos for result in results),
-            tuple(result.top1 for result in results),
+            tuple(getattr(result, number) for result in results),
         )
         for results in zip(*(model.classes for model in models), strict=True)
     ]

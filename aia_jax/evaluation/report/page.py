@@ -115,12 +115,17 @@ def _numbers(models: Sequence[Model]) -> dict[str, Any]:
     }
     if not pairs:
         del chapters["pairs"]
+    sets = models[0].scores.multilabel
+    if sets:
+        del chapters["confusion"], chapters["calibration"]
     lows, highs = zip(*(model.intervals["top1"] for model in models), strict=True)
     # At least 5 points, or a difference that is nothing would look like one.
     low = min(math.floor(20 * min(lows)), 19) / 20
     high = max(math.ceil(20 * max(highs)) / 20, low + 0.05)
     return {
         "models": models,
+        "sets": sets,
+        "by_class": ("map", "mAP") if sets else ("mean_class_accuracy", "mean-class"),
         "shared": shared_facts(models),
         "videos": len(models[0].scores),
         "chapters": list(chapters.items()),
@@ -130,7 +135,7 @@ def _numbers(models: Sequence[Model]) -> dict[str, Any]:
         "pairs": pairs,
         "all_pairs": makes_all_pairs(models),
         "most_flips": _MOST_FLIPS,
-        "calibration": calibration_chart(models),
+        "calibration": None if sets else calibration_chart(models),
     }
 
 
@@ -143,7 +148,7 @@ def _classes(models: Sequence[Model]) -> dict[str, Any]:
         "classes": models[0].scores.class_names,
         "rows": rows,
         "bars": bars,
-        "confusions": [_confusion(model) for model in models],
+        "confusions": [_confusion(model) for model in models if not model.scores.multilabel],
     }
 
 
@@ -209,7 +214,7 @@ def _describe_groups(
                 {
                     "row": row,
                     "id": str(models[0].scores.ids[row]),
-                    "label": models[0].scores.class_names[models[0].scores.labels[row]],
+                    "label": models[0].scores.label_text(row),
                     "first": row not in seen,
                     "answers": [_answer(model, row) for model in models],
                     "strip": strip,
@@ -224,14 +229,16 @@ def _describe_groups(
 def _answer(model: Model, row: int) -> dict[str, Any]:
     """What a model takes a video for; `predicted` is None if it could not evaluate it."""
     scores = model.scores
-    known, label = bool(scores.evaluated[row]), int(scores.labels[row])
-    predicted = int(model.predicted[row])
+    known, predicted = bool(scores.evaluated[row]), int(model.predicted[row])
+    own = scores.labels[row]
+    labels = np.flatnonzero(own).tolist() if scores.multilabel else [int(own)]
+    truth = ", ".join(_percent(model.probability(row, label)) for label in labels)
     return {
         "model": model,
         "predicted": scores.class_names[predicted] if known else None,
-        "right": predicted == label,
+        "right": not model.wrong[row],
         "probability": model.probability(row, predicted),
-        "of_label": model.probability(row, label),
+        "truth": f"true class{'es' * (len(labels) > 1)} {truth}" if truth else "it has no class",
     }
 
 

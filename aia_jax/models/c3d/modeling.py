@@ -25,6 +25,7 @@ from aia_jax.models.stages import (
     check_stages,
     describe_depth,
     he_normal,
+    stage_layers,
 )
 from aia_jax.ops import fold_frames, unfold_frames
 from aia_jax.shapes import Array, Float
@@ -69,6 +70,11 @@ class C3D(nn.Module):
     def stages(self) -> tuple[int, ...]:
         """Bottlenecks of each stage."""
         return self.stage_sizes or STAGE_SIZES[self.depth]
+
+    @property
+    def layer_paths(self) -> tuple[str, ...]:
+        """The layers of layer-wise decay, a bottleneck each, from the input to the head."""
+        return stage_layers(self.stages)
 
     @property
     def cam_layer(self) -> str:

@@ -17,7 +17,7 @@ from aia_jax.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from aia_jax.models.resnet.backbone import last_block, run_blocks
 from aia_jax.models.resnet.stem import Stem
 from aia_jax.models.segments import check_segments
-from aia_jax.models.stages import STAGE_SIZES, STEMS, check_stages
+from aia_jax.models.stages import STAGE_SIZES, STEMS, check_stages, stage_layers
 from aia_jax.ops import fold_frames, unfold_frames
 from aia_jax.ops.resize import resize_nearest
 from aia_jax.shapes import Array, Float
@@ -94,6 +94,11 @@ class H2CN(nn.Module):
     def stages(self) -> tuple[int, ...]:
         """Bottlenecks of each stage."""
         return self.stage_sizes or STAGE_SIZES[self.depth]
+
+    @property
+    def layer_paths(self) -> tuple[str, ...]:
+        """The layers of layer-wise decay. Stem and motion path are the first: both see pixels."""
+        return stage_layers(self.stages, r"(stem|motion)/.*")
 
     @property
     def cam_layer(self) -> str:

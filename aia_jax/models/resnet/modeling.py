@@ -30,6 +30,7 @@ from aia_jax.models.stages import (
     STEMS,
     check_stages,
     describe_depth,
+    stage_layers,
 )
 from aia_jax.shapes import Array, Float
 
@@ -109,6 +110,11 @@ class ResNet(nn.Module):
     def stages(self) -> tuple[int, ...]:
         """Bottlenecks of each stage."""
         return self.stage_sizes or STAGE_SIZES[self.depth]
+
+    @property
+    def layer_paths(self) -> tuple[str, ...]:
+        """The layers of layer-wise decay, a bottleneck each, from the input to the head."""
+        return stage_layers(self.stages)
 
     @property
     def cam_layer(self) -> str:

@@ -116,6 +116,13 @@ class ViT(nn.Module):
         return self.shift_div or default_share(self.shift, self.sizes.heads)
 
     @property
+    def layer_paths(self) -> tuple[str, ...]:
+        """The layers of layer-wise decay, as in BEiT: the embeddings first, the head last."""
+        layers = [f"layer{number}/.*" for number in range(self.sizes.layers)]
+        start = "class_token|position_embedding|patch_embedding/.*"
+        return start, *layers, "(norm|head)/.*"
+
+    @property
     def cam_layer(self) -> str:
         """The last attention's LayerNorm: the head reads no patch token that comes after it."""
         return f"layer{self.sizes.layers - 1}/norm1"

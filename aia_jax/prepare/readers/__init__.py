@@ -5,8 +5,8 @@ To add a data set, write one module in this folder and add a row to `READERS`. T
 * a docstring: its help text. The first line describes the data set in the list of all data sets;
   the rest shows how the raw folder RAW is laid out and says what becomes of it;
 * `add_arguments(parser)`: adds the reader's own options, if it has any. Each option must have a
-  plain value (text, number, list of them or None): the manifest records it, and a run with another
-  value is refused to go on with the work of an earlier run;
+  plain value (text, number, list of them, True or None): the manifest records it, and a run with
+  another value is refused to go on with the work of an earlier run;
 * `read(raw, options)`: lists the videos, their labels and the class names as a `RawDataset`,
   without opening a video. It raises `UserError` if annotations are missing or wrong;
   `annotations.py`, `raw_folder.py` and `build_dataset.py` help with that;

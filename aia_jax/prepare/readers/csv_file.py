@@ -10,7 +10,8 @@ path    of a video file, of a folder of frames or of a .tar archive of frames; r
         absolute
 label   a class name; class ids follow the alphabetical order of the names. With --classes FILE (a
         name a line, in the order of the ids) a name or an id, from 0. Without it, labels that are
-        all whole numbers from 0 are ids too, and the classes are named by them
+        all whole numbers from 0 are ids too, and the classes are named by them. With --multi-label
+        a video may have several, as "pour;stir": a name then holds no semicolon
 split   train, validation (val) or test; without this column a share of each class becomes the split
         validation (--val-share)
 start,  cut a segment out of a longer video: in seconds; in folders and archives the numbers of the
@@ -52,16 +53,24 @@ from aia_jax.prepare.splits import (
 )
 from aia_jax.video.segment import Segment
 
+_SEPARATOR = ";"  # between the labels of a video
 _COLUMNS = ("path", "label", "split", "start", "stop", "group")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--csv`, `--classes`, `--val-share` and `--group`."""
+    """Adds `--csv`, `--classes`, `--multi-label`, `--val-share` and `--group`."""
     parser.add_argument(
         "--csv", metavar="FILE", help="the list (default: the one .csv file in RAW)"
     )
     parser.add_argument(
         "--classes", metavar="FILE", help="class names, one a line, in the order of their ids"
+    )
+    parser.add_argument(
+        "--multi-label",
+        action="store_true",
+        default=None,
+        help="videos may have several labels, with a semicolon between them; training then asks of "
+        "each class by itself whether it is there",
     )
     add_val_share(parser, "without a column split")
 
@@ -71,8 +80,8 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
 
     Args:
         raw: the folder that paths start from.
-        options: with `csv`, `classes` (file names or None), `val_share` and `group` (a regular
-            expression or None).
+        options: with `csv`, `classes` (file names or None), `multi_label` (True or None),
+            `val_share` and `group` (a regular expression or None).
 
     Raises:
         UserError: if a file is missing or a row is wrong, or no video is there.
@@ -86,12 +95,19 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     if options.classes:
         files.append(find_option_file(raw, options.classes, "--classes"))
         names = read_names(files[1])
-    labels = ((row["label"], f"{path}, line {number}") for number, row in rows)
-    class_ids, names = number_labels(labels, names)
+    labels = [_split_labels(path, number, row, options.multi_label) for number, row in rows]
+    class_ids, names = number_labels(
+        (
+            (label, f"{path}, line {number}")
+            for (number, _), own in zip(rows, labels, strict=True)
+            for label in own
+        ),
+        names,
+    )
     groups: dict[str, str] = {}
 
     def videos() -> Iterator[RawVideo]:
-        for number, row in rows:
+        for (number, row), own in zip(rows, labels, strict=True):
             where = f"{path}, line {number}"
             split = SPLITS.get(row.get("split", "train").lower())
             if split is None:
@@ -106,7 +122,8 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
                 if not row["group"]:
                     raise UserError(f"{where}: nothing in the column group; name one in each line")
                 groups[video_id] = row["group"]
-            label = {"label": class_ids[row["label"]]}
+            ids = tuple(dict.fromkeys(class_ids[label] for label in own))
+            label = {"label": ids if options.multi_label else ids[0]}
             yield listed_video(video_id, source, raw / name, label, split, segment, row=number)
 
     found, remarks = list(videos()), []
@@ -116,13 +133,47 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
         groups = group_by_pattern(found, options.group)
     if unread := [name for name in columns if name and name not in _COLUMNS]:
         remarks.append(f"columns of {path.name} that are not read: {abbreviate(unread)}")
+    if rows and options.multi_label:
+        counts = [len(video.labels["label"]) for video in found]
+        remarks.append(
+            f"labels of a video: {min(counts)} to {max(counts)}, "
+            f"{sum(counts) / len(counts):.2g} on average"
+        )
+    joined = [label for label in names if _SEPARATOR in label]
+    if joined and not options.multi_label:
+        remarks.append(
+            f"classes whose name holds a semicolon: {len(joined)} ({abbreviate(joined)}); if that "
+            "joins the labels of a video, give --multi-label"
+        )
     if rows and "split" not in columns:
         found = split_off_validation(found, options.val_share, groups or None)
     if groups:
         remarks += remarks_on_groups(found, groups)
     return build_dataset(
-        name_after(raw), {"label": names}, found, files, raw, remarks, unique_sources=True
+        name_after(raw),
+        {"label": names},
+        found,
+        files,
+        raw,
+        remarks,
+        unique_sources=True,
+        label_sets=("label",) if options.multi_label else (),
     )
+
+
+def _split_labels(
+    path: Path, number: int, row: dict[str, str], multi_label: bool | None
+) -> list[str]:
+    """The labels of a row."""
+    if not multi_label:
+        return [row["label"]]
+    labels = [label.strip() for label in row["label"].split(_SEPARATOR)]
+    if not all(labels):
+        raise UserError(
+            f"{path}, line {number}: found the labels {show_value(row['label'])}, expected names "
+            "with one semicolon between two, as pour;stir"
+        )
+    return labels
 
 
 def _find_list(raw: Path, name: str | None) -> Path:

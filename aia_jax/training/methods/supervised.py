@@ -1,4 +1,4 @@
-"""Supervised training: cross-entropy of a clip's logits and its label. Keeps nothing of its own."""
+"""Supervised training: the loss of a clip's logits and its label. Keeps nothing of its own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,9 @@ import optax
 
 from aia_jax.models.preprocess import preprocessing
 from aia_jax.shapes import Array, PyTree
-from aia_jax.training import metrics
 from aia_jax.training.freezing import Frozen, nothing_frozen
+from aia_jax.training.mixing import Mix, make_mix
+from aia_jax.training.objective import Objective
 from aia_jax.training.state import TrainState
 from aia_jax.training.step import (
     Batch,
@@ -21,9 +22,15 @@ from aia_jax.training.step import (
     step_key,
 )
 
+_MIX_STREAM = 1  # folded into a micro-batch's key; dropout has the key itself
+
 
 def make_method(
-    config: Any, model: nn.Module, tx: optax.GradientTransformation, frozen: Frozen
+    config: Any,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    frozen: Frozen,
+    objective: Objective,
 ) -> Method:
     """The method of a recipe: `config.train` has its settings."""
     train = config.train
@@ -35,7 +42,8 @@ def make_method(
         model,
         tx,
         accumulate=train.accumulate,
-        label_smoothing=train.label_smoothing,
+        objective=objective,
+        mix=make_mix(train),
         ema_decay=train.ema_decay,
         frozen=frozen,
     )
@@ -47,7 +55,8 @@ def make_train_step(
     tx: optax.GradientTransformation,
     *,
     accumulate: int = 1,
-    label_smoothing: float = 0.0,
+    objective: Objective | None = None,
+    mix: Mix | None = None,
     ema_decay: float = 0.0,
     frozen: Frozen = nothing_frozen,
     preprocess: Callable[[Array], Array] | None = None,
@@ -59,15 +68,19 @@ def make_train_step(
             mutable=["batch_stats"])`.
         tx: the optimiser, from `make_optimizer`.
         accumulate: micro-batches a step, see `accumulated_gradients`.
-        label_smoothing: share of the target that is spread over all classes.
+        objective: from `make_objective`; None: cross-entropy of one label a video.
+        mix: from `make_mix`, of the clips of each micro-batch; it needs an objective that knows
+            the number of classes.
         ema_decay: of the moving average, see `apply_gradients`.
         frozen: the optimiser's rule, from `frozen_rule`. No gradient is computed for a frozen
             parameter, and grad_norm leaves it out.
         preprocess: from the batch's pixels to what the model takes; None takes the model's own.
 
     Returns:
-        The step of `Method`. "labels" may also be soft targets, float [B, K].
+        The step of `Method`. "labels" may also be soft targets, float [B, K]. Of clips that are
+        mixed, top1 and top5 ask for the class with the largest share.
     """
+    objective = objective or Objective()
     preprocess = preprocess or preprocessing(model)
 
     def loss(
@@ -76,16 +89,21 @@ def make_train_step(
         params = jax.tree.map(
             lambda p, held: jax.lax.stop_gradient(p) if held else p, params, frozen(params)
         )
+        clips, targets = preprocess(batch["clips"]), batch["labels"]
+        if mix is not None:
+            clips, targets = mix(
+                clips, objective.targets(targets), jax.random.fold_in(key, _MIX_STREAM)
+            )
         # logits: [B, K].
         logits, mutated = model.apply(
             {"params": params, "batch_stats": batch_stats},
-            preprocess(batch["clips"]),
+            clips,
             train=True,
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
-        losses = metrics.cross_entropy(logits, batch["labels"], label_smoothing)
-        means = metrics.batch_means(losses, logits, batch["labels"])
+        losses = objective.losses(logits, targets)
+        means = objective.means(losses, logits, targets)
         return means["loss"], (mutated.get("batch_stats", {}), means)
 
     gradients = accumulated_gradients(loss, accumulate)

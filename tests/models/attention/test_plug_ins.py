@@ -20,7 +20,7 @@ from aia_jax.evaluation.gates import gate_maps
 from aia_jax.models.attention import MODULES
 from aia_jax.models.attention.expression import Attention
 from aia_jax.training.freezing import frozen_rule
-from aia_jax.training.optimizer import assign_groups, parse_groups
+from aia_jax.training.parameter_groups import assign_groups, parse_groups
 from tests.helpers import torch_nets
 from tests.helpers.paths import GOLDEN
 from tests.helpers.quick_jit import quick_jit

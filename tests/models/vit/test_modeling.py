@@ -13,7 +13,7 @@ from aia_jax.errors import UserError
 from aia_jax.evaluation.gradcam import grad_cam, list_layers
 from aia_jax.models.fields import FieldError
 from aia_jax.models.vit.shift import SHIFTS
-from aia_jax.training.optimizer import assign_groups, parse_groups
+from aia_jax.training.parameter_groups import assign_groups, parse_groups
 from tests.helpers.quick_jit import quick_jit
 from tests.helpers.tiny_variables import drawn
 

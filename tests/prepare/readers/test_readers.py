@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from aia_jax.data.augment import TrainTransform, flip_pairs
+from aia_jax.data.augment import TrainTransform
+from aia_jax.data.flips import flip_pairs
 from aia_jax.data.pipeline import train_batches
 from aia_jax.data.plan import BatchPlan
 from aia_jax.errors import UserError

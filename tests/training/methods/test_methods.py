@@ -17,7 +17,7 @@ from aia_jax.training.step import Method, accumulated_gradients, apply_gradients
 from tests.helpers.tiny_run import make_recipe, run_here
 
 
-def make_teacher_method(config, model, tx, frozen):
+def make_teacher_method(config, model, tx, frozen, objective):
     """A module learns by what the teacher, an average of the model, makes of clips it brightens."""
     module_tx = optax.sgd(0.05, momentum=0.9)
     preprocess = preprocessing(model)

@@ -105,14 +105,17 @@ def test_a_loss_that_is_not_finite_is_reported():
 
 
 def test_micro_batches_stay_on_their_devices():
-    """On a mesh of two devices a step over two micro-batches moves no pixel between devices, and
-    equals the step on one device.
+    """On a mesh of two devices a step over two micro-batches moves no pixel between devices, a
+    mixed one those of one clip, and both equal the step on one device.
     """
     program = """
         import re, jax, numpy as np, optax
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+        from ml_collections import ConfigDict
         from aia_jax.training.methods.supervised import make_train_step
-        from tests.helpers.tiny_net import TinyNet, make_batch, make_state
+        from aia_jax.training.mixing import make_mix
+        from aia_jax.training.objective import Objective
+        from tests.helpers.tiny_net import CLASSES, TinyNet, make_batch, make_state
 
         mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
         model, tx = TinyNet(dropout=0.5), optax.sgd(0.1)
@@ -131,6 +134,21 @@ def test_micro_batches_stay_on_their_devices():
 
         together, _ = compiled(*sharded)
         close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        jax.tree.map(close, alone, together)
+
+        # Mixed clips have one neighbour on the device before. Draws are those of one device.
+        train = ConfigDict(
+            dict(mixup=0.8, cutmix=1.0, videomix=1.0, mix_prob=0.9, batch_size=8, accumulate=2)
+        )
+        step = make_train_step(
+            model, tx, accumulate=2, objective=Objective(CLASSES, 0.1), mix=make_mix(train)
+        )
+        alone, _ = jax.jit(step)(*arguments)
+        jitted = jax.jit(step, in_shardings=shardings, out_shardings=whole)
+        compiled = jitted.lower(*sharded).compile()
+        sizes = re.findall(r"= (?:f32|u8)\\[(\\d+),\\S+ (?:%s)" % collectives, compiled.as_text())
+        assert set(sizes) == {"1"}, sizes
+        together, _ = compiled(*sharded)
         jax.tree.map(close, alone, together)
         print("same")
     """
