@@ -54,14 +54,16 @@ DEFAULT = [name for name in METHODS if name != "smoothing"]
 class Run(NamedTuple):
     """One training, and the row of `methods.json` that it gives."""
 
+    network: str
     method: str
+    steps: int
     videos: int  # for training
     seed: int
 
     @property
     def folder(self) -> str:
         """Where it lies in the folder of its videos."""
-        return f"{self.method}_seed{self.seed}"
+        return f"{self.network}_{self.method}_{self.steps}_seed{self.seed}"
 
 
 def overrides(method: str, epochs: int, warmup_epochs: float) -> list[str]:
@@ -111,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--network", default="tsm", help=f"of {RECIPE} (default: %(default)s)")
+    parser.add_argument("--network", default="msca_kv", help=f"of {RECIPE} (default: %(default)s)")
     parser.add_argument("--methods", nargs="+", default=DEFAULT, choices=list(METHODS))
     parser.add_argument(
         "--videos",
@@ -121,16 +123,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="for training (default: 960 240)",
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each (default: 3)")
-    parser.add_argument("--steps", type=int, default=360, help="of a run (default: 360)")
+    parser.add_argument("--steps", type=int, default=1200, help="of a run (default: 1200)")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"), metavar="DIR")
     options = parser.parse_args(argv)
 
     recipe, results = script(RECIPE), options.out / RESULTS
     found = json.loads(results.read_text()) if results.exists() else []
-    rows = {Run(row["method"], row["videos"], row["seed"]): row for row in found}
+    rows = {Run(*(row[name] for name in Run._fields)): row for row in found}
     chosen = [
-        Run(method, videos, seed)
-        for seed in range(options.seeds)  # a stop leaves whole tables of the first seeds
+        Run(options.network, method, options.steps, videos, seed)
+        for seed in range(options.seeds)  # the first seed of everything comes first
         for videos in options.videos
         for method in options.methods
     ]

@@ -84,7 +84,12 @@ METHODS: Mapping[str, Method] = {
         "cosine and RandAugment; vision transformers: AdamW, mixup and CutMix too",
         Settings(
             every={"data.randaugment": 2},
-            convolutional={"optim.schedule": "cosine", "optim.milestones": ()},
+            # Both operations are carried out, as mmaction2 has them for TSM.
+            convolutional={
+                "data.randaugment_prob": 1.0,
+                "optim.schedule": "cosine",
+                "optim.milestones": (),
+            },
             transformers={
                 **_ADAMW,
                 "optim.groups": _DECAY_OF_KERNELS,

@@ -2,9 +2,11 @@
 
 import ast
 import re
+import shlex
 
 import pytest
 
+from aia_jax import config as configs
 from aia_jax.models import NETWORKS
 from aia_jax.models.attention import MODULES
 from docs.figures.__main__ import FIGURES, FOLDER
@@ -34,3 +36,17 @@ def test_the_page_of_networks_shows_every_figure_and_names_every_network_and_mod
     assert set(named) == set(NETWORKS)
     for name in (*named.values(), *MODULES):
         assert name in page, f"docs/models.md does not name {name}"
+
+
+def test_the_page_of_ways_to_train_has_commands_and_fields_that_are_taken():
+    page = (ROOT / "docs/training.md").read_text()
+    commands = re.findall(r"^    python train\.py (.*)$", page, re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        parsed = configs.parse(["--config", *shlex.split(command)[1:]], "Trains.")
+        assert parsed.config_path in command
+    fields = re.findall(r"`((?:data|train|optim)\.\w+)=([^`]+)`", page)
+    assert {"train.mixup", "data.randaugment", "optim.schedule"} & dict(fields).keys()
+    cosine = ("optim.milestones=",)
+    for key, value in fields:
+        assert configs.load(ROOT / "configs/base.py", [*cosine, f"{key}={value}"])

@@ -45,9 +45,8 @@ def make_mix(train: Any) -> Mix | None:
             f"{2 * train.accumulate} clips a step"
         )
 
-    alphas = jnp.array([*chosen.values()], jnp.float32)
-
     def mix(clips: Clips, shares: Shares, key: Array) -> tuple[Clips, Shares]:
+        alphas = jnp.array([*chosen.values()], jnp.float32)
         which, whether, share_key, place_key = jax.random.split(key, 4)
         index = jax.random.randint(which, (), 0, len(chosen))
         share = draw_share(share_key, alphas[index])

@@ -72,7 +72,10 @@ def test_networks_with_a_recipe_keep_their_schedule_beside_svmix():
 
 def test_the_modern_recipe_is_a_cosine_and_randaugment_and_adamw_for_transformers():
     for network in ("tsm", "aia_tsm", "h2cn", "gst"):
-        assert changed("ssv1", network, "modern") == COSINE | {"data.randaugment": 2}
+        assert changed("ssv1", network, "modern") == COSINE | {
+            "data.randaugment": 2,
+            "data.randaugment_prob": 1.0,
+        }
     found = changed("ssv1", "vit", "modern")
     assert [group[1]["decay"] for group in found.pop("optim.groups")] == [1.0, 0.0]
     assert found == ADAMW | {

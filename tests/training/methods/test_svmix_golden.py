@@ -2,7 +2,6 @@
 
 import json
 import re
-import types
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from aia_jax.training.volume_mix import Draws, Mix, mix_targets, salient_share, 
 from aia_jax.weights import from_torch
 from tests.golden import recipe
 from tests.helpers.golden_steps import SGD, golden_of, in_torchs_layout
+from tests.helpers.optim import optim_fields
 from tests.helpers.paths import GOLDEN
 
 CLIPS = (3, 4, 64, 96)
@@ -90,7 +90,9 @@ def module_arrays(tree, name):
 
 def pieces(model, state, clips, draws, targets):
     """What a step makes on its way, by the functions that the step calls."""
-    features, _ = model.apply(state.ema, clips, train=True, mutable=["batch_stats"], method="features")
+    features, _ = model.apply(
+        state.ema, clips, train=True, mutable=["batch_stats"], method="features"
+    )
     module = SelectiveModule()
     found = {
         "features": features.transpose(0, 1, 4, 2, 3),
@@ -127,8 +129,8 @@ def statistics_are_unbiased(key, ours, before, passes):
 def run():
     """Relative errors of everything that the golden file holds."""
     model = create_model(10, 4, temporal="tsm", dropout=0.0, dtype=jnp.float64)
-    options = SGD | {"lr_batch_size": 3, "weight_decay": 1e-4, "groups": GROUPS}
-    tx, _ = make_optimizer(types.SimpleNamespace(**options), 100, 3)
+    optim = optim_fields(**{**SGD, "lr_batch_size": 3}, weight_decay=1e-4, groups=GROUPS)
+    tx, _ = make_optimizer(optim, steps_per_epoch=100, global_batch=3)
     module_tx = make_module_optimizer(0.0005)
     network, teacher = (
         golden_variables(model, prefix) for prefix in ("base_model.", "teacher.base_model.")
@@ -149,8 +151,8 @@ def run():
             draw=lambda *_: draws,
             preprocess=lambda pixels: pixels,
         )
-        batch = {"clips": clips, "labels": labels}
-        found = pieces(model, state, clips, draws, objective.targets(labels))
+        batch = {"clips": jnp.asarray(clips), "labels": jnp.asarray(labels)}
+        found = pieces(model, state, batch["clips"], draws, objective.targets(batch["labels"]))
         return step(state, batch, jax.random.key(0)), found
 
     errors = {}
@@ -169,7 +171,9 @@ def run():
             "gnorm": metrics["grad_norm"],
             "module gnorm": metrics["module_grad_norm"],
         }
-        found |= {f"{name} norm": np.linalg.norm(found[name]) for name in ("features", "mixed", "mixed2")}
+        found |= {
+            f"{name} norm": np.linalg.norm(found[name]) for name in ("features", "mixed", "mixed2")
+        }
         # Momentum is the sum of gradient and decay: buf₂ = 0.9 · buf₁ + g + 1e-4 · weight.
         buffers = [s.method_state["opt_state"][1].trace for s in (before, state)]
         grads = jax.tree.map(
