@@ -145,7 +145,8 @@ def check(config: ConfigDict) -> None:
     for key, (test, expected) in _RANGES.items():
         if key in found and not test(found[key]):
             raise UserError(
-                f"config key {key}: found {value_text(found[key])}, expected {expected}"
+                f"config key {key}: found {value_text(found[key]) or 'nothing'}, expected "
+                f"{expected}"
             )
 
     for key, value in found.items():

@@ -1,6 +1,7 @@
-"""Measures a training step of TSM and of TSN with attention: time, memory, compilation.
+"""Measures a training step of TSM, of TSN with attention and of SV-Mix: time, memory, compilation.
 
     python -m benchmarks.training                     # ResNet-50, 2 clips of 8x224x224
+    python -m benchmarks.training --method svmix      # plain TSN, supervised and by SV-Mix
 
 The step is that of train.py (forward, backward, SGD; donated state). The networks take turns, each
 in a process of its own. Ratios are to plain TSN: the median over rounds, and that of the shortest
@@ -17,7 +18,9 @@ import optax
 
 from aia_jax import create_model
 from aia_jax.compile_cache import compiler_options
+from aia_jax.training.methods import svmix
 from aia_jax.training.methods.supervised import make_train_step
+from aia_jax.training.objective import Objective
 from aia_jax.training.state import TrainState
 from benchmarks import results, turns
 
@@ -26,19 +29,28 @@ NETWORKS = {
     "TSM": {"temporal": "tsm"},
     "TSN + CinST->STinC": {"attention": "CinST->STinC"},
 }
+CLASSES = 174
 
 
-def prepare_step(fields, clip, dtype, xla_defaults):
+def prepare_step(fields, method, clip, dtype, xla_defaults):
     """A call that takes one step; the seconds of compiling, bytes of temporary memory, device."""
-    model = create_model(174, dtype=jnp.dtype(dtype), **fields)
+    model = create_model(CLASSES, dtype=jnp.dtype(dtype), **fields)
     optimizer = optax.sgd(0.01, 0.9)
     clips = jax.random.randint(jax.random.key(2), (*clip, 3), 0, 256, jnp.uint8)
     batch = {"clips": clips, "labels": jnp.arange(clips.shape[0], dtype=jnp.int32)}
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *clip[1:], 3)))
-    state = jax.jit(lambda v: TrainState.create(v, optimizer))(variables)
-    compiler = {} if xla_defaults else compiler_options()
-    step = jax.jit(make_train_step(model, optimizer), donate_argnums=0, compiler_options=compiler)
     key = jax.random.key(1)
+    if method == "svmix":
+        module_tx = svmix.make_module_optimizer(0.05)
+        state = jax.jit(lambda v: svmix.create_state(model, optimizer, module_tx, v, key))(
+            variables
+        )
+        step = svmix.make_svmix_step(model, optimizer, module_tx, Objective(CLASSES, 0.1))
+    else:
+        state = jax.jit(lambda v: TrainState.create(v, optimizer))(variables)
+        step = make_train_step(model, optimizer)
+    compiler = {} if xla_defaults else compiler_options()
+    step = jax.jit(step, donate_argnums=0, compiler_options=compiler)
     start = time.perf_counter()
     compiled = step.lower(state, batch, key).compile()
     facts = {
@@ -73,12 +85,21 @@ def main():
         action="store_true",
         help="compile as a plain jax.jit does, not as train.py does",
     )
+    parser.add_argument(
+        "--method",
+        default="supervised",
+        choices=["supervised", "svmix"],
+        help="svmix: plain TSN by this method instead of the other networks",
+    )
     results.add_option(parser)
     options = parser.parse_args()
 
+    rows = {name: (fields, "supervised") for name, fields in NETWORKS.items()}
+    if options.method == "svmix":
+        rows = {"TSN": ({}, "supervised"), "TSN by SV-Mix": ({}, "svmix")}
     arguments = {
-        name: (fields, options.clip, options.dtype, options.xla_defaults)
-        for name, fields in NETWORKS.items()
+        name: (*row, options.clip, options.dtype, options.xla_defaults)
+        for name, row in rows.items()
     }
     seconds, facts = turns.time_in_turns(prepare_step, arguments, options.repeats)
 

@@ -16,7 +16,8 @@ from aia_jax.models.fields import value_text
 _POSITION = ("seed", "train.batch_size", "data.train_split", "data.label", "data.balance")
 
 # Another value of these fields makes another state, which a checkpoint does not hold.
-_STATE = ("optim.name",)
+_STATE = ("optim.name", "train.method")
+_AVERAGE = "train.ema_decay"  # so does this one, where it begins or ends the average
 
 # These fields say where and how fast the run computes. They do not change what it computes, so the
 # run may go on with other values, and no note says so.
@@ -122,7 +123,7 @@ def compare_with_checkpoint(
                 "its position in the data would be lost; set it back, or start in another "
                 "--workdir with --config.init_from"
             )
-        if key in _STATE:
+        if key in _STATE or (key == _AVERAGE and 0 in (before, now)):
             raise UserError(
                 f"config key {key}: the run in this workdir has {before!r}, now it is {now!r}, "
                 "whose state no checkpoint of the run holds; set it back, or start in another "

@@ -1,7 +1,7 @@
 """Numbers of videos with several labels each: average precision, ranks and losses; NumPy only.
 
 Labels are bool [N, K]: which classes a video has. A network answers for each class on its own, and
-the sigmoid of a logit is the class's probability. A video may have no class at all.
+the sigmoid of a logit is the class's probability.
 """
 
 import numpy as np
@@ -91,7 +91,7 @@ def best_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The number of classes ahead of the foremost of a video's own: int64 [N].
 
     A rank below k means that one of the k largest logits is of the video's classes. A video without
-    any class has K.
+    any class has a rank that no k reaches.
 
     Args: as in `average_precision`. Of equal logits the lower class counts as larger.
     """
@@ -101,7 +101,7 @@ def best_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     largest = np.take_along_axis(own, foremost, axis=1)
     lower_class = np.arange(classes) < foremost
     ahead = ((logits > largest) | ((logits == largest) & lower_class)).sum(1)
-    return np.where(labels.any(1), ahead, classes)
+    return np.where(labels.any(1), ahead, np.iinfo(np.int64).max)
 
 
 def sigmoid_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

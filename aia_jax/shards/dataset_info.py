@@ -207,6 +207,13 @@ def check_against_config(info: DatasetInfo, num_classes: int, indices: Mapping[s
         wrong = np.flatnonzero(bad & ~index.damaged)
         if len(wrong):
             named = values[outside & (rows == wrong[0])]
+            if info.multilabel and not len(named):
+                raise DataError(
+                    f"{info.dir}, split {split}: {index.describe(int(wrong[0]))} has no "
+                    f"{info.label_feature} ({len(wrong)} such records); where videos may have "
+                    "several labels, each needs one at least. If it has, an older version wrote "
+                    f"the index: delete {split}.index, and the next start writes it anew"
+                )
             raise DataError(
                 f"{info.dir}, split {split}: {index.describe(int(wrong[0]))} has "
                 f"{info.label_feature} {named[0] if len(named) else NO_LABEL}, valid are 0 to "

@@ -89,7 +89,7 @@ def make_objective(config: Any, labels: np.ndarray, num_classes: int) -> Objecti
     weights = None
     if train.class_weights != "none":
         videos = count_videos(labels, num_classes)
-        balance = 1.0 if multilabel else config.data.balance
+        balance = None if multilabel else config.data.balance
         weights = class_weights(train.class_weights, videos, balance)
     return Objective(num_classes, train.label_smoothing, weights, multilabel)
 
@@ -116,7 +116,7 @@ def count_videos(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def class_weights(
-    rule: str | tuple[float, ...], videos: np.ndarray, balance: float = 0.0
+    rule: str | tuple[float, ...], videos: np.ndarray, balance: float | None = 0.0
 ) -> np.ndarray:
     """The weight of each class in the loss, float32 [K].
 
@@ -128,8 +128,8 @@ def class_weights(
             (1 − β) / (1 − β^n), the inverse of the effective number of videos (Cui et al. 2019,
             equation 2): between none (β = 0) and inverse (β → 1). Numbers: one a class.
         videos: int [K], n of each class.
-        balance: the plan's (`data.balance`): the clips of a class are as n^(1 − balance). 1: each
-            class has as many, or, with several labels a video, each clip has a term for each class.
+        balance: the plan's (`data.balance`): the clips of a class are as n^(1 − balance). None:
+            several labels a video, of which each clip has a term for each class.
 
     Raises:
         UserError: there are not as many numbers as classes, or only classes without videos have a
@@ -142,8 +142,10 @@ def class_weights(
         weights = 1 / n if beta == 1 else (1 - beta) / (1 - beta**n)
     else:
         weights = _listed_weights(rule, len(videos))
-    clips = np.where(known, np.maximum(videos, 1.0) ** (1 - balance), 0.0)
-    mean = np.average(weights, weights=clips) if known.any() else 1.0
+    # Of a rule, classes without videos have weight 1 whatever the others have.
+    terms = known | (balance is None and not isinstance(rule, str))
+    clips = np.where(terms, np.maximum(videos, 1.0) ** (0 if balance is None else 1 - balance), 0.0)
+    mean = np.average(weights, weights=clips) if clips.any() else 1.0
     if mean == 0:
         raise UserError(
             f"config key train.class_weights: found {value_text(rule)}, which gives every class "

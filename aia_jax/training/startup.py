@@ -155,6 +155,11 @@ def notes_on_plan(
     if too_short:
         least = min_train_frames(segment_frames)
         notes.append(f"{too_short} training videos have fewer than {least} frames and are not used")
+    if config.optim.warmup_epochs >= config.train.epochs:
+        notes.append(
+            f"the learning rate only rises: optim.warmup_epochs={config.optim.warmup_epochs:g} of "
+            f"train.epochs={config.train.epochs}"
+        )
     if config.profile.start > total_steps:
         notes.append(
             f"nothing will be traced: profile.start={config.profile.start} is past the last step, "

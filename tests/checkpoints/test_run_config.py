@@ -47,6 +47,8 @@ def test_a_run_goes_on_elsewhere_and_faster_without_a_word():
         ("seed=1", ["seed", "position"]),
         ("train.batch_size=64", ["32", "64", "position"]),
         ("optim.name=adamw", ["optim.name", "'sgd'", "'adamw'", "state", "--config.init_from"]),
+        ("train.ema_decay=0.9", ["train.ema_decay", "0.0", "0.9", "state"]),
+        ("train.method=svmix", ["train.method", "'supervised'", "'svmix'", "state"]),
     ],
 )
 def test_a_run_does_not_go_on_as_another(override, words):

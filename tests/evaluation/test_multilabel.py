@@ -62,7 +62,9 @@ def test_classes_without_videos_do_not_count_in_the_mean():
 def test_the_foremost_label_of_a_video_counts():
     logits = np.array([[3, 2, 2, 0], [3, 2, 2, 0], [3, 2, 2, 0]], np.float32)
     labels = np.array([[0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]], bool)
-    assert best_ranks(logits, labels).tolist() == [2, 0, 4]  # of equal logits the lower is ahead
+    ranks = best_ranks(logits, labels).tolist()
+    assert ranks[:2] == [2, 0]  # of equal logits the lower is ahead
+    assert ranks[2] > 1000  # a video without a class is right for no k, also above K
 
 
 def test_losses_are_torchs_binary_cross_entropy():

@@ -313,3 +313,12 @@ def test_an_empty_split_is_named(dataset):
     info, indices = opened(dataset)
     with pytest.raises(DataError, match=r"split validation, holds no videos; .* data\.val_split"):
         check_against_config(info, 3, indices | {"validation": Index.build([])})
+
+
+def test_a_video_without_a_label_where_videos_may_have_several(tmp_path):
+    folder = make_dataset(
+        tmp_path, classes=("a", "b", "c"), videos_per_class=1, label_sets=[(2, 0), (), (1,)]
+    )
+    info, indices = opened(folder)
+    with pytest.raises(DataError, match=r"has no label .*needs one at least.*delete \w+\.index"):
+        check_against_config(info, 3, indices)

@@ -117,6 +117,13 @@ def test_a_class_without_videos_has_weight_one_unless_a_list_says_otherwise():
     np.testing.assert_allclose(class_weights((1.0, 1.0, 1.0, 3.0), VIDEOS), [1, 1, 1, 3])
 
 
+@pytest.mark.parametrize("rule", ["inverse", (4.0, 1.0, 0.5, 3.0)])
+def test_with_several_labels_weights_are_one_on_average_over_the_classes(rule):
+    """Every clip has a term for each class, one without videos too."""
+    weights = class_weights(rule, VIDEOS, balance=None)
+    assert weights.mean() == pytest.approx(1, rel=1e-6)
+
+
 def test_the_effective_number_lies_between_none_and_inverse():
     inverse = class_weights("inverse", VIDEOS)
     np.testing.assert_allclose(class_weights("effective0.0", VIDEOS), 1)

@@ -322,11 +322,9 @@ def _check(config: Any, model: nn.Module, objective: Objective) -> None:
             f"which mixes each clip{parts} with another: use at least {2 * train.accumulate}",
         )
     if objective.multilabel:
-        refuse(
-            "train.method",
-            "svmix",
-            "which shares one label a video, and these videos have several: use "
-            "train.method=supervised",
+        raise UserError(
+            "config key train.method: found svmix, which shares one label a video, and these "
+            "videos have several: use supervised"
         )
     for name in ("mixup", "cutmix", "videomix"):
         if train[name]:
