@@ -115,6 +115,11 @@ def is_finished(folder: Path, config: Mapping[str, Any]) -> bool:
     if not (run_file.exists() and result_file.exists()):
         return False
     started_with = json.loads(run_file.read_text())["starts"][-1]["config"]
+    # A run's config has what the data say of these, where the recipe leaves it to them.
+    data = dict(config["data"])
+    for field in ("num_classes", "label_kind"):
+        data[field] = data[field] or started_with["data"].get(field)
+    config = {**config, "data": data}
     is_newer = result_file.stat().st_mtime_ns >= run_file.stat().st_mtime_ns
     return is_newer and started_with == config
 

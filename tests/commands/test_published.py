@@ -92,7 +92,8 @@ def evaluate(
 def test_the_folder_keeps_what_the_card_says(made):
     kept = json.loads((made / "weights.json").read_text())
     assert kept["data"] == {
-        "num_frames": 4, "crop": 12, "resize": "short16", "sampling": "mmaction2"
+        "num_frames": 4, "crop": 12, "resize": "short16", "sampling": "mmaction2",
+        "label_kind": "single",
     }  # fmt: skip
     assert (kept["model"]["temporal"], kept["model"]["shift_blocks"]) == ("tsm", "tsm")
     assert kept["card"]["name"] == ZOO.name and kept["card"]["tests"][0]["top1"] == 41.5

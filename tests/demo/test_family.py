@@ -72,14 +72,15 @@ def test_members_are_chosen_in_the_tables_order():
 
 
 def test_a_run_is_finished_if_its_test_is_newer_than_its_last_start(tmp_path):
-    config = {"seed": 1}
+    config = {"seed": 1, "data": {"num_classes": 8, "label_kind": ""}}
     assert not family.is_finished(tmp_path, config)
     run, result = tmp_path / "run.json", tmp_path / "eval.json"
-    run.write_text(json.dumps({"starts": [{"config": {"seed": 0}}, {"config": config}]}))
+    resolved = {"seed": 1, "data": {"num_classes": 8, "label_kind": "single"}}  # the data say so
+    run.write_text(json.dumps({"starts": [{"config": {"seed": 0}}, {"config": resolved}]}))
     assert not family.is_finished(tmp_path, config)
     result.write_text("{}")
     assert family.is_finished(tmp_path, config)
-    assert not family.is_finished(tmp_path, {"seed": 2})
+    assert not family.is_finished(tmp_path, {**config, "seed": 2})
     os.utime(result, (0, 0))
     assert not family.is_finished(tmp_path, config)
 
