@@ -211,7 +211,7 @@ class Argument:
             name, separator, value = map(str.strip, word.partition("="))
             if not separator:
                 if word not in (*self.networks, *METHODS):
-                    raise UserError(f"there is no network {word!r}; {self._usage()}")
+                    raise UserError(f"there is no network or method {word!r}; {self._usage()}")
                 (methods if word in METHODS else named).append(word)
             elif name not in self.options:
                 raise UserError(f"there is no option {name!r}; {self._usage()}")

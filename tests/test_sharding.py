@@ -3,45 +3,16 @@
 Devices are CPU devices that XLA is forced to show, in processes of their own.
 """
 
-import os
 import socket
-import subprocess
-import sys
-import textwrap
 from types import SimpleNamespace
 
 import pytest
 
 from aia_jax import sharding
 from aia_jax.errors import UserError
-from tests.helpers.paths import ROOT
+from tests.helpers.processes import output, start
 
 FAKE = [SimpleNamespace(id=index, process_index=index // 4) for index in range(8)]
-
-
-def start(program: str, devices: int, **environment: str) -> subprocess.Popen:
-    env = {
-        name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "SLURM_"))
-    }
-    env |= {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        **environment,
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=ROOT,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def output(process: subprocess.Popen) -> str:
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return out
 
 
 FOUR_DEVICES = """

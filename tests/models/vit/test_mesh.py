@@ -1,6 +1,6 @@
 """A training step of the ViT on a mesh of four CPU devices against one device."""
 
-from tests.test_sharding import output, start
+from tests.helpers.processes import output, start
 
 STEP_ON_FOUR_DEVICES = """
     import re, jax, numpy as np, optax

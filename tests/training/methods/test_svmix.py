@@ -19,9 +19,9 @@ from aia_jax.training.methods import make_method
 from aia_jax.training.objective import Objective
 from aia_jax.training.optimizer import make_optimizer
 from tests.helpers.paths import ROOT
+from tests.helpers.processes import output, start
 from tests.helpers.quick_jit import quick_jit
 from tests.helpers.tiny_run import make_recipe, run_here
-from tests.test_sharding import output, start
 
 NARROW = {
     "tsm": ("model.width=8", "model.stage_sizes=1"),
