@@ -48,7 +48,7 @@ def test_options_that_are_left_out_take_their_first_value():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tsx", "there is no network or method 'tsx'; networks: tsn, tsm, aia_tsn, aia_tsm, se3d, "),
+        ("tsx", "there is no network or method 'tsx'; networks: tsn, tsm, aia_tsn, aia_tsm, "),
         ("tsm,", "there is no network or method ''; networks: "),
         (",split=1", "there is no network or method ''; networks: "),
         ("tsn,tsm", "tsn and tsm are 2 networks; name one"),
