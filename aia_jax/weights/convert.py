@@ -19,7 +19,7 @@ from aia_jax.errors import UserError
 from aia_jax.models import network_of
 from aia_jax.weights.names import Entry, Target, Variables, WeightsError, match_variables
 from aia_jax.weights.problems import describe_first, describe_missing, describe_unknown
-from aia_jax.weights.report import Dropped, Loaded, Report, Shape
+from aia_jax.weights.report import Dropped, Loaded, Report, Shape, shape_text
 from aia_jax.weights.selection import find_other_classes, find_other_modules, join_entries
 
 
@@ -213,6 +213,7 @@ def _load(
             f"the weights are of a {source_size or 'network of no known size'}, this net is a "
             f"{size}; give weights of the same size, or set {names.SIZE_FIELDS} to theirs"
         )
+    _check_widths({key: matched[key] for key in backbone if key in matched}, source)
     unknown = [key for key in source if names.is_backbone(key) and key not in targets]
     problems = [
         *problems,
@@ -244,6 +245,27 @@ def _load(
         ),
     )
     return unflatten_dict({**flatten_dict(variables, sep="/"), **values}, sep="/"), report
+
+
+def _check_widths(backbone: Mapping[str, Target], source: Mapping[str, Entry]) -> None:
+    """Refuses weights most of whose arrays have other shapes than the backbone: one line for all.
+
+    Raises:
+        WeightsError: the network has another number of channels.
+    """
+    others = [
+        (source[key], target)
+        for key, target in backbone.items()
+        if np.shape(source[key].value) != target.source_shape
+    ]
+    if 2 * len(others) > len(backbone):
+        entry, target = others[0]
+        raise WeightsError(
+            f"the weights are of a network of other widths: {len(others)} of {len(backbone)} "
+            f"arrays have another shape than in this net ({entry.key}: "
+            f"{shape_text(np.shape(entry.value))}, here {shape_text(target.source_shape)}); set "
+            "model.width to theirs, or give weights of this one"
+        )
 
 
 def _convert(

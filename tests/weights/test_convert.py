@@ -269,11 +269,25 @@ class TestLoadMatching:
         ]
         assert all(line.count("layer") == 4 for line in unknown), "itself and three nearest"
 
-    def test_other_shapes_are_an_error(self):
+    def test_another_width_is_one_line(self):
         model, _ = net()
-        with pytest.raises(WeightsError, match=r"shape: conv1.weight is \[8, 3, 7, 7\]") as caught:
-            load_matching(self.imagenet(width=8), fresh(model), model)
-        assert len(caught.value.problems) > 20
+        wide = self.imagenet(width=8)
+        with pytest.raises(WeightsError, match=r"\(layer1.0.bn1.running_mean: \[8\], here \[4\]"):
+            load_matching(wide, fresh(model), model)
+        other = create_model(5, **NARROW | {"width": 8})
+        with pytest.raises(WeightsError, match=r"other widths: (\d+) of \1 .* set model.width to"):
+            load_own(fresh(other), fresh(model), model)
+
+    def test_other_shapes_are_an_error_for_each(self):
+        model, _ = net()
+        source = self.imagenet()
+        for name in ("layer1.0.conv2.weight", "layer2.0.conv1.weight"):
+            source[name] = np.ones((3, *source[name].shape[1:]), "f4")
+        with pytest.raises(
+            WeightsError, match=r"shape: layer1.0.conv2.weight is \[3, 4, 3"
+        ) as caught:
+            load_matching(source, fresh(model), model)
+        assert len(caught.value.problems) == 2
 
     def test_a_source_without_a_match_is_an_error(self):
         model, state_dict = net()
