@@ -111,6 +111,8 @@ def compare_with_checkpoint(
         )
     notes = []
     for key, (before, now) in _differences(saved, config).items():
+        if key in same:
+            continue
         if is_network(key):
             raise UserError(
                 f"config key {key}: the run in this workdir has {_text(before)}, now it is "
@@ -129,7 +131,7 @@ def compare_with_checkpoint(
                 "whose state no checkpoint of the run holds; set it back, or start in another "
                 "--workdir with --config.init_from"
             )
-        if not _is_one_of(key, (*_FREE, *same)):
+        if not _is_one_of(key, _FREE):
             notes.append(f"{key} was {before!r} up to here and is {now!r} from here on")
     return notes
 

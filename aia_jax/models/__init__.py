@@ -29,6 +29,8 @@ as properties:
   Outputs [B, T, H, W, C] and [B·T, H, W, C] are maps; a network whose modules give something else
   has `frame_map(output, clips_shape)` → [B, T, H, W, C], or None where the output is no map. It is
   linear in the output.
+* `written_out`: the same network with every default as a value, where a field's 0 or "" stands for
+  one that follows from other fields.
 
 What other parts of the program ask of its modules, at any depth:
 

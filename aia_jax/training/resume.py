@@ -78,10 +78,20 @@ def _same_in_effect(config: ConfigDict, meta: Mapping[str, Any]) -> list[str]:
     """Keys whose value may be another than in the checkpoint's config and still means the same."""
     saved = configs.from_json(meta["config"])
     keys = ["optim.groups"] if _same_groups(saved, config) else []
+    if _same_network(saved, config):
+        keys += [f"model.{field}" for field in config.model]
     # An older version knew one kind of labels, and did not say it.
     if (saved.data.label_kind or "single") == config.data.label_kind:
         keys.append("data.label_kind")
     return keys
+
+
+def _same_network(saved: ConfigDict, config: ConfigDict) -> bool:
+    """Whether the networks are the same, a default in one of them and its value in the other."""
+    if saved.model.name != config.model.name:
+        return False
+    before, now = (model_from_config(each) for each in (saved, config))
+    return getattr(before, "written_out", before) == getattr(now, "written_out", now)
 
 
 def _same_groups(saved: ConfigDict, config: ConfigDict) -> bool:

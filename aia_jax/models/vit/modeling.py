@@ -116,6 +116,11 @@ class ViT(nn.Module):
         return self.shift_div or default_share(self.shift, self.sizes.heads)
 
     @property
+    def written_out(self) -> "ViT":
+        """The same network, with the values that `size` and `shift_div=0` stand for."""
+        return self.clone(size="", shift_div=self.share, **self.sizes._asdict())
+
+    @property
     def layer_paths(self) -> tuple[str, ...]:
         """The layers of layer-wise decay, as in BEiT: the embeddings first, the head last."""
         layers = [f"layer{number}/.*" for number in range(self.sizes.layers)]
