@@ -7,9 +7,7 @@ where the publisher gives none for that very test, or where we have not got it f
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from aia_jax.data.views import Views
@@ -91,7 +89,7 @@ _ONE_CROP, _TEN_CROPS, _ACCURATE, _DENSE = Views(1, 1), Views(1, 10), Views(2, 3
 
 # ---- mmaction2's model zoo, version 1 ------------------------------------------------------------
 # configs/recognition/{tsm,tsn}/README.md, and the test pipeline of the config that it names. The
-# file of a network trained by such a config says the config's name (`recognise_card`).
+# file of a network trained by such a config says the config's name (`source_choice`).
 
 _PREFIX = "imagenet-pretrained"
 _MMACTION2_NOTE = (
@@ -333,25 +331,3 @@ _VIT = (
 CARDS: Mapping[str, SourceCard] = {
     card.name: card for card in (*_MMACTION2, *_MIT, *_AIA, *_H2CN, *_VIT)
 }
-
-_WORK_DIR = re.compile(r"^\s*work_dir\s*=\s*(['\"])(?P<path>[^'\"\n]+)\1", re.MULTILINE)
-
-
-def recognise_card(config_text: str | None) -> SourceCard | None:
-    """The card of the network that a file's own config trained; None where it does not say.
-
-    mmaction2 trains into a folder of its config's name. Configs inherit from one another, and name
-    the weights that they start from, so no other place of the text says which config it is.
-
-    Args:
-        config_text: `About.config_text` of the file.
-    """
-    found = _WORK_DIR.search(config_text or "")
-    name = found["path"].rstrip("/").rpartition("/")[2] if found else ""
-    return next((card for card in CARDS.values() if name and card.file == name), None)
-
-
-def guess_card(path: Path) -> SourceCard | None:
-    """The card of the published file of this name; files may be called anything."""
-    stem = re.sub(r"_20\d{6}(-[0-9a-f]+)?$", "", path.stem)
-    return next((card for card in CARDS.values() if card.file and card.file == stem), None)

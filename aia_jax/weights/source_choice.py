@@ -1,6 +1,7 @@
 """Chooses the card of a file's source, and gives its config what the file does not say."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from aia_jax.weights.about import StateDictFile
 from aia_jax.weights.files import description_file, read_description
 from aia_jax.weights.names import WeightsError
 from aia_jax.weights.recognise import UNKNOWN, can_propose, is_own, propose_fields, recognise
-from aia_jax.weights.source_cards import CARDS, SourceCard, guess_card, recognise_card
+from aia_jax.weights.source_cards import CARDS, SourceCard
 
 # Fields of a network that are its size; a card that does not name one means the usual one.
 _SIZE = ("depth", "width", "stem", "stage_sizes", "size", "patch")
+_WORK_DIR = re.compile(r"^\s*work_dir\s*=\s*(['\"])(?P<path>[^'\"\n]+)\1", re.MULTILINE)
 
 
 def choose_card(
@@ -123,6 +125,26 @@ def check_card(
     else:
         return
     raise UserError(f"{path} is not of the source {card.name}: {problem}; {remedy}")
+
+
+def recognise_card(config_text: str | None) -> SourceCard | None:
+    """The card of the network that a file's own config trained; None where it does not say.
+
+    mmaction2 trains into a folder of its config's name. Configs inherit from one another, and name
+    the weights that they start from, so no other place of the text says which config it is.
+
+    Args:
+        config_text: `About.config_text` of the file.
+    """
+    found = _WORK_DIR.search(config_text or "")
+    name = found["path"].rstrip("/").rpartition("/")[2] if found else ""
+    return next((card for card in CARDS.values() if name and card.file == name), None)
+
+
+def guess_card(path: Path) -> SourceCard | None:
+    """The card of the published file of this name; files may be called anything."""
+    stem = re.sub(r"_20\d{6}(-[0-9a-f]+)?$", "", path.stem)
+    return next((card for card in CARDS.values() if card.file and card.file == stem), None)
 
 
 def find_card(name: str) -> SourceCard:

@@ -16,12 +16,14 @@ from aia_jax.models import model_from_config
 from aia_jax.models.torch_keys import Choice
 from aia_jax.weights.about import About, StateDictFile
 from aia_jax.weights.files import save_folder
-from aia_jax.weights.source_cards import CARDS, guess_card, recognise_card
+from aia_jax.weights.source_cards import CARDS
 from aia_jax.weights.source_choice import (
     apply_card,
     card_of_folder,
     choose_card,
     find_card,
+    guess_card,
+    recognise_card,
 )
 from tests.helpers.paths import ROOT
 
