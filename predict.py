@@ -161,7 +161,7 @@ def _slide(
                 if keep:
                     found[-1][1].append(window)
                 window = _only_likely(window, options)
-                if options.csv:
+                if options.csv and window.classes:
                     _print_line(csv_lines(source, window, run.class_names))
                 if options.json:
                     about = {"fps": clock.fps, "step": run.step, "views": str(views)}

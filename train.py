@@ -145,6 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     table = startup.start_table(
         config,
         network=model.describe(),
+        method=method.text,
         clip_shape=clip_shape,
         found={
             config.data.train_split: len(data.train),
@@ -159,7 +160,9 @@ def main(argv: list[str] | None = None) -> None:
         compile_cache=compile_cache,
     )
     startup.print_table(table)
-    notes += startup.notes_on_plan(config, data.too_short, model.segment_frames, total_steps)
+    notes += startup.notes_on_plan(
+        config, data.too_short, model.segment_frames, total_steps, method.old_share
+    )
 
     # ---- Loop: to the last step or an early end, a request to stop, a loss that is not finite ----
 
@@ -322,12 +325,13 @@ def main(argv: list[str] | None = None) -> None:
         except NonFiniteLoss as bad:
             videos = map(data.train.index.video_id, data.plan.records(bad.step - 1))
             good = checkpoints.steps()
+            lower = " or ".join(f"--config.{key}" for key in method.rates)
             last = "there is no checkpoint yet"
             if good:
                 last = f"the last good checkpoint is step {good[-1]}"
             raise RunFailed(
                 f"{bad}: its batch held {', '.join(videos)}; {last} in {checkpoints.directory}; "
-                "try a lower --config.optim.lr, or look at these videos"
+                f"try a lower {lower}, or look at these videos"
             ) from bad
         best_step = checkpoints.best_step()
         log.message(describe_end(validations, best_step, step, total_steps, workdir))

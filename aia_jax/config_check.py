@@ -22,6 +22,11 @@ _LARGEST = 2**31 - 1  # sizes and steps have 32 bits in XLA
 _MOST_HELPERS = 1024  # processes, threads, batches: more would only fill the memory
 
 
+def _mix_strength() -> tuple[Callable[[Any], bool], str]:
+    """α of Beta(α, α): below 1e-6 gamma variables have no logarithm in float32."""
+    return lambda value: value == 0 or value >= 1e-6, "0 or at least 1e-6"
+
+
 def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value >= low, f"at least {low}"
 
@@ -107,9 +112,9 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda weights: isinstance(weights, str) or (weights and min(weights) >= 0 < max(weights)),
         "numbers from 0, not all 0",
     ),
-    "train.mixup": _at_least(0),
-    "train.cutmix": _at_least(0),
-    "train.videomix": _at_least(0),
+    "train.mixup": _mix_strength(),
+    "train.cutmix": _mix_strength(),
+    "train.videomix": _mix_strength(),
     "train.mix_prob": _SHARE,
     "train.best_by": _one_of("", "top1", "top5", "loss", "mean_class_accuracy", "map"),
     "train.patience": _at_least(0),
@@ -193,6 +198,11 @@ def _check_training(config: ConfigDict, segment_frames: int) -> None:
         raise UserError(
             f"config key data.short_side: found {value_text(data.short_side)}, expected no side "
             f"below {data.crop} pixels, the crop's (data.crop)"
+        )
+    if train.videomix and data.num_frames * segment_frames == 1:
+        raise UserError(
+            f"config key train.videomix: found {value_text(train.videomix)} with clips of one "
+            "frame (data.num_frames), of which no cuboid is a part; use train.cutmix"
         )
     if train.batch_size % train.accumulate:
         raise UserError(

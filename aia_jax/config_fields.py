@@ -4,6 +4,7 @@ import ast
 import contextlib
 import difflib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -169,8 +170,10 @@ def fit(config: ConfigDict, base: ConfigDict, path: str) -> ConfigDict:
         raise UserError(
             f"config file {path} lacks {', '.join(missing)}; start from configs.base.get_config()"
         )
-    for key, value in found.items():
-        set_field(base, key, as_type(value, expected[key], f"{key} in {path}"))
+    values = {
+        key: as_type(value, expected[key], f"{key} in {path}") for key, value in found.items()
+    }
+    set_fields(base, values)
     return base
 
 
@@ -202,8 +205,13 @@ def assign(config: ConfigDict, key: str, text: str) -> None:
 
 def set_field(config: ConfigDict, key: str, value: Any) -> None:
     """Sets one field by its dotted key to a value that `as_type` has returned."""
+    set_fields(config, {key: value})
+
+
+def set_fields(config: ConfigDict, values: Mapping[str, Any]) -> None:
+    """Sets fields by their dotted keys to values that `as_type` has returned."""
     with config.ignore_type():  # a field may hold numbers or a text
-        config.update_from_flattened_dict({key: value})
+        config.update_from_flattened_dict(values)
 
 
 def tuples(value: Any) -> Any:

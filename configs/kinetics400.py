@@ -59,7 +59,10 @@ CHOICES = ARGUMENT.describe(PAPER)
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    config = ARGUMENT.parse(argument).start_config(PAPER, _RECIPES)
+    choice = ARGUMENT.parse(argument)
+    config = choice.start_config(PAPER, _RECIPES)
+    # The network's numbers are of these frames, whichever way it is trained.
+    config.data.sampling = _RECIPES.get(choice.name, {}).get("data.sampling", config.data.sampling)
     config.data.name = "kinetics400"
     config.data.dir = "data/kinetics400"
     config.data.num_classes = 400

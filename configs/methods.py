@@ -77,7 +77,7 @@ METHODS: Mapping[str, Method] = {
                 "data.sampling": "shared",
             },
             without_recipe={"optim.groups": _SVMIX_GROUPS},
-            transformers=_ADAMW,
+            transformers={**_ADAMW, "optim.groups": _DECAY_OF_KERNELS},
         ),
     ),
     "modern": Method(
@@ -117,6 +117,7 @@ SVMIX_SMALL = Settings(
     },
 )
 SVMIX_UCF101 = Settings(
-    every={"svmix.lr": 0.01, "svmix.mode": "temporal"},
+    convolutional={"svmix.lr": 0.01, "svmix.mode": "temporal"},
     without_recipe={**SVMIX_SMALL.without_recipe, "optim.lr": 0.02},
+    transformers={"optim.lr": 2e-5, "svmix.lr": 0.02},
 )

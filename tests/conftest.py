@@ -1,7 +1,8 @@
 """Shapes are checked: jaxtyping rewrites aia_jax's functions, beartype reads their annotations.
 
 Commands under test keep what they compile, as a user's do, but in a folder of this session: most of
-them compile the same small networks.
+them compile the same small networks. XLA optimises their programs little, because compiling them
+takes longer than running them.
 """
 
 import atexit
@@ -14,14 +15,17 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the folder
     os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="aia_jax_compiled_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("aia_jax", "beartype.beartype")
-# In this process tests look at what is compiled.
+# In this process tests look at what is compiled, and run more of it.
 jax.config.update("jax_enable_compilation_cache", False)
+jax.config.update("jax_disable_most_optimizations", False)
 
 # The longest files start first, so that at the end no process works on one of them alone.
 LONGEST_FILES = ("test_golden_training.py", "test_train.py", "test_compile_cache.py")

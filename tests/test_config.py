@@ -172,6 +172,8 @@ def test_the_last_override_wins():
         ("model.dropout=1", "model.dropout 1.0 not including, 1"),
         ("model.name=vgg", "model.name 'vgg' resnet"),
         ("eval.protocol=random", "eval.protocol 'random' center"),
+        ("train.mixup=1e-38", "train.mixup 1e-38 0 1e-6"),
+        ("train.cutmix=-1", "train.cutmix -1 0 1e-6"),
         ("mesh.data=0", "mesh.data 0 -1"),
         ("mesh.time=3", "mesh.time 3 8 frames use 1 or 2 or 4 or 8"),
     ],
@@ -180,6 +182,11 @@ def test_a_wrong_override_gets_one_line(override, words):
     text = message(SSV1_TSN, [override])
     for word in words.split():
         assert word in text, text
+
+
+def test_a_cuboid_of_one_frame_gets_one_line():
+    text = message(SSV1_TSN, ["data.num_frames=1", "train.videomix=1"])
+    assert "train.videomix: found 1" in text and "one frame" in text and "train.cutmix" in text
 
 
 def test_a_config_takes_every_rule_by_which_frames_are_chosen():

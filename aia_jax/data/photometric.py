@@ -34,9 +34,12 @@ def saturation(clip: np.ndarray, factor: float) -> None:
 
 def hue(clip: np.ndarray, turn: float) -> None:
     """Turns the hue of all pixels by a share of its circle, from -0.5 to 0.5."""
+    steps = np.uint8(round(turn * 256) % 256)
+    if not steps:  # the way to HSV and back would round most pixels to others
+        return
     pixels = _tall(clip)
     turned = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL)
-    turned[..., 0] += np.uint8(round(turn * 256) % 256)
+    turned[..., 0] += steps
     cv2.cvtColor(turned, cv2.COLOR_HSV2RGB_FULL, dst=pixels)
 
 

@@ -41,7 +41,8 @@ def intervals(
     They are percentiles. All numbers see the same resamples. A class that does not occur in a
     resample is left out of its mean-class accuracy. Where videos have several labels, map (mean
     average precision) stands in the place of mean_class_accuracy. Videos that a resample has twice
-    raise an average precision, so the interval of map is moved by the resamples' mean less map.
+    raise an average precision, so the interval of map is moved by the resamples' mean less map; a
+    resample without any label counts as map itself.
 
     Args:
         scores: of the split.
@@ -71,7 +72,8 @@ def intervals(
 
     low, high, bias = _bootstrap(statistic, len(counted), resamples, level, seed)
     shift = bias * [0, 0, counted.multilabel, 0]
-    low, high = low - shift, high - shift
+    low, high = (np.minimum(end - shift, [1, 1, 1, np.inf]) for end in (low, high))
+    low, high = np.maximum(low, 0), np.maximum(high, 0)
     pairs = zip(low.tolist(), high.tolist(), strict=True)
     return dict(zip(("top1", "top5", name, "loss"), pairs, strict=True))
 
@@ -94,7 +96,7 @@ def map_difference_interval(
         return (theirs(flat) - ours(flat)).reshape(1, *rows.shape[:-1])
 
     (low,), (high,), (bias,) = _bootstrap(statistic, len(first), resamples, level, seed)
-    return float(low - bias), float(high - bias)
+    return tuple(np.clip([low - bias, high - bias], -1, 1).tolist())
 
 
 # From rows [R, N], each a draw of N videos, to a number of each draw, [R].
@@ -116,13 +118,14 @@ def _mean_class_accuracies(hits: np.ndarray, labels: np.ndarray) -> _OfDraws:
 
 
 def _mean_precisions(scores: Scores) -> _OfDraws:
-    """A draw without any label has a mean average precision of 0."""
+    """A draw without any label counts as all videos do; 0 where none has any."""
     curves, count = PrecisionRecall(scores.logits, scores.labels), len(scores)
+    whole = np.nan_to_num(mean_of_known(curves.average_precision()))
 
     def compute(rows: np.ndarray) -> np.ndarray:
         draws = (np.bincount(row, minlength=count) for row in rows)
         means = [mean_of_known(curves.average_precision(draw)) for draw in draws]
-        return np.nan_to_num(np.array(means))
+        return np.nan_to_num(np.array(means), nan=whole)
 
     return compute
 

@@ -196,8 +196,9 @@ def show_comparison(
     if not rows:
         return
     changed = [one for one in comparison.classes if one.difference]
-    _show_classes(console, "Classes in which B is better", changed, 1, rows)
-    _show_classes(console, "Classes in which A is better", changed, -1, rows)
+    value = " (average precision)" if comparison.map else ""
+    _show_classes(console, f"Classes in which B is better{value}", changed, 1, rows)
+    _show_classes(console, f"Classes in which A is better{value}", changed, -1, rows)
     _show_flips(console, "Right in A only", comparison.lost, rows)
     _show_flips(console, "Right in B only", comparison.gained, rows)
 

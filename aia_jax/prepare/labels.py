@@ -72,6 +72,6 @@ def _describe_unknown(label: str, place: str, names: Sequence[str]) -> str:
             f"{show_name(alike[0])} in case, spaces or accents only; spell them alike"
         )
     return (
-        f"{place}: found the label {show_value(label)}, expected one of the {len(names)} classes "
-        "or its id"
+        f"{place}: found the label {show_value(label)}, expected one of the {len(names)} classes, "
+        "or, in lists of whole numbers alone, its id"
     )

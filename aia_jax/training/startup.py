@@ -30,6 +30,7 @@ from aia_jax.training.optimizer import describe_optimizer
 from aia_jax.training.schedules import describe_schedule
 
 RUN_FILE = "run.json"
+_FIRST_WEIGHTS = 0.05  # the share of them in a moving average that a note tells of
 _PACKAGES = (
     "aia_jax",
     "jax",
@@ -48,6 +49,7 @@ def start_table(
     config: ConfigDict,
     *,
     network: str,
+    method: str,
     clip_shape: Sequence[int],
     found: Mapping[str, int],
     classes: int,
@@ -63,6 +65,7 @@ def start_table(
     Args:
         config: the run's.
         network: the network in words (`model.describe()`).
+        method: the way to train in words (`Method.text`).
         clip_shape: [T, H, W, 3] of a clip.
         found: videos in the training and validation split, by the split's name.
         classes: classes that the data set names.
@@ -111,6 +114,7 @@ def start_table(
         "batch",
         f"{train.batch_size} clips, {train.batch_size // row_shards(mesh)} a device{parts}{groups}",
     )
+    table.add_row("method", method)
     table.add_row("loss", describe_loss(config))
     if mixes := describe_mix(train):
         table.add_row("mixed clips", mixes)
@@ -141,7 +145,7 @@ def start_table(
 
 
 def notes_on_plan(
-    config: ConfigDict, too_short: int, segment_frames: int, total_steps: int
+    config: ConfigDict, too_short: int, segment_frames: int, total_steps: int, old_share: float
 ) -> list[str]:
     """What a run will not do though the config or the data may suggest it.
 
@@ -150,8 +154,15 @@ def notes_on_plan(
         too_short: training videos that have too few frames to train on.
         segment_frames: consecutive frames of a segment.
         total_steps: at which the run ends.
+        old_share: of the method (`Method.old_share`).
     """
     notes = []
+    if (first := old_share**total_steps) > _FIRST_WEIGHTS:
+        notes.append(
+            f"at the last of {total_steps:,} steps {first:.0%} of the moving average that is "
+            "tested are its first weights: lower its decay (svmix.ema_decay, train.ema_decay), or "
+            "train longer"
+        )
     if too_short:
         least = min_train_frames(segment_frames)
         notes.append(f"{too_short} training videos have fewer than {least} frames and are not used")

@@ -35,10 +35,17 @@ class Method:
             Metrics are device scalars: loss (nats), top1, top5 (fractions) of the batch before the
             update; grad_norm before clipping; and whatever else the method wants in the log. A loss
             that is not finite is reported like any other: the log stops the run.
+        text: what the start table says of it.
+        old_share: how much of a moving average that is evaluated in the network's place stays as
+            it was in a step; 0 without such an average.
+        rates: keys of the config, of which a lower value may help where a loss is not finite.
     """
 
     create: Callable[[PyTree, Array], TrainState]
     step: Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]
+    text: str = ""
+    old_share: float = 0.0
+    rates: tuple[str, ...] = ("optim.lr",)
 
 
 def accumulated_gradients(loss: Loss, accumulate: int = 1) -> Gradients:

@@ -15,7 +15,7 @@ from aia_jax.shapes import Array, Float, Int
 from aia_jax.training.mixing import draw_share
 
 _TEMPORAL_ALPHA = 0.8  # λ ~ Beta(α, α) in temporal mode; in spatial mode it is uniform
-_CONSTANT_WITHIN = 0.08  # of 0 or 1: there a mask that trains the network is λ everywhere
+_CONSTANT_WITHIN = 0.08  # of 0 or 1: there the network's mask is 1 − λ everywhere
 
 
 class Mix(NamedTuple):

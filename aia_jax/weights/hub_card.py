@@ -23,6 +23,7 @@ class Measured(NamedTuple):
         dataset: its name; "" where nobody named it.
         split: as `prepare_data.py` names it.
         top1, top5: fractions; None where it was not measured.
+        map: mean average precision, a fraction; None for one label a video.
     """
 
     test: str
@@ -30,6 +31,17 @@ class Measured(NamedTuple):
     split: str
     top1: float
     top5: float | None
+    map: float | None
+
+    @property
+    def shown(self) -> list[tuple[str, float]]:
+        """The names of the metrics that there are, and their percent; the first counts most."""
+        values = {"mAP": self.map, "top-1": self.top1, "top-5": self.top5}
+        return [
+            (name, round(100 * float(value), 2))
+            for name, value in values.items()
+            if value is not None
+        ]
 
 
 def measured(run: TrainedRun) -> list[Measured]:
@@ -37,8 +49,7 @@ def measured(run: TrainedRun) -> list[Measured]:
     data, found = run.config.data, []
     if "top1" in run.metrics:
         test = f"validation while training, step {run.step}{_missing(run.metrics)}"
-        top = run.metrics["top1"], run.metrics.get("top5")
-        found.append(Measured(test, data.name, data.val_split, *top))
+        found.append(Measured(test, data.name, data.val_split, *_numbers(run.metrics)))
     for report in all_results(run.workdir, run.weights_fingerprint()):
         test = (
             f"eval.py, {report.get('clips')}x{report.get('crops')} views of "
@@ -49,8 +60,8 @@ def measured(run: TrainedRun) -> list[Measured]:
             if not key.endswith(".dir"):  # a path of this machine
                 test += f", {key} {pair['tested']} instead of {pair['trained']}"
         dataset = (report.get("about") or {}).get("dataset") or data.name
-        top = report["top1"], report.get("top5")
-        one = Measured(test + _missing(report), dataset, report.get("split") or "", *top)
+        split = report.get("split") or ""
+        one = Measured(test + _missing(report), dataset, split, *_numbers(report))
         if one not in found:  # the last result is there twice
             found.append(one)
     return found
@@ -87,7 +98,7 @@ Weights of {LIBRARY}, float32: `{HUB_WEIGHTS}`, SHA-256 {config["sha256"]}.
 import aia_jax
 
 network = aia_jax.load("FOLDER")  # with {HUB_CONFIG} and {HUB_WEIGHTS}
-print(network.predict(["clip.mp4"]).top(5))
+print(network.predict(["clip.mp4"]).{"above(0.5)" if run.multilabel else "top(5)"})
 ```
 
 `python predict.py clip.mp4 --weights FOLDER` and `python eval.py --weights FOLDER --data DIR` take
@@ -144,10 +155,10 @@ def _header(
         lines += ["  - task:", f"      type: {_TASK}", "    dataset:"]
         lines += [f"      name: {name}", f"      type: {name}", f"      split: {_yaml(one.split)}"]
         lines.append("    metrics:")
-        for metric, value in (("top-1", one.top1), ("top-5", one.top5)):
-            if value is not None:
-                lines += ["    - type: accuracy", f"      value: {_percent(value)}"]
-                lines.append(f"      name: {_yaml(f'{metric}, percent: {one.test}')}")
+        for metric, value in one.shown:
+            kind = "mean_average_precision" if metric == "mAP" else "accuracy"
+            lines += [f"    - type: {kind}", f"      value: {value}"]
+            lines.append(f"      name: {_yaml(f'{metric}, percent: {one.test}')}")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -157,8 +168,9 @@ def _yaml(text: str) -> str:
     return json.dumps(printable, ensure_ascii=False)
 
 
-def _percent(fraction: float) -> float:
-    return round(100 * float(fraction), 2)
+def _numbers(report: Mapping[str, Any]) -> tuple[float, float | None, float | None]:
+    """The last fields of `Measured`, of a validation or of a test's eval.json."""
+    return report["top1"], report.get("top5"), report.get("map")
 
 
 def _missing(report: Mapping[str, Any]) -> str:
@@ -170,11 +182,13 @@ def _missing(report: Mapping[str, Any]) -> str:
 def _results(results: Sequence[Measured], card: Mapping[str, Any] | None) -> str:
     """What was measured here, and apart from it what the source of the weights publishes."""
     lines = ["Measured with this code:", ""]
-    lines += ["| test | data | top-1, % | top-5, % |", "|---|---|---|---|"]
+    names = list(dict.fromkeys(name for one in results for name, _ in one.shown))
+    lines.append(f"| test | data |{''.join(f' {name}, % |' for name in names)}")
+    lines.append("|---|---|" + "---|" * len(names))
     for one in results:
-        data = f"{one.dataset or 'not named'}, {one.split}"
-        top5 = "" if one.top5 is None else _percent(one.top5)
-        lines.append(f"| {one.test} | {data} | {_percent(one.top1)} | {top5} |")
+        data, numbers = f"{one.dataset or 'not named'}, {one.split}", dict(one.shown)
+        cells = "".join(f" {numbers.get(name, '')} |" for name in names)
+        lines.append(f"| {one.test} | {data} |{cells}")
     if not results:
         lines = ["None were measured with this code."]
     published = [test for test in (card or {}).get("tests", ()) if test.get("top1") is not None]

@@ -29,7 +29,7 @@ from aia_jax.weights.init_from import check_init_from, load_start
 from tests.helpers import torch_nets
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_data import make_dataset
-from tests.helpers.tiny_run import make_recipe
+from tests.helpers.tiny_run import little_optimisation, make_recipe, session_compile_cache
 
 NET = {"width": 8, "stage_sizes": (1,), "stem": "small", "attention": "C"}
 CLASSES = ("moving left", "moving right", "standing")  # of tiny_data
@@ -38,9 +38,9 @@ CLASSES = ("moving left", "moving right", "standing")  # of tiny_data
 @contextlib.contextmanager
 def options_that_dump(folder):
     """Inside, `compiler_options()` makes XLA write each program that is compiled with them to the
-    folder.
+    folder. No folder of compiled programs is looked at.
     """
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, little_optimisation():
         patch.setattr(compile_cache, "_CONVOLUTIONS_BY_EIGEN", {"xla_dump_to": str(folder)})
         compile_cache.compiler_options.cache_clear()
         yield
@@ -195,16 +195,17 @@ def test_a_run_at_8_frames_is_fine_tuned_at_16_on_other_classes(trained, tmp_pat
         f"--config.data.dir={data}",
         "--config.data.num_classes=2",
     ]
-    train_command.main(
-        [
-            *arguments,
-            f"--config.init_from={workdir}",
-            "--config.data.num_frames=16",
-            "--config.train.epochs=1",
-            "--config.train.freeze=stem/.*",
-            "--config.train.partial_bn=true",
-        ]
-    )
+    with session_compile_cache():
+        train_command.main(
+            [
+                *arguments,
+                f"--config.init_from={workdir}",
+                "--config.data.num_frames=16",
+                "--config.train.epochs=1",
+                "--config.train.freeze=stem/.*",
+                "--config.train.partial_bn=true",
+            ]
+        )
     assert "classes: 1 of 2 mapped by name, 1 fresh, 2 left behind" in capfd.readouterr().out
     before, after = (
         flatten_dict(open_run(folder).variables["params"], sep="/")

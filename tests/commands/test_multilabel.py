@@ -93,6 +93,8 @@ def test_predictions_exports_and_folders_have_a_probability_for_each_class(
     refused(run_here(*line[:-1], "1.5"), "--threshold 1.5", "above 0 and up to 1")
     windows = run_here(*line[:-2], "--window", "0.3", "--fps", "12", "--threshold", "1")
     assert windows.returncode == 0 and "—" in windows.stdout
+    windows = run_here(*line[:-2], "--window", "0.3", "--fps", "12", "--threshold", "1", "--csv")
+    assert windows.stdout.splitlines() == ["video,start,end,rank,class,label,probability"]
 
     export(["--workdir", str(trained), "--out", str(tmp_path / "model.bin")])
     program = jax.export.deserialize((tmp_path / "model.bin").read_bytes())
@@ -103,6 +105,9 @@ def test_predictions_exports_and_folders_have_a_probability_for_each_class(
     assert "if p >= 0.5" in (tmp_path / "model.md").read_text()
 
     write_hub_folder(tmp_path / "hub", network.run)
+    page = (tmp_path / "hub/README.md").read_text()
+    assert "| mAP, % | top-1, % |" in page and "type: mean_average_precision" in page
+    assert f" {100 * network.run.metrics['map']:.4g} |" in page and ".above(0.5)" in page
     again = aia_jax.load(tmp_path / "hub")
     assert again.run.multilabel
     np.testing.assert_array_equal(again.predict(video).probabilities, found.probabilities)

@@ -67,7 +67,21 @@ def test_networks_with_a_recipe_keep_their_schedule_beside_svmix():
     of_the_set = {"svmix.lr": 0.04}
     assert changed("diving48", "h2cn", "svmix") == SVMIX | of_the_set
     assert changed("diving48", "gst", "svmix") == SVMIX | of_the_set
-    assert changed("diving48", "tokshift", "svmix") == SVMIX | ADAMW | of_the_set
+    found = changed("diving48", "tokshift", "svmix")
+    assert [group[1]["decay"] for group in found.pop("optim.groups")] == [1.0, 0.0]
+    assert found == SVMIX | ADAMW | of_the_set
+
+
+def test_svmix_trains_transformers_on_ucf101_as_its_authors_train_vivit():
+    found = changed("ucf101", "vit", "svmix")
+    assert (found["optim.lr"], found["svmix.lr"]) == (2e-5, 0.02)
+    assert "svmix.mode" not in found
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("network", ["vit", "msca_kv", "tsm_nl"])
+def test_kinetics_keeps_the_frames_that_a_networks_numbers_are_of(network, method):
+    assert "data.sampling" not in changed("kinetics400", network, method)
 
 
 def test_the_modern_recipe_is_a_cosine_and_randaugment_and_adamw_for_transformers():

@@ -55,7 +55,7 @@ def test_pillow_sharpens_each_frame_the_same(factor):
 
 @pytest.mark.parametrize("turn", [0.1, -0.3, 0.5])
 def test_the_hue_turns_as_it_does_in_floats(turn):
-    """OpenCV has 256 hues, 6 levels of a colour apart. Pillow's errors go up to 13 levels."""
+    """OpenCV has 256 hues, 6 levels of a colour apart. Pillow's errors go up to 16 levels."""
     clip = coarse_clip()
     hsv = rgb_to_hsv(clip / 255)
     hsv[..., 0] = (hsv[..., 0] + turn) % 1
@@ -65,7 +65,14 @@ def test_the_hue_turns_as_it_does_in_floats(turn):
     assert errors.max() < 10
 
 
-@pytest.mark.parametrize("turn", [-0.5, -0.1, 0.0, 0.5])
+@pytest.mark.parametrize("turn", [0.0, 0.001, -0.001, 1.0])
+def test_no_turn_changes_nothing(turn):
+    clip = coarse_clip()
+    photometric.hue(clip, turn)
+    np.testing.assert_array_equal(clip, coarse_clip())
+
+
+@pytest.mark.parametrize("turn", [-0.5, -0.1, 0.5])
 def test_grey_has_no_hue_to_turn(turn):
     clip = np.repeat(coarse_clip()[..., :1], 3, axis=-1)
     expected = clip.copy()

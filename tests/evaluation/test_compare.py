@@ -45,6 +45,17 @@ def test_videos_that_one_model_lacks_do_not_count():
         compare(files)
 
 
+def test_what_stands_for_the_label_of_a_damaged_record_is_no_label():
+    files = make_pair(damaged=(4,))
+    labels = files["B.npz"].labels.copy()
+    labels[4] = 0
+    files["B.npz"] = dataclasses.replace(files["B.npz"], labels=labels)
+    assert compare(files).videos == 5
+    labels[5] = 0
+    with pytest.raises(UserError, match="disagree on the class of 1 of 6 videos: video005"):
+        compare(files)
+
+
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_the_order_of_videos_and_classes_does_not_matter(seed):

@@ -16,7 +16,7 @@ from aia_jax.evaluation.actions import combine
 from aia_jax.evaluation.align import align
 from aia_jax.evaluation.compare import compare
 from aia_jax.evaluation.ensembles import join
-from aia_jax.evaluation.intervals import intervals
+from aia_jax.evaluation.intervals import intervals, map_difference_interval
 from aia_jax.evaluation.metrics import calibration, confusion, per_class, per_label, summarize
 from aia_jax.evaluation.multilabel import (
     PrecisionRecall,
@@ -123,6 +123,19 @@ def test_the_interval_of_map_is_that_of_a_plain_bootstrap():
     np.testing.assert_allclose([low, high], np.percentile(found, [2.5, 97.5]), atol=0.08)
 
 
+def test_intervals_of_map_stay_between_0_and_1():
+    """Draws raise an average precision, and few videos more than many."""
+    good = make_set_scores(videos=4, classes=3)
+    good = dataclasses.replace(good, logits=np.where(good.labels, 2, -2).astype(np.float32))
+    bad = dataclasses.replace(good, logits=-good.logits)
+    for seed in range(4):
+        for scores in (good, bad, make_set_scores(videos=4, classes=3, seed=seed)):
+            low, high = intervals(scores, resamples=50, seed=seed)["map"]
+            assert 0 <= low <= high <= 1
+        low, high = map_difference_interval(bad, good, resamples=50, seed=seed)
+        assert -1 <= low <= high <= 1
+
+
 def test_score_files_keep_sets(tmp_path):
     scores = make_set_scores()
     write_scores(tmp_path / "a.npz", scores)
@@ -150,6 +163,10 @@ def test_models_are_aligned_by_the_names_of_classes_and_videos():
     changed[4] = ~changed[4]
     with pytest.raises(UserError, match="disagree on the class of 1 of 20 videos: video004"):
         align({"a": first, "b": dataclasses.replace(first, labels=changed)})
+    changed[4] = False  # as a damaged record has it
+    evaluated = np.arange(20) != 4
+    damaged = dataclasses.replace(first, labels=changed, evaluated=evaluated)
+    assert align({"a": first, "b": damaged}).evaluated.sum() == 19
     with pytest.raises(UserError, match="b has several labels a video, a has one"):
         align({"a": make_scores(), "b": first})
 
@@ -195,7 +212,7 @@ def test_the_report_leaves_out_what_has_no_meaning(tmp_path):
     write_report({"a": make_set_scores(seed=1), "b": make_set_scores(seed=2)}, path, strips=0)
     page = path.read_text()
     assert "mAP" in page and 'id="confusion"' not in page and 'id="calibration"' not in page
-    assert "Average precision of the classes" in page
+    assert "Average precision of the classes" in page and "difference of mAP, points" in page
 
 
 def test_the_commands_print_map(tmp_path, capsys):

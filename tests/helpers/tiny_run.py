@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -53,8 +54,11 @@ def get_config():
 '''
 
 
-def make_recipe(folder: Path, **dataset) -> Path:
-    """Writes a data set of 18 training and 9 validation videos, and a recipe of 3 × 4 steps."""
+def make_recipe(folder: Path, settings: Sequence[str] = (), **dataset) -> Path:
+    """Writes a data set of 18 training and 9 validation videos, and a recipe of 3 × 4 steps.
+
+    `settings` are further ones of the recipe, such as "train.mixup = 0.8".
+    """
     dataset = {
         "videos_per_class": {"train": 6, "validation": 3},
         "frames": 6,
@@ -62,7 +66,9 @@ def make_recipe(folder: Path, **dataset) -> Path:
     } | dataset
     data = make_dataset(folder / "data", **dataset)
     recipe = folder / "tiny.py"
-    recipe.write_text(RECIPE.format(data=str(data)))
+    *lines, end = RECIPE.format(data=str(data)).splitlines()
+    lines += [f"    config.{setting}" for setting in settings]
+    recipe.write_text("\n".join([*lines, end, ""]))
     return recipe
 
 
@@ -107,23 +113,34 @@ def run_here(
 
 @contextlib.contextmanager
 def session_compile_cache():
-    """Inside, this process shares the session's folder of compiled programs with the commands."""
+    """Inside, this process compiles as the commands do, and shares their folder of programs."""
     jax.config.update("jax_enable_compilation_cache", True)
     compilation_cache.reset_cache()  # it looks at the setting once
     try:
-        yield
+        with little_optimisation():
+            yield
     finally:
         jax.config.update("jax_enable_compilation_cache", False)
         compilation_cache.reset_cache()
 
 
+@contextlib.contextmanager
+def little_optimisation():
+    """Inside, XLA compiles this process's programs as it does those of the commands."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
 def whole_run(
-    folder: Path, *overrides: str, **environment: str
+    folder: Path, *overrides: str, settings: Sequence[str] = (), **environment: str
 ) -> tuple[Path, Path, subprocess.CompletedProcess]:
     """Trains the small recipe to its end, undisturbed: the recipe, the run's folder, and what was
     said.
     """
-    recipe = make_recipe(folder)
+    recipe = make_recipe(folder, settings)
     done = run("train.py", recipe, folder / "run", *overrides, **environment)
     assert done.returncode == 0, done.stderr
     return recipe, folder / "run", done

@@ -11,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
+from aia_jax.checkpoints.manager import Checkpoints
 from aia_jax.errors import UserError
 from aia_jax.models.preprocess import preprocessing
 from aia_jax.training.methods.supervised import make_train_step
 from aia_jax.training.mixing import cut_box, cut_cuboid, draw_share, make_mix
 from aia_jax.training.objective import Objective
+from tests.helpers.processes import output, start
 from tests.helpers.quick_jit import quick_jit
 from tests.helpers.tiny_net import CLASSES, TinyNet, make_batch, make_state
+from tests.helpers.tiny_state import META, assert_same
 
 SIZES = ((4, 7, 9), (1, 7, 7))
 cuts = {
@@ -165,3 +168,78 @@ def test_a_step_learns_by_the_mixed_labels_of_each_micro_batch():
         state.params,
         grads,
     )
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "videomix"])
+def test_training_goes_on_exactly_from_a_checkpoint(name, tmp_path):
+    """Each step draws for itself, by its number."""
+    model, tx, key = TinyNet(), optax.sgd(0.1, momentum=0.9), jax.random.key(5)
+    objective, mix = Objective(CLASSES, 0.1), make_mix(make_train(**{name: 1.0}))
+    step = quick_jit(make_train_step(model, tx, objective=objective, mix=mix, ema_decay=0.5))
+
+    def train(state, steps):
+        for number in range(int(state.step), steps):
+            state, _ = step(state, make_batch(4, number), key)
+        return state
+
+    state = make_state(model, tx, ema=True)
+    middle = train(state, 3)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, middle, META)
+        checkpoints.wait()
+        restored, _ = checkpoints.restore_latest(state)
+    assert_same(train(restored, 5), train(middle, 5))
+    losses = {
+        float(step(middle.replace(step=number), make_batch(4), key)[1]["loss"])
+        for number in np.arange(3, 6, dtype=np.int32)
+    }
+    assert len(losses) == 3
+
+
+ON_FOUR_DEVICES = """
+    import jax, numpy as np, optax
+    from ml_collections import ConfigDict
+    from aia_jax.sharding import batch_shardings, make_mesh, on_mesh, replicated, state_shardings
+    from aia_jax.training.methods.supervised import make_train_step
+    from aia_jax.training.mixing import make_mix
+    from aia_jax.training.objective import Objective
+    from tests.helpers.tiny_net import CLASSES, TinyNet, make_batch, make_state
+
+    mesh = make_mesh({"data": 1, "fsdp": 2, "time": 2})
+    whole, keys = replicated(mesh), list(jax.random.split(jax.random.key(3), 4))
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    none = {"mixup": 0.0, "cutmix": 0.0, "videomix": 0.0, "mix_prob": 1.0}
+    none |= {"batch_size": 4, "accumulate": 1}
+    clips = np.random.default_rng(0).normal(size=(4, 6, 7, 9, 3)).astype("f4")
+    batch = {"clips": clips, "labels": np.eye(4, dtype="f4")}
+    placed = jax.device_put(batch, batch_shardings(mesh, batch))
+    for name in ("mixup", "cutmix", "videomix"):
+        mix = make_mix(ConfigDict(none | {name: 1.0}))
+        run = lambda batch, key: mix(batch["clips"], batch["labels"], key)
+        split, run, drawn = jax.jit(on_mesh(mesh, run)), jax.jit(run), set()
+        for key in keys:
+            found, expected = split(placed, jax.device_put(key, whole)), run(batch, key)
+            np.testing.assert_array_equal(found[1], expected[1])  # λ, and what a box covers
+            close(found[0], expected[0])
+            drawn.add(float(expected[1][0, 0]))
+        assert len(drawn) > 1
+        parts = {shard.data.shape for shard in found[0].addressable_shards}
+        assert parts == {(2, 3, 7, 9, 3)}, parts
+
+    model, tx = TinyNet(), optax.sgd(0.1, momentum=0.9)
+    state, batch = make_state(model, tx, ema=True), make_batch(4)
+    mix = make_mix(ConfigDict(none | {"mixup": 0.8, "cutmix": 1.0, "videomix": 1.0}))
+    step = make_train_step(model, tx, objective=Objective(CLASSES, 0.1), mix=mix, ema_decay=0.5)
+    shardings = state_shardings(mesh, state, min_size=8)
+    on_four = jax.jit(on_mesh(mesh, step), out_shardings=(shardings, whole))
+    step = jax.jit(step)
+    placed = jax.device_put((state, batch), (shardings, batch_shardings(mesh, batch)))
+    for key in keys:
+        found = on_four(*placed, jax.device_put(key, whole))
+        jax.tree.map(close, found, step(state, batch, key))
+"""
+
+
+def test_mixes_are_those_of_one_device_on_a_mesh():
+    """Rows and parameters are split over `fsdp`, frames over `time`."""
+    output(start(ON_FOUR_DEVICES, 4, JAX_DISABLE_MOST_OPTIMIZATIONS="true"))

@@ -30,6 +30,7 @@ def test_the_start_table():
     table = startup.start_table(
         config,
         network=model_from_config(config).describe(),
+        method="supervised",
         clip_shape=(8, 224, 224, 3),
         found={"train": 168_900, "validation": 24_777},
         classes=174,
@@ -64,6 +65,17 @@ def test_the_start_table():
         "mean-class accuracy; ends early after 3 validations without a better one",
     ):
         assert words in text, (words, text)
+
+
+@pytest.mark.parametrize(
+    ("old_share", "steps", "told"), [(0.999, 450, "64%"), (0.98, 450, ""), (0.0, 1, "")]
+)
+def test_a_moving_average_that_hardly_moves_is_said(old_share, steps, told):
+    config = configs.load(ROOT / "configs" / "demo.py")
+    notes = startup.notes_on_plan(config, 0, 1, steps, old_share)
+    assert len(notes) == bool(told)
+    if told:
+        assert f"at the last of 450 steps {told} of the moving average" in notes[0]
 
 
 def test_names_in_the_table_are_no_markup(capsys):

@@ -8,10 +8,10 @@ The first line names the columns, in any order and case; other columns are not r
 
 path    of a video file, of a folder of frames or of a .tar archive of frames; relative to RAW or
         absolute
-label   a class name; class ids follow the alphabetical order of the names. With --classes FILE (a
-        name a line, in the order of the ids) a name or an id, from 0. Without it, labels that are
-        all whole numbers from 0 are ids too, and the classes are named by them. With --multi-label
-        a video may have several, as "pour;stir": a name then holds no semicolon
+label   a class name; class ids follow the alphabetical order of the names, or that of --classes
+        FILE, a name a line. Labels that are all whole numbers from 0 are ids; without --classes
+        they name the classes too. With --multi-label a video may have several, as "pour;stir": a
+        name then holds no semicolon
 split   train, validation (val) or test; without this column a share of each class becomes the split
         validation (--val-share)
 start,  cut a segment out of a longer video: in seconds; in folders and archives the numbers of the
@@ -22,7 +22,7 @@ group   of videos that go to validation together or not at all, as those of one 
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aia_jax.errors import UserError
@@ -95,7 +95,8 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     if options.classes:
         files.append(find_option_file(raw, options.classes, "--classes"))
         names = read_names(files[1])
-    labels = [_split_labels(path, number, row, options.multi_label) for number, row in rows]
+        _check_names(files[1], names, options.multi_label)
+    labels = [_split_labels(path, number, row, names, options.multi_label) for number, row in rows]
     class_ids, names = number_labels(
         (
             (label, f"{path}, line {number}")
@@ -161,13 +162,34 @@ def read(raw: Path, options: argparse.Namespace) -> RawDataset:
     )
 
 
+def _check_names(path: Path, names: Sequence[str], multi_label: bool | None) -> None:
+    """Refuses a file of class names without any, or with one that no row could name."""
+    if not names:
+        raise UserError(f"{path}: found no class names, expected one a line")
+    joined = [name for name in names if _SEPARATOR in name]
+    if joined and multi_label:
+        raise UserError(
+            f"{path}: found the class {joined[0]!r}, but with --multi-label a semicolon stands "
+            "between the labels of a video; name it without one"
+        )
+
+
 def _split_labels(
-    path: Path, number: int, row: dict[str, str], multi_label: bool | None
+    path: Path,
+    number: int,
+    row: dict[str, str],
+    names: Sequence[str] | None,
+    multi_label: bool | None,
 ) -> list[str]:
     """The labels of a row."""
-    if not multi_label:
-        return [row["label"]]
     labels = [label.strip() for label in row["label"].split(_SEPARATOR)]
+    if not multi_label:
+        if len(labels) > 1 and names is not None and set(names).issuperset(labels):
+            raise UserError(
+                f"{path}, line {number}: found {show_value(row['label'])}, several of the classes, "
+                "expected one; if videos may have several labels, give --multi-label"
+            )
+        return [row["label"]]
     if not all(labels):
         raise UserError(
             f"{path}, line {number}: found the labels {show_value(row['label'])}, expected names "

@@ -47,7 +47,8 @@ def make_method(
         ema_decay=train.ema_decay,
         frozen=frozen,
     )
-    return Method(create, step)
+    text = f"supervised; tested: the weights' moving average, {train.ema_decay:g} of it a step"
+    return Method(create, step, text if train.ema_decay else "supervised", train.ema_decay)
 
 
 def make_train_step(

@@ -56,11 +56,8 @@ def make_method(
     """
     _check(config, model, objective)
     settings, train = config.svmix, config.train
-    module_tx = make_module_optimizer(
-        settings.lr * train.batch_size / config.optim.lr_batch_size,
-        settings.momentum,
-        settings.weight_decay,
-    )
+    rate = settings.lr * train.batch_size / config.optim.lr_batch_size
+    module_tx = make_module_optimizer(rate, settings.momentum, settings.weight_decay)
 
     def create(variables: PyTree, key: Array) -> TrainState:
         return create_state(model, tx, module_tx, variables, key)
@@ -76,7 +73,13 @@ def make_method(
         draw=draw_mixes(settings.mode, settings.prob),
         frozen=frozen,
     )
-    return Method(create, step)
+    old_share = settings.ema_decay**train.accumulate
+    masks = "spatial and temporal" if settings.mode == "both" else settings.mode
+    text = (
+        f"SV-Mix, {masks} masks, LR of their module {rate:.4g}; tested: the teacher, the weights' "
+    )
+    text += f"moving average, {old_share:.4g} of it a step"
+    return Method(create, step, text, old_share, ("optim.lr", "svmix.lr"))
 
 
 def make_module_optimizer(

@@ -62,7 +62,8 @@ def test_csv_of_ids_without_splits(tmp_path):
     )
     write_lines(tmp_path / "names.txt", "links", "Mitte")
     assert (
-        "list.csv, line 3: found the label '2', expected one of the 2 classes or its id"
+        "list.csv, line 3: found the label '2', expected one of the 2 classes, or, "
+        "in lists of whole numbers alone, its id"
         in read_error(csv_file, tmp_path, "--classes", "names.txt")
     )
     write_table(tmp_path / "other.csv", "path,label", ["0.mp4", "a"])

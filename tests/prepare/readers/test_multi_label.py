@@ -156,6 +156,23 @@ def test_a_label_that_is_no_class(tmp_path):
     ]
 
 
+def test_a_file_of_classes_goes_with_the_labels(tmp_path):
+    write_lines(tmp_path / "names.txt", "a", "b")
+    write_lines(tmp_path / "videos.csv", "path,label", "1.mp4,a", "2.mp4,b ; a")
+    assert (
+        "videos.csv, line 3: found 'b ; a', several of the classes, expected one; if videos may "
+        "have several labels, give --multi-label"
+    ) in read_error(csv_file, tmp_path, "--classes", "names.txt")
+    write_lines(tmp_path / "names.txt", "a", "a;b", "b")
+    assert "names.txt: found the class 'a;b', but with --multi-label a semicolon" in read_error(
+        csv_file, tmp_path, "--multi-label", "--classes", "names.txt"
+    )
+    write_lines(tmp_path / "names.txt", "")
+    assert "names.txt: found no class names, expected one a line" in read_error(
+        csv_file, tmp_path, "--classes", "names.txt"
+    )
+
+
 def test_both_splits_have_every_label(tmp_path):
     rng = np.random.default_rng(0)
     rows = []

@@ -1,7 +1,6 @@
 """SV-Mix on any network and any mesh, its exact resume, and what it refuses."""
 
 import json
-import shutil
 
 import flax.linen as nn
 import jax
@@ -18,14 +17,18 @@ from aia_jax.training.freezing import nothing_frozen
 from aia_jax.training.methods import make_method
 from aia_jax.training.objective import Objective
 from aia_jax.training.optimizer import make_optimizer
+from tests.helpers.killed_run import kill_run
 from tests.helpers.paths import ROOT
 from tests.helpers.processes import output, start
 from tests.helpers.quick_jit import quick_jit
 from tests.helpers.tiny_run import make_recipe, run_here
+from tests.helpers.tiny_variables import drawn
 
 NARROW = {
     "tsm": ("model.width=8", "model.stage_sizes=1"),
     "h2cn": ("model.width=8", "model.stage_sizes=1"),
+    "gst": ("model.width=8", "model.stage_sizes=1"),
+    "c3d": ("model.width=8", "model.stage_sizes=1"),
     "msca_kv": ("model.layers=1", "model.image_size=32,32", "train.accumulate=2"),
 }
 
@@ -50,14 +53,15 @@ def batch_of(model, rows=4):
     return {"clips": clips.astype(jnp.uint8), "labels": jnp.arange(rows)}
 
 
-@pytest.mark.parametrize("network", ["h2cn", "msca_kv"])
+@pytest.mark.parametrize("network", ["h2cn", "gst", "c3d", "msca_kv"])
 def test_a_step_moves_network_module_and_teacher(network):
-    """Clips of segments, and a vision transformer in two micro-batches."""
+    """Clips of segments, convolutions over time, a vision transformer in two micro-batches."""
     config = narrow_config(network)
     model, method = method_of(config)
     clips = jnp.zeros((1, *clip_shape(model, 32)))
-    variables = quick_jit(model.init)(jax.random.key(0), clips)
-    state = method.create(variables, jax.random.key(2))
+    variables = drawn(model, clips)
+    variables["params"]["head"]["bias"] *= 0  # as of a fresh head
+    state = quick_jit(method.create)(variables, jax.random.key(2))
     teacher, network = dict(state.ema["params"]), dict(state.params)
     assert (teacher.pop("head")["kernel"] != network.pop("head")["kernel"]).all()  # its own
     jax.tree.map(np.testing.assert_array_equal, teacher, network)
@@ -144,22 +148,23 @@ def test_a_step_is_the_same_on_a_mesh():
     output(start(ON_FOUR_DEVICES, 4, JAX_DISABLE_MOST_OPTIMIZATIONS="true"))
 
 
-def test_a_run_resumes_exactly_and_its_teacher_is_evaluated(tmp_path):
+def test_killed_at_any_moment_a_run_ends_as_if_it_had_never_been(tmp_path):
+    """Of the run that nobody disturbed the teacher is evaluated."""
     recipe_file = make_recipe(tmp_path)
     settings = ["train.method=svmix", "train.accumulate=2", "svmix.ema_decay=0.9"]
-    settings += ["train.label_smoothing=0.1"]
+    settings += ["train.label_smoothing=0.1", "train.epochs=2", "train.checkpoint_every=3"]
+    overrides = [f"--config.{setting}" for setting in settings]
 
-    def run(workdir, *more):
-        overrides = [f"--config.{setting}" for setting in (*settings, "train.epochs=2")]
-        done = run_here("train.py", recipe_file, tmp_path / workdir, *overrides, *more)
+    def run(workdir):
+        done = run_here("train.py", recipe_file, tmp_path / workdir, *overrides)
         assert done.returncode == 0, done.stderr
         folder = tmp_path / workdir / "checkpoints"
         return folder, json.loads((folder / "8" / "leaves" / "metadata").read_bytes())
 
     folder, whole = run("whole")
-    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
-    _, in_two_parts = run("parts", "--resume_from=4")
-    assert in_two_parts == whole  # shapes and digests of all leaves
+    kill_run(recipe_file, tmp_path / "killed", *overrides, times=2)
+    _, killed = run("killed")
+    assert killed == whole  # shapes and digests of all leaves
     assert {"method_state/module/query/kernel", "ema/params/head/bias"} < whole.keys()
 
     teacher, network = load_weights(folder), load_weights(folder, ema=False)
