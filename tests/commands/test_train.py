@@ -135,10 +135,9 @@ def test_sigterm_saves_and_the_same_command_goes_on(whole, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and not (workdir / "run.json").exists():
-        time.sleep(0.05)
-    time.sleep(0.5)  # it compiles its first step now
-    process.send_signal(signal.SIGTERM)
+    said = iter(process.stdout)
+    assert any("starting: the first step" in line for line in said), process.stderr.read()
+    process.send_signal(signal.SIGTERM)  # while it compiles
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75, err
     step = committed_steps(workdir / "checkpoints")[-1]

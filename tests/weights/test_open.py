@@ -133,7 +133,7 @@ def test_names_of_folder_file_and_data_are_compared(folder, tmp_path):
         ({"model": None}, "does not say of which network"),
         ({"model": MODEL | {"attention": "none"}}, "not of the network in its weights.json"),
         ({"model": MODEL | {"attention": "C->ST"}}, "of its network"),
-        ({"model": MODEL | {"width": 16}}, "params/"),
+        ({"model": MODEL | {"width": 16}}, "model.width"),
         ({"model": MODEL | {"widht": 16}}, "model.widht"),
         ({"data": GEOMETRY | {"crop": "12"}}, "data.crop"),
         ({"data": GEOMETRY | {"crop": 19}}, "data.crop"),
