@@ -261,8 +261,8 @@ def _check_widths(backbone: Mapping[str, Target], source: Mapping[str, Entry]) -
     if 2 * len(others) > len(backbone):
         entry, target = others[0]
         raise WeightsError(
-            f"the weights are of a network of other widths: {len(others)} of {len(backbone)} "
-            f"arrays have another shape than in this net ({entry.key}: "
+            f"the weights do not fit this net: {len(others)} of {len(backbone)} arrays have other "
+            f"widths ({entry.key}: "
             f"{shape_text(np.shape(entry.value))}, here {shape_text(target.source_shape)}); set "
             "model.width to theirs, or give weights of this one"
         )

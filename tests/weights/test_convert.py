@@ -275,7 +275,9 @@ class TestLoadMatching:
         with pytest.raises(WeightsError, match=r"\(layer1.0.bn1.running_mean: \[8\], here \[4\]"):
             load_matching(wide, fresh(model), model)
         other = create_model(5, **NARROW | {"width": 8})
-        with pytest.raises(WeightsError, match=r"other widths: (\d+) of \1 .* set model.width to"):
+        with pytest.raises(
+            WeightsError, match=r"fit this net: (\d+) of \1 arrays .* set model.width to"
+        ):
             load_own(fresh(other), fresh(model), model)
 
     def test_other_shapes_are_an_error_for_each(self):

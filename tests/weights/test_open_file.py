@@ -198,7 +198,7 @@ def test_class_names_of_another_head_are_left_out(tmp_path, plain):
     [
         ({}, {"temporl": "tsm"}, "has no field 'temporl'; did you mean temporal"),
         ({}, {"shift": "KV"}, "has no field 'shift'; "),
-        ({}, {"temporal": "tsm", "width": 16}, "params"),
+        ({}, {"temporal": "tsm", "width": 16}, "model.width"),
         ({}, {"temporal": "tsm", "attention": "C"}, "lacks"),
         ({}, {"temporal": "3d"}, "model.temporal|temporal"),
         ({"new_fc.weight": None, "new_fc.bias": None}, {}, "a backbone without a head"),
