@@ -47,7 +47,7 @@ def make_method(
         ema_decay=train.ema_decay,
         frozen=frozen,
     )
-    text = f"supervised; tested: the weights' moving average, {train.ema_decay:g} of it a step"
+    text = f"supervised; tested: the weights' moving average, decay {train.ema_decay:g}"
     return Method(create, step, text if train.ema_decay else "supervised", train.ema_decay)
 
 

@@ -73,13 +73,15 @@ def make_method(
         draw=draw_mixes(settings.mode, settings.prob),
         frozen=frozen,
     )
-    old_share = settings.ema_decay**train.accumulate
     masks = "spatial and temporal" if settings.mode == "both" else settings.mode
-    text = (
-        f"SV-Mix, {masks} masks, LR of their module {rate:.4g}; tested: the teacher, the weights' "
+    return Method(
+        create,
+        step,
+        text=f"SV-Mix, {masks} masks, LR of their module {rate:.4g}; tested: the teacher, the "
+        f"weights' moving average, decay {settings.ema_decay:g}",
+        old_share=settings.ema_decay**train.accumulate,
+        rates=("optim.lr", "svmix.lr"),
     )
-    text += f"moving average, {old_share:.4g} of it a step"
-    return Method(create, step, text, old_share, ("optim.lr", "svmix.lr"))
 
 
 def make_module_optimizer(
