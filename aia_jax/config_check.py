@@ -23,7 +23,7 @@ _MOST_HELPERS = 1024  # processes, threads, batches: more would only fill the me
 
 
 def _mix_strength() -> tuple[Callable[[Any], bool], str]:
-    """α of Beta(α, α): below 1e-6 gamma variables have no logarithm in float32."""
+    """α of Beta(α, α): at 1e-6 λ is 0 or 1 already, far below it is no number in float32."""
     return lambda value: value == 0 or value >= 1e-6, "0 or at least 1e-6"
 
 

@@ -262,9 +262,9 @@ def _check_widths(backbone: Mapping[str, Target], source: Mapping[str, Entry]) -
         entry, target = others[0]
         raise WeightsError(
             f"the weights do not fit this net: {len(others)} of {len(backbone)} arrays have other "
-            f"widths ({entry.key}: "
-            f"{shape_text(np.shape(entry.value))}, here {shape_text(target.source_shape)}); set "
-            "model.width to theirs, or give weights of this one"
+            f"widths ({entry.key}: {shape_text(np.shape(entry.value))}, here "
+            f"{shape_text(target.source_shape)}); set model.width to theirs, or give weights of "
+            "this one"
         )
 
 

@@ -212,6 +212,9 @@ def test_the_report_leaves_out_what_has_no_meaning(tmp_path):
     write_report({"a": make_set_scores(seed=1), "b": make_set_scores(seed=2)}, path, strips=0)
     page = path.read_text()
     assert "mAP" in page and 'id="confusion"' not in page and 'id="calibration"' not in page
+    unlabelled = [make_set_scores(seed=s, labels=np.zeros((20, 6), bool)) for s in (1, 2)]
+    write_report(dict(zip("ab", unlabelled, strict=True)), path, strips=0)
+    assert "<td>–</td>" in path.read_text()
     assert "Average precision of the classes" in page and "difference of mAP, points" in page
 
 

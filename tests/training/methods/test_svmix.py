@@ -158,6 +158,9 @@ def test_killed_at_any_moment_a_run_ends_as_if_it_had_never_been(tmp_path):
     def run(workdir):
         done = run_here("train.py", recipe_file, tmp_path / workdir, *overrides)
         assert done.returncode == 0, done.stderr
+        assert "SV-Mix, spatial and temporal masks" in done.stdout  # the start table
+        note = "at the last of 8 steps 19% of the moving average that is tested are its first"
+        assert note in done.stdout + done.stderr
         folder = tmp_path / workdir / "checkpoints"
         return folder, json.loads((folder / "8" / "leaves" / "metadata").read_bytes())
 
